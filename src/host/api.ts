@@ -1,0 +1,216 @@
+// The public shapes of a node: its options, its methods, what it reports. Data and interfaces only; `node.ts` builds
+// the thing. `index.ts` re-exports them.
+
+import type { Clock, Timestamp } from '../ports/clock.ts';
+import type { Discovery } from '../ports/discovery.ts';
+import type { Observer } from '../ports/observer.ts';
+import type { CommittedEntry, StateMachine } from '../ports/state-machine.ts';
+import type { Endpoint, NodeId, Transport } from '../ports/transport.ts';
+import type { PartitionId, Wal, WalStats } from '../ports/wal.ts';
+import type { ConfState, LogIndex, Role, Term } from '../raft/types.ts';
+
+/** One entry to write. */
+export interface ProposalInput {
+  /** 1 to 255 bytes of UTF-8 that the application chooses; must not begin with `_`. */
+  readonly type: string;
+  /** 0 … `entryBytesMax` bytes; kept by reference until the promise settles, do not change it. */
+  readonly data: Uint8Array;
+}
+
+export interface CommitResult {
+  /** Inclusive log position of the entry; of the last one when several were written. */
+  readonly index: LogIndex;
+  readonly term: Term;
+  readonly timestamp: Timestamp;
+  /** What `apply` returned for the entry on this node. For several entries: an array, one result per entry. */
+  readonly result: unknown;
+}
+
+export interface WaitOptions {
+  /** Stops the wait with ABORTED. A write that was already handed over may still commit. */
+  readonly signal?: AbortSignal;
+  /** Milliseconds, 1 … 2^31 - 1. Default: `proposalTimeoutMs` of the node. */
+  readonly timeoutMs?: number;
+}
+
+export interface ReplicateOptions extends WaitOptions {
+  /** When this node does not lead: pass the write on to the leader (default true), or refuse with NOT_LEADER. */
+  readonly forward?: boolean;
+}
+
+export interface ReadOptions extends WaitOptions {
+  /**
+   * `linearizable` (default): sees every write that was acknowledged before the call (ReadIndex, thesis 6.4).
+   * `local`: whatever this node has applied.
+   */
+  readonly consistency?: 'linearizable' | 'local';
+  /** As in `replicate`. */
+  readonly forward?: boolean;
+}
+
+/** Positions at which the local state machine may be read. */
+export interface ReadResult {
+  /** Everything up to here, inclusive, is applied locally. */
+  readonly index: LogIndex;
+  readonly term: Term;
+}
+
+export interface PartitionStatus {
+  readonly partitionId: PartitionId;
+  readonly role: Role;
+  readonly term: Term;
+  readonly leader: NodeId | undefined;
+  readonly commitIndex: LogIndex;
+  readonly lastApplied: LogIndex;
+  readonly lastIndex: LogIndex;
+  /** Log entries up to here, inclusive, are compacted. */
+  readonly compactedIndex: LogIndex;
+  readonly confState: ConfState;
+  readonly queuedProposals: number;
+  /** Why the replica stopped, when it did. */
+  readonly stopped: string | undefined;
+}
+
+export interface NodeStatus {
+  readonly nodeId: NodeId;
+  readonly clusterId: string;
+  readonly incarnation: number;
+  /** `forming` until all first members have accepted the genesis record. */
+  readonly state: 'forming' | 'running' | 'closing' | 'closed' | 'failed';
+  readonly endpoint: Endpoint;
+  readonly roster: readonly { readonly nodeId: NodeId; readonly endpoint: Endpoint; readonly reachable: boolean }[];
+  readonly partitions: readonly PartitionStatus[];
+  readonly wal: WalStats;
+  /** Largest lateness of the node's own timer since it opened, in milliseconds. */
+  readonly timerLatenessMsMax: number;
+}
+
+/** Events and what their listeners get. Listeners are called after the fact and never block the core. */
+export interface NodeEvents {
+  restoreStarted: { readonly partitionId: PartitionId };
+  entryRestored: { readonly entry: CommittedEntry };
+  restoreFinished: { readonly partitionId: PartitionId; readonly lastApplied: LogIndex };
+  entryReplicated: { readonly entry: CommittedEntry };
+  replicationError: { readonly partitionId: PartitionId; readonly error: Error };
+  leaderChanged: { readonly partitionId: PartitionId; readonly leader: NodeId | undefined; readonly term: Term };
+  membershipChanged: { readonly partitionId: PartitionId; readonly confState: ConfState };
+}
+
+export interface KommanderNode extends AsyncDisposable {
+  readonly nodeId: NodeId;
+
+  /**
+   * Replicates `data` in a partition and waits until it is committed and applied on this node.
+   *
+   * @param partitionId 0 … partition count; 0 is the system partition
+   * @throws NOT_LEADER, NO_LEADER, QUEUE_FULL, PROPOSAL_DROPPED, PROPOSAL_LOST nothing was written; retry
+   * @throws PROPOSAL_TIMEOUT, OUTCOME_UNKNOWN, ABORTED the write may still commit: retry only what may happen twice
+   * @throws ENTRY_TOO_LARGE, RESERVED_TYPE, UNKNOWN_PARTITION, NODE_CLOSED, REPLICA_STOPPED
+   * @see paper §5.3, §8; dissertation 6.3
+   */
+  replicate(partitionId: PartitionId, type: string, data: Uint8Array, options?: ReplicateOptions): Promise<CommitResult>;
+  /** Replicates several entries as one proposal: they get consecutive indexes and one promise. */
+  replicate(partitionId: PartitionId, entries: readonly ProposalInput[], options?: ReplicateOptions): Promise<CommitResult>;
+
+  /**
+   * Marks everything up to the checkpoint's own entry as settled: replicas whose state machine has `snapshot` store
+   * their state there and compact the log below it; a restart begins at it.
+   *
+   * @returns the checkpoint's position
+   * @throws as `replicate`
+   */
+  checkpoint(partitionId: PartitionId, options?: ReplicateOptions): Promise<CommitResult>;
+
+  /** Whether this node leads the partition as far as it knows. Free, synchronous; no proof (use `read`). */
+  isLeader(partitionId: PartitionId): boolean;
+  /** The partition's leader as far as this node knows. */
+  leaderOf(partitionId: PartitionId): NodeId | undefined;
+  /**
+   * Resolves with the leader as soon as one is known.
+   *
+   * @throws ABORTED, NO_LEADER (the timeout passed), NODE_CLOSED
+   */
+  waitForLeader(partitionId: PartitionId, options?: WaitOptions): Promise<NodeId>;
+
+  /**
+   * Resolves when the local state machine may be read with the wanted consistency.
+   *
+   * @throws READ_TIMEOUT, NO_LEADER, NOT_LEADER, ABORTED, UNKNOWN_PARTITION, NODE_CLOSED
+   */
+  read(partitionId: PartitionId, options?: ReadOptions): Promise<ReadResult>;
+
+  /**
+   * Moves leadership to `to` and resolves when it leads.
+   *
+   * @throws TRANSFER_REFUSED, TRANSFER_TIMEOUT, UNKNOWN_NODE, NO_LEADER, ABORTED, NODE_CLOSED
+   * @see dissertation 3.10
+   */
+  transferLeadership(partitionId: PartitionId, to: NodeId, options?: WaitOptions): Promise<void>;
+
+  /** The partition (1 … n) that owns `key`, by the hash ranges of the partition map. */
+  partitionOf(key: string | Uint8Array): PartitionId;
+  /** Ids of all partitions of this node, ascending; 0 is the first. */
+  partitionIds(): readonly PartitionId[];
+
+  status(): NodeStatus;
+  on<Name extends keyof NodeEvents>(name: Name, listener: (event: NodeEvents[Name]) => void): void;
+  off<Name extends keyof NodeEvents>(name: Name, listener: (event: NodeEvents[Name]) => void): void;
+
+  /**
+   * Hands leadership over, finishes what was accepted as far as it can, and releases everything. Idempotent.
+   */
+  close(): Promise<void>;
+}
+
+/** Dependencies and settings of a node. `options.ts` checks them and fills in the defaults. */
+export interface NodeOptions {
+  /** 1 to 64 characters of `A-Z a-z 0-9 . _ -`; unique in the cluster and the same after every restart. */
+  readonly nodeId: NodeId;
+  /** `host:port` to listen on. Port 0 takes a free one. */
+  readonly listen: Endpoint;
+  /** Where peers reach this node; default: what it listens on. */
+  readonly advertise?: Endpoint;
+  /**
+   * All first members, this node included: the same list on every node. They form the cluster together, once.
+   * Default: what `discovery` reports at the start, when it names node ids.
+   */
+  readonly members?: Readonly<Record<NodeId, Endpoint>>;
+  /** Application partitions, 1 … 65535 (default 1). Partition 0 is always there. The same on every first member. */
+  readonly partitions?: number;
+  readonly wal: Wal;
+  readonly transport: Transport;
+  readonly discovery: Discovery;
+  /** Makes the state machine of a partition (1 … n). Default: a log without a machine. */
+  readonly stateMachine?: (partitionId: PartitionId) => StateMachine;
+  /** Default: the system's clock. */
+  readonly clock?: Clock;
+  /** Seed of this node's randomness (default: drawn from the system). */
+  readonly seed?: number;
+  /** Takes structured events. Default: silent. */
+  readonly logger?: Observer;
+
+  /** Milliseconds between two ticks, 5 … 10_000 (default 50). */
+  readonly tickMs?: number;
+  /** Ticks between heartbeats, 1 … 1_000 (default 1). */
+  readonly heartbeatTicks?: number;
+  /** Ticks without a leader before an election, at least 3 × `heartbeatTicks` (default 20). */
+  readonly electionTicks?: number;
+  /** Bytes of one entry's data, 1 … 16 MiB (default 1 MiB + 4 KiB). */
+  readonly entryBytesMax?: number;
+  /** Entry bytes in one append message, 1 KiB … 16 MiB (default 1 MiB). */
+  readonly appendBytesMax?: number;
+  /** Append messages on the way to one follower, 1 … 10_000 (default 64). */
+  readonly inflightMessagesMax?: number;
+  /** Entry bytes on the way to one follower, at least `appendBytesMax` (default 16 MiB). */
+  readonly inflightBytesMax?: number;
+  /** Bytes of entries that are in the leader's log but not committed (default 64 MiB). */
+  readonly uncommittedBytesMax?: number;
+  /** Proposals waiting in one partition, in entries (default 65_536). */
+  readonly queuedEntriesMax?: number;
+  /** Proposals waiting in one partition, in bytes of data (default 64 MiB). */
+  readonly queuedBytesMax?: number;
+  /** Milliseconds until a write that did not commit is answered with PROPOSAL_TIMEOUT (default 5_000). */
+  readonly proposalTimeoutMs?: number;
+  /** Entries kept behind a checkpoint for slow followers (default 4_096). */
+  readonly trailingEntries?: number;
+}

@@ -1,0 +1,34 @@
+// The application's side: what a partition's committed entries do. `apply` is called in log order, in batches, never
+// concurrently for one partition, on every replica.
+
+import type { LogIndex, Term } from '../raft/types.ts';
+import type { Timestamp } from './clock.ts';
+import type { PartitionId } from './wal.ts';
+
+/** A committed entry as the application sees it. */
+export interface CommittedEntry {
+  readonly partitionId: PartitionId;
+  readonly index: LogIndex;
+  readonly term: Term;
+  readonly timestamp: Timestamp;
+  /** The type that the proposer chose. */
+  readonly type: string;
+  /** A view into a shared buffer: copy what is kept for long, never change it. */
+  readonly data: Uint8Array;
+  /** True while the log is delivered again after a restart; false for entries that are new to this replica. */
+  readonly restored: boolean;
+}
+
+export interface StateMachine {
+  /**
+   * Applies entries in order.
+   *
+   * @returns one result per entry (or nothing): what `replicate` resolves with on this node. It must not depend on
+   * anything but the entries and the state. When it throws or rejects, the replica stops (APPLY_FAILED).
+   */
+  apply(entries: readonly CommittedEntry[]): readonly unknown[] | void | Promise<readonly unknown[] | void>;
+  /** The whole state after the last applied entry. Without it the log cannot be compacted. */
+  snapshot?(): Uint8Array | Promise<Uint8Array>;
+  /** Replaces the whole state. Required when `snapshot` is there. */
+  restore?(data: Uint8Array): void | Promise<void>;
+}

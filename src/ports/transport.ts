@@ -1,0 +1,121 @@
+// Frames between nodes. A transport implements `Transport`; `testing/transport-contract.ts` says in tests what it must
+// do. It delivers at most once and in order per peer and lane while a connection lasts; everything may be lost.
+
+import type { ErrorCode, ErrorDetails } from '../base/errors.ts';
+import type { LogIndex, PeerMessage, Term } from '../raft/types.ts';
+import type { Clock, Timestamp } from './clock.ts';
+import type { Observer } from './observer.ts';
+import type { PartitionId } from './wal.ts';
+
+/** What a member is called: 1 to 64 characters of `A-Z a-z 0-9 . _ -`. */
+export type NodeId = string;
+/** `host:port`, `[v6]:port`. */
+export type Endpoint = string;
+
+/**
+ * `control`: heartbeats, votes, acks, read rounds. `bulk`: appends, forwarded proposals, snapshot pieces. A lane is
+ * never behind the other one.
+ */
+export const Lane = { control: 'control', bulk: 'bulk' } as const;
+export type Lane = (typeof Lane)[keyof typeof Lane];
+
+/** A message of one Raft group. */
+export interface RaftItem {
+  readonly kind: 'raft';
+  readonly partitionId: PartitionId;
+  readonly message: PeerMessage;
+}
+
+/** A piece of a snapshot's data; the last piece completes the `installSnapshot` message that came before it. */
+export interface SnapshotPieceItem {
+  readonly kind: 'snapshotPiece';
+  readonly partitionId: PartitionId;
+  /** Names the transfer: unique for the sender. */
+  readonly transferId: number;
+  /** Bytes before this piece. */
+  readonly offset: number;
+  /** Bytes of the whole snapshot. */
+  readonly totalBytes: number;
+  readonly bytes: Uint8Array;
+}
+
+/** Proposals that a node passes on to the leader. `payloads` are encoded entry payloads (host/payload.ts). */
+export interface ProposeItem {
+  readonly kind: 'propose';
+  readonly partitionId: PartitionId;
+  /** Unique for the sender while it runs. */
+  readonly requestId: number;
+  readonly payloads: readonly Uint8Array[];
+}
+
+/** The leader appended the proposals at `firstIndex …` in `term` (not yet committed), or refused them. */
+export interface ProposeResponseItem {
+  readonly kind: 'proposeResponse';
+  readonly partitionId: PartitionId;
+  readonly requestId: number;
+  readonly appended: { readonly firstIndex: LogIndex; readonly term: Term } | undefined;
+  readonly refused: { readonly code: ErrorCode; readonly message: string; readonly details: ErrorDetails } | undefined;
+}
+
+/** What a node knows about the birth of the cluster (DESIGN §7 "Genesis"). */
+export interface GenesisItem {
+  readonly kind: 'genesis';
+  /** Hash of the genesis record that the sender has durably accepted. */
+  readonly recordHash: string;
+  /** The sender knows that all first members accepted. */
+  readonly complete: boolean;
+}
+
+export type FrameItem = RaftItem | SnapshotPieceItem | ProposeItem | ProposeResponseItem | GenesisItem;
+
+/** What travels: the messages of all partitions for one peer and lane of one turn. */
+export interface Frame {
+  readonly timestamp: Timestamp;
+  readonly items: readonly FrameItem[];
+}
+
+/** Who a node is; every connection begins with it, and a mismatch is refused. */
+export interface NodeIdentity {
+  readonly clusterId: string;
+  readonly nodeId: NodeId;
+  /** Grows with every start of the node. */
+  readonly incarnation: number;
+}
+
+/** Answers of the node to cold calls of other programs. */
+export interface StatusSource {
+  /** The JSON of `status()`. */
+  statusJson(): string;
+}
+
+export interface TransportContext {
+  readonly identity: NodeIdentity;
+  readonly listen: Endpoint;
+  readonly clock: Clock;
+  readonly observer: Observer;
+  readonly status: StatusSource;
+  /** Takes what arrives. Never throws. The entries' buffers belong to the receiver. */
+  receive(from: NodeId, lane: Lane, frame: Frame): void;
+  /** A connection to the peer was made or lost. */
+  reachable(peer: NodeId, isReachable: boolean): void;
+}
+
+export interface Transport {
+  /**
+   * Begins to listen.
+   *
+   * @returns where it listens (the port is known when `listen` asked for port 0)
+   * @throws TRANSPORT_FAILED the address cannot be bound
+   */
+  open(context: TransportContext): Promise<Endpoint>;
+  /** Connects to a peer and keeps trying, or forgets it when `endpoint` is undefined. */
+  setPeer(peer: NodeId, endpoint: Endpoint | undefined): void;
+  /**
+   * Queues a frame.
+   *
+   * @returns false when it was dropped: no such peer, not connected, or the lane's outbox is full
+   */
+  send(peer: NodeId, lane: Lane, frame: Frame): boolean;
+  /** Idempotent. Frames that are still queued may be lost. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,112 @@
+// The durable log store of a node, shared by all of its partitions. An engine implements `Wal`; `testing/wal-contract.ts`
+// says in tests what it must do. Who may call: the ready loop, one `write` at a time.
+
+import type { ConfState, Entry, HardState, LogIndex, Term, TermRun } from '../raft/types.ts';
+
+/** 0 is the system partition. An integer, 0 … 2^31 - 1. */
+export type PartitionId = number;
+
+/** Where a partition's log begins: everything up to `index` is settled in the snapshot or was never there. */
+export interface LogBase {
+  /** Inclusive; 0 when the log begins at index 1. */
+  readonly index: LogIndex;
+  readonly term: Term;
+  readonly confState: ConfState;
+  /** State of the state machine at `index`, or undefined when there is none (a new group, a machine without snapshots). */
+  readonly data: Uint8Array | undefined;
+}
+
+/** What the store has of one partition. */
+export interface StoredPartition {
+  readonly partitionId: PartitionId;
+  readonly hardState: HardState;
+  readonly base: LogBase;
+  /** Entries up to here were removed; `base.index >= compactedIndex`. Entries between may still serve slow followers. */
+  readonly compactedIndex: LogIndex;
+  /** Term of the entry at `compactedIndex`. */
+  readonly compactedTerm: Term;
+  /** Last stored entry; equals `compactedIndex` when there is none. */
+  readonly lastIndex: LogIndex;
+  /** Terms of `compactedIndex + 1 … lastIndex`, ascending. Empty when no entry is stored. */
+  readonly termRuns: readonly TermRun[];
+}
+
+/** One partition's part of a batch. The parts of a batch are carried out in their order. */
+export interface PartitionWrite {
+  readonly partitionId: PartitionId;
+  readonly hardState: HardState | undefined;
+  /**
+   * Replaces the base. When its index is beyond the stored log, or `resetLog` says so, the stored entries are removed
+   * and the log begins behind the base.
+   */
+  readonly base: LogBase | undefined;
+  /** The base came from the leader (`installSnapshot`): stored entries are not to be believed. */
+  readonly resetLog: boolean;
+  /**
+   * Contiguous. Stored entries at or above the first one's index are removed first (they conflict). The first index is
+   * at most one above the last stored index.
+   */
+  readonly entries: readonly Entry[];
+  /** Removes stored entries up to here, inclusive. At most the base's index. */
+  readonly compactThroughIndex: LogIndex | undefined;
+}
+
+export interface WalBatch {
+  readonly writes: readonly PartitionWrite[];
+  /** Node-wide facts, kept by key and opaque to the store (genesis, incarnation, clock). `undefined` removes. */
+  readonly meta: ReadonlyMap<string, Uint8Array | undefined>;
+  /** Whether the batch must survive a power loss once `write` has resolved. */
+  readonly sync: boolean;
+}
+
+export interface WalContents {
+  readonly partitions: readonly StoredPartition[];
+  readonly meta: ReadonlyMap<string, Uint8Array>;
+}
+
+/** Figures since `open`. */
+export interface WalStats {
+  readonly writeCount: number;
+  readonly syncCount: number;
+  readonly entryCount: number;
+  readonly bytesWritten: number;
+}
+
+export interface Wal {
+  /** Whether what was written is still there when the process is gone. */
+  readonly durable: boolean;
+  /**
+   * Opens the store and says what is in it.
+   *
+   * @throws WAL_LOCKED  another process has it open
+   * @throws WAL_CORRUPT a record in the middle is damaged
+   * @throws WAL_VERSION written by another engine or a newer version
+   */
+  open(): Promise<WalContents>;
+  /**
+   * Stores a batch: all of it or nothing, over all its partitions. The buffers of its entries are not changed by
+   * anybody afterwards. One call at a time.
+   *
+   * @throws WAL_FAILED the outcome is unknown; the store refuses everything from then on
+   */
+  write(batch: WalBatch): Promise<void>;
+  /**
+   * Reads entries `fromIndex … endIndex - 1`, at least one and then as many as fit in `bytesMax` of payload.
+   * The range is stored (the caller knows `compactedIndex` and `lastIndex`).
+   *
+   * @throws WAL_CORRUPT a record is damaged or missing
+   */
+  read(range: ReadRange): Promise<readonly Entry[]>;
+  stats(): WalStats;
+  /** Idempotent. Writes that were handed over before are finished first. */
+  close(): Promise<void>;
+}
+
+export interface ReadRange {
+  readonly partitionId: PartitionId;
+  /** Inclusive. */
+  readonly fromIndex: LogIndex;
+  /** Exclusive. */
+  readonly endIndex: LogIndex;
+  readonly bytesMax: number;
+}
