@@ -32,8 +32,17 @@ export function writeVarint(target: Uint8Array, offset: number, value: number): 
   return at;
 }
 
+// Both are in every JavaScript runtime, but not in the language's own library, which is all that this folder sees.
+declare class TextEncoder {
+  encode(text: string): Uint8Array;
+}
+declare class TextDecoder {
+  constructor(label: string, options: { readonly fatal: boolean; readonly ignoreBOM: boolean });
+  decode(bytes: Uint8Array): string;
+}
+
 const utf8Encoder = new TextEncoder();
-const utf8Decoder = new TextDecoder('utf-8', { fatal: true });
+const utf8Decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 export function utf8Bytes(text: string): Uint8Array {
   return utf8Encoder.encode(text);
@@ -126,7 +135,9 @@ export class ByteReader {
 
   #need(length: number): void {
     if (length > this.end - this.at) {
-      throw new MalformedBytesError(`needs ${length} bytes at ${this.at}, has ${this.end - this.at}`);
+      throw new MalformedBytesError(
+        `needs ${length} bytes at ${this.at}, has ${this.end - this.at}`,
+      );
     }
   }
 }

@@ -2,7 +2,42 @@
 // from it. `retryable` says whether trying again can help; `mayHaveCommitted` says whether the failed write may still
 // take effect, which is what a caller must know before it tries again.
 
-interface CatalogueEntry {
+/** Every error code. The catalogue says what each one means. */
+export type ErrorCode =
+  | 'INVALID_OPTION'
+  | 'INVALID_ARGUMENT'
+  | 'ENTRY_TOO_LARGE'
+  | 'RESERVED_TYPE'
+  | 'UNKNOWN_PARTITION'
+  | 'UNKNOWN_NODE'
+  | 'NOT_LEADER'
+  | 'NO_LEADER'
+  | 'QUEUE_FULL'
+  | 'PROPOSAL_DROPPED'
+  | 'PROPOSAL_LOST'
+  | 'PROPOSAL_TIMEOUT'
+  | 'OUTCOME_UNKNOWN'
+  | 'READ_TIMEOUT'
+  | 'ABORTED'
+  | 'TRANSFER_REFUSED'
+  | 'TRANSFER_TIMEOUT'
+  | 'NODE_CLOSED'
+  | 'REPLICA_STOPPED'
+  | 'APPLY_FAILED'
+  | 'WAL_FAILED'
+  | 'WAL_CORRUPT'
+  | 'WAL_LOCKED'
+  | 'WAL_VERSION'
+  | 'WRONG_CLUSTER'
+  | 'WRONG_NODE'
+  | 'PROTOCOL_VERSION'
+  | 'NODE_WIPED'
+  | 'TRANSPORT_FAILED'
+  | 'CLOCK_DRIFT'
+  | 'MISSING_DEPENDENCY'
+  | 'MALFORMED_MESSAGE';
+
+export interface CatalogueEntry {
   readonly retryable: boolean;
   readonly mayHaveCommitted: boolean;
   /** What happened and what to do, for the reference page. */
@@ -14,45 +49,165 @@ function entry(retryable: boolean, mayHaveCommitted: boolean, help: string): Cat
 }
 
 /** Every error code, what it means and what to do. */
-export const errorCatalogue = {
-  INVALID_OPTION: entry(false, false, 'An option has a bad value; `details.option` names it. Correct the option.'),
-  INVALID_ARGUMENT: entry(false, false, 'An argument has a bad value; `details.argument` names it. Correct the call.'),
-  ENTRY_TOO_LARGE: entry(false, false, 'The data is larger than `details.bytesMax`. Split it or raise the limit.'),
-  RESERVED_TYPE: entry(false, false, 'Entry types that begin with "_" belong to the library. Choose another type.'),
-  UNKNOWN_PARTITION: entry(false, false, 'This cluster has no such partition. See `status().partitions`.'),
+export const errorCatalogue: Readonly<Record<ErrorCode, CatalogueEntry>> = {
+  INVALID_OPTION: entry(
+    false,
+    false,
+    'An option has a bad value; `details.option` names it. Correct the option.',
+  ),
+  INVALID_ARGUMENT: entry(
+    false,
+    false,
+    'An argument has a bad value; `details.argument` names it. Correct the call.',
+  ),
+  ENTRY_TOO_LARGE: entry(
+    false,
+    false,
+    'The data is larger than `details.bytesMax`. Split it or raise the limit.',
+  ),
+  RESERVED_TYPE: entry(
+    false,
+    false,
+    'Entry types that begin with "_" belong to the library. Choose another type.',
+  ),
+  UNKNOWN_PARTITION: entry(
+    false,
+    false,
+    'This cluster has no such partition. See `status().partitions`.',
+  ),
   UNKNOWN_NODE: entry(false, false, 'No member has this node id. See `status().roster`.'),
-  NOT_LEADER: entry(true, false, 'This node does not lead the partition and was told not to forward. Ask `details.leader`.'),
-  NO_LEADER: entry(true, false, 'The partition has no known leader now. Nothing was written; try again.'),
-  QUEUE_FULL: entry(true, false, 'Too many writes are waiting. Nothing was written; try again after a pause.'),
-  PROPOSAL_DROPPED: entry(true, false, 'The leader could not take the write (leadership is moving). Nothing was written; try again.'),
-  PROPOSAL_LOST: entry(true, false, 'Another leader replaced the entry before it was committed. It had no effect; try again.'),
-  PROPOSAL_TIMEOUT: entry(true, true, 'No quorum answered in time. The write may still commit: retry only what may happen twice.'),
-  OUTCOME_UNKNOWN: entry(true, true, 'The connection or the leader was lost after the write was handed over. It may have committed.'),
+  NOT_LEADER: entry(
+    true,
+    false,
+    'This node does not lead the partition and was told not to forward. Ask `details.leader`.',
+  ),
+  NO_LEADER: entry(
+    true,
+    false,
+    'The partition has no known leader now. Nothing was written; try again.',
+  ),
+  QUEUE_FULL: entry(
+    true,
+    false,
+    'Too many writes are waiting. Nothing was written; try again after a pause.',
+  ),
+  PROPOSAL_DROPPED: entry(
+    true,
+    false,
+    'The leader could not take the write (leadership is moving). Nothing was written; try again.',
+  ),
+  PROPOSAL_LOST: entry(
+    true,
+    false,
+    'Another leader replaced the entry before it was committed. It had no effect; try again.',
+  ),
+  PROPOSAL_TIMEOUT: entry(
+    true,
+    true,
+    'No quorum answered in time. The write may still commit: retry only what may happen twice.',
+  ),
+  OUTCOME_UNKNOWN: entry(
+    true,
+    true,
+    'The connection or the leader was lost after the write was handed over. It may have committed.',
+  ),
   READ_TIMEOUT: entry(true, false, 'No quorum confirmed the read in time. Try again.'),
-  ABORTED: entry(true, true, 'The caller aborted the wait. A write that was already handed over may still commit.'),
-  TRANSFER_REFUSED: entry(true, false, 'The transfer of leadership was refused: see `details.reason`.'),
-  TRANSFER_TIMEOUT: entry(true, false, 'The new leader did not take over in time; the old one goes on. Try again.'),
-  NODE_CLOSED: entry(false, true, 'The node is closing or closed. A write that was handed over before may still commit.'),
-  REPLICA_STOPPED: entry(false, true, 'The replica stopped to protect its data: `cause` says why. It needs an operator.'),
-  APPLY_FAILED: entry(false, true, 'The state machine threw in `apply`; the replica stopped. Mend the state machine, then restart.'),
-  WAL_FAILED: entry(false, true, 'The log could not be written or synced; the node stopped writing. Check the disk, then restart.'),
-  WAL_CORRUPT: entry(false, false, 'A stored record is damaged; `details` says where. Restore the directory or replace the node.'),
-  WAL_LOCKED: entry(false, false, 'Another process has this data directory open. Stop it or choose another directory.'),
-  WAL_VERSION: entry(false, false, 'The data directory was written by an incompatible engine or version. See `details`.'),
-  WRONG_CLUSTER: entry(false, false, 'The peer belongs to another cluster. Check the member list and the endpoints.'),
-  WRONG_NODE: entry(false, false, 'The endpoint answered with another node id than expected. Check the member list.'),
-  PROTOCOL_VERSION: entry(false, false, 'The peer speaks no common protocol version. Upgrade the older node.'),
-  NODE_WIPED: entry(false, false, 'The data directory is empty, but the cluster knows this node as a member. Restore the directory or replace the node.'),
-  TRANSPORT_FAILED: entry(false, false, 'The transport could not listen or was refused. See `cause`; check address and port.'),
-  CLOCK_DRIFT: entry(true, false, 'A peer\'s clock is too far ahead of ours: it was not believed. Check time synchronisation.'),
-  MISSING_DEPENDENCY: entry(false, false, 'An optional package is missing. The message names the install command.'),
-  MALFORMED_MESSAGE: entry(false, false, 'A peer sent bytes that are no valid message. The connection was closed.'),
-} as const satisfies Record<string, CatalogueEntry>;
-
-export type ErrorCode = keyof typeof errorCatalogue;
+  ABORTED: entry(
+    true,
+    true,
+    'The caller aborted the wait. A write that was already handed over may still commit.',
+  ),
+  TRANSFER_REFUSED: entry(
+    true,
+    false,
+    'The transfer of leadership was refused: see `details.reason`.',
+  ),
+  TRANSFER_TIMEOUT: entry(
+    true,
+    false,
+    'The new leader did not take over in time; the old one goes on. Try again.',
+  ),
+  NODE_CLOSED: entry(
+    false,
+    true,
+    'The node is closing or closed. A write that was handed over before may still commit.',
+  ),
+  REPLICA_STOPPED: entry(
+    false,
+    true,
+    'The replica stopped to protect its data: `cause` says why. It needs an operator.',
+  ),
+  APPLY_FAILED: entry(
+    false,
+    true,
+    'The state machine threw in `apply`; the replica stopped. Mend the state machine, then restart.',
+  ),
+  WAL_FAILED: entry(
+    false,
+    true,
+    'The log could not be written or synced; the node stopped writing. Check the disk, then restart.',
+  ),
+  WAL_CORRUPT: entry(
+    false,
+    false,
+    'A stored record is damaged; `details` says where. Restore the directory or replace the node.',
+  ),
+  WAL_LOCKED: entry(
+    false,
+    false,
+    'Another process has this data directory open. Stop it or choose another directory.',
+  ),
+  WAL_VERSION: entry(
+    false,
+    false,
+    'The data directory was written by an incompatible engine or version. See `details`.',
+  ),
+  WRONG_CLUSTER: entry(
+    false,
+    false,
+    'The peer belongs to another cluster. Check the member list and the endpoints.',
+  ),
+  WRONG_NODE: entry(
+    false,
+    false,
+    'The endpoint answered with another node id than expected. Check the member list.',
+  ),
+  PROTOCOL_VERSION: entry(
+    false,
+    false,
+    'The peer speaks no common protocol version. Upgrade the older node.',
+  ),
+  NODE_WIPED: entry(
+    false,
+    false,
+    'The data directory is empty, but the cluster knows this node as a member. Restore the directory or replace the node.',
+  ),
+  TRANSPORT_FAILED: entry(
+    false,
+    false,
+    'The transport could not listen or was refused. See `cause`; check address and port.',
+  ),
+  CLOCK_DRIFT: entry(
+    true,
+    false,
+    "A peer's clock is too far ahead of ours: it was not believed. Check time synchronisation.",
+  ),
+  MISSING_DEPENDENCY: entry(
+    false,
+    false,
+    'An optional package is missing. The message names the install command.',
+  ),
+  MALFORMED_MESSAGE: entry(
+    false,
+    false,
+    'A peer sent bytes that are no valid message. The connection was closed.',
+  ),
+};
 
 /** Facts about one failure: what was asked, what is known, what to do. Plain JSON values. */
-export type ErrorDetails = Readonly<Record<string, string | number | boolean | undefined | readonly (string | number)[]>>;
+export type ErrorDetails = Readonly<
+  Record<string, string | number | boolean | undefined | readonly (string | number)[]>
+>;
 
 /** Every failure that a caller can meet. */
 export class KommanderError extends Error {
@@ -63,7 +218,14 @@ export class KommanderError extends Error {
   /**
    * @param message what happened, with values, then what to do
    */
-  constructor(message: string, options: { readonly code: ErrorCode; readonly details?: ErrorDetails; readonly cause?: unknown }) {
+  constructor(
+    message: string,
+    options: {
+      readonly code: ErrorCode;
+      readonly details?: ErrorDetails;
+      readonly cause?: unknown;
+    },
+  ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = options.code;
     this.details = options.details ?? {};

@@ -78,7 +78,11 @@ export interface NodeStatus {
   /** `forming` until all first members have accepted the genesis record. */
   readonly state: 'forming' | 'running' | 'closing' | 'closed' | 'failed';
   readonly endpoint: Endpoint;
-  readonly roster: readonly { readonly nodeId: NodeId; readonly endpoint: Endpoint; readonly reachable: boolean }[];
+  readonly roster: readonly {
+    readonly nodeId: NodeId;
+    readonly endpoint: Endpoint;
+    readonly reachable: boolean;
+  }[];
   readonly partitions: readonly PartitionStatus[];
   readonly wal: WalStats;
   /** Largest lateness of the node's own timer since it opened, in milliseconds. */
@@ -92,7 +96,11 @@ export interface NodeEvents {
   restoreFinished: { readonly partitionId: PartitionId; readonly lastApplied: LogIndex };
   entryReplicated: { readonly entry: CommittedEntry };
   replicationError: { readonly partitionId: PartitionId; readonly error: Error };
-  leaderChanged: { readonly partitionId: PartitionId; readonly leader: NodeId | undefined; readonly term: Term };
+  leaderChanged: {
+    readonly partitionId: PartitionId;
+    readonly leader: NodeId | undefined;
+    readonly term: Term;
+  };
   membershipChanged: { readonly partitionId: PartitionId; readonly confState: ConfState };
 }
 
@@ -108,9 +116,18 @@ export interface KommanderNode extends AsyncDisposable {
    * @throws ENTRY_TOO_LARGE, RESERVED_TYPE, UNKNOWN_PARTITION, NODE_CLOSED, REPLICA_STOPPED
    * @see paper §5.3, §8; dissertation 6.3
    */
-  replicate(partitionId: PartitionId, type: string, data: Uint8Array, options?: ReplicateOptions): Promise<CommitResult>;
+  replicate(
+    partitionId: PartitionId,
+    type: string,
+    data: Uint8Array,
+    options?: ReplicateOptions,
+  ): Promise<CommitResult>;
   /** Replicates several entries as one proposal: they get consecutive indexes and one promise. */
-  replicate(partitionId: PartitionId, entries: readonly ProposalInput[], options?: ReplicateOptions): Promise<CommitResult>;
+  replicate(
+    partitionId: PartitionId,
+    entries: readonly ProposalInput[],
+    options?: ReplicateOptions,
+  ): Promise<CommitResult>;
 
   /**
    * Marks everything up to the checkpoint's own entry as settled: replicas whose state machine has `snapshot` store

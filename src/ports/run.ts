@@ -9,8 +9,20 @@
 
 import { crc32 } from 'node:zlib';
 import { assert } from '../base/assert.ts';
-import { ByteReader, MalformedBytesError, varintBytes, writeUint32, writeVarint } from '../base/bytes.ts';
-import { type Entry, EntryKind, type LogIndex, type ProposedEntry, type Term } from '../raft/types.ts';
+import {
+  ByteReader,
+  MalformedBytesError,
+  varintBytes,
+  writeUint32,
+  writeVarint,
+} from '../base/bytes.ts';
+import {
+  type Entry,
+  EntryKind,
+  type LogIndex,
+  type ProposedEntry,
+  type Term,
+} from '../raft/types.ts';
 
 export const runHeaderBytes = 32;
 const runFormatVersion = 1;
@@ -79,18 +91,28 @@ export function decodeRun(bytes: Uint8Array): Entry[] {
   }
   const expected = new ByteReader(bytes, 4).uint32();
   const actual = crc32(bytes.subarray(crcStart));
-  if (expected !== actual) throw new MalformedBytesError(`run checksum is ${actual}, expected ${expected}`);
+  if (expected !== actual)
+    throw new MalformedBytesError(`run checksum is ${actual}, expected ${expected}`);
   const reader = new ByteReader(bytes, runHeaderBytes);
   const entries = new Array<Entry>(header.entryCount);
   for (let i = 0; i < header.entryCount; i++) {
     const kind = reader.uint8();
-    if (kind !== EntryKind.normal && kind !== EntryKind.confChange) throw new MalformedBytesError(`entry kind ${kind}`);
+    if (kind !== EntryKind.normal && kind !== EntryKind.confChange)
+      throw new MalformedBytesError(`entry kind ${kind}`);
     const length = reader.varint();
     const start = reader.at;
     reader.skip(length);
-    entries[i] = { index: header.firstIndex + i, term: header.term, kind, bytes, start, end: reader.at };
+    entries[i] = {
+      index: header.firstIndex + i,
+      term: header.term,
+      kind,
+      bytes,
+      start,
+      end: reader.at,
+    };
   }
-  if (reader.remaining !== 0) throw new MalformedBytesError(`${reader.remaining} bytes behind the last entry`);
+  if (reader.remaining !== 0)
+    throw new MalformedBytesError(`${reader.remaining} bytes behind the last entry`);
   return entries;
 }
 
@@ -109,7 +131,8 @@ export function readRunHeader(bytes: Uint8Array): RunHeader {
   const entryCount = reader.uint32();
   const totalBytes = runHeaderBytes + reader.uint32();
   // A record takes two bytes at least, so a forged count cannot make the reader allocate more than it was sent.
-  if (entryCount === 0 || entryCount > totalBytes) throw new MalformedBytesError(`run of ${entryCount} entries`);
+  if (entryCount === 0 || entryCount > totalBytes)
+    throw new MalformedBytesError(`run of ${entryCount} entries`);
   if (firstIndex === 0) throw new MalformedBytesError('run that begins at index 0');
   return { firstIndex, term, entryCount, totalBytes };
 }
@@ -123,7 +146,10 @@ function recordStart(entry: Entry): number {
 }
 
 /** The buffer that holds exactly the entries `from … end - 1` as a run, if there is one. */
-function wholeRunAt(entries: readonly Entry[], from: number): { bytes: Uint8Array; end: number } | undefined {
+function wholeRunAt(
+  entries: readonly Entry[],
+  from: number,
+): { bytes: Uint8Array; end: number } | undefined {
   const first = entries[from] as Entry;
   const { bytes } = first;
   if (bytes.byteLength < runHeaderBytes || recordStart(first) !== runHeaderBytes) return undefined;
@@ -144,7 +170,8 @@ function loosePartEnd(entries: readonly Entry[], from: number): number {
   while (end < entries.length) {
     const entry = entries[end] as Entry;
     if (entry.term !== term) break;
-    if (entry.bytes !== (entries[end - 1] as Entry).bytes && wholeRunAt(entries, end) !== undefined) break;
+    if (entry.bytes !== (entries[end - 1] as Entry).bytes && wholeRunAt(entries, end) !== undefined)
+      break;
     end += 1;
   }
   return end;

@@ -26,7 +26,9 @@ export interface StateMachine {
    * @returns one result per entry (or nothing): what `replicate` resolves with on this node. It must not depend on
    * anything but the entries and the state. When it throws or rejects, the replica stops (APPLY_FAILED).
    */
-  apply(entries: readonly CommittedEntry[]): readonly unknown[] | void | Promise<readonly unknown[] | void>;
+  apply(
+    entries: readonly CommittedEntry[],
+  ): readonly unknown[] | void | Promise<readonly unknown[] | void>;
   /** The whole state after the last applied entry. Without it the log cannot be compacted. */
   snapshot?(): Uint8Array | Promise<Uint8Array>;
   /** Replaces the whole state. Required when `snapshot` is there. */

@@ -54,7 +54,9 @@ export interface ProposeResponseItem {
   readonly partitionId: PartitionId;
   readonly requestId: number;
   readonly appended: { readonly firstIndex: LogIndex; readonly term: Term } | undefined;
-  readonly refused: { readonly code: ErrorCode; readonly message: string; readonly details: ErrorDetails } | undefined;
+  readonly refused:
+    | { readonly code: ErrorCode; readonly message: string; readonly details: ErrorDetails }
+    | undefined;
 }
 
 /** What a node knows about the birth of the cluster (DESIGN §7 "Genesis"). */
@@ -66,7 +68,12 @@ export interface GenesisItem {
   readonly complete: boolean;
 }
 
-export type FrameItem = RaftItem | SnapshotPieceItem | ProposeItem | ProposeResponseItem | GenesisItem;
+export type FrameItem =
+  | RaftItem
+  | SnapshotPieceItem
+  | ProposeItem
+  | ProposeResponseItem
+  | GenesisItem;
 
 /** What travels: the messages of all partitions for one peer and lane of one turn. */
 export interface Frame {

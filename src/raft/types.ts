@@ -228,5 +228,8 @@ export type Message = PeerMessage | StorageAppended | StorageApplied;
 
 /** Checks that `value` can be an index or a term. */
 export function assertIndex(value: number): void {
-  assert(Number.isSafeInteger(value) && value >= 0, 'indexes and terms are safe, non-negative integers');
+  assert(
+    Number.isSafeInteger(value) && value >= 0,
+    'indexes and terms are safe, non-negative integers',
+  );
 }
