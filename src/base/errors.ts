@@ -35,7 +35,17 @@ export type ErrorCode =
   | 'TRANSPORT_FAILED'
   | 'CLOCK_DRIFT'
   | 'MISSING_DEPENDENCY'
-  | 'MALFORMED_MESSAGE';
+  | 'MALFORMED_MESSAGE'
+  | 'MALFORMED_COMMAND'
+  | 'SNAPSHOT_CORRUPT'
+  | 'CONDITION_FAILED'
+  | 'KEY_NOT_FOUND'
+  | 'ROUTE_NOT_FOUND'
+  | 'METHOD_NOT_ALLOWED'
+  | 'BODY_TOO_LARGE'
+  | 'SERVER_STARTING'
+  | 'SERVER_CLOSING'
+  | 'INTERNAL_ERROR';
 
 export interface CatalogueEntry {
   readonly retryable: boolean;
@@ -201,6 +211,52 @@ export const errorCatalogue: Readonly<Record<ErrorCode, CatalogueEntry>> = {
     false,
     false,
     'A peer sent bytes that are no valid message. The connection was closed.',
+  ),
+  MALFORMED_COMMAND: entry(
+    false,
+    false,
+    'A committed entry is no command of this state machine: another program wrote to the partition, or a newer version did.',
+  ),
+  SNAPSHOT_CORRUPT: entry(
+    false,
+    false,
+    "The bytes are no whole snapshot of this state machine; `details` says why. Restore the node's directory or replace it.",
+  ),
+  CONDITION_FAILED: entry(
+    false,
+    false,
+    'The key was written since: `details.presentIndex` is the index of its last write (0: there is none). Read it and decide again.',
+  ),
+  KEY_NOT_FOUND: entry(false, false, 'There is no such key.'),
+  ROUTE_NOT_FOUND: entry(
+    false,
+    false,
+    'The HTTP API has no such path. See docs/reference/http-api.md.',
+  ),
+  METHOD_NOT_ALLOWED: entry(
+    false,
+    false,
+    'The path does not take this method. The header `allow` lists those that it takes.',
+  ),
+  BODY_TOO_LARGE: entry(
+    false,
+    false,
+    'The body of the request is larger than `details.bytesMax`. Nothing was written; send less.',
+  ),
+  SERVER_STARTING: entry(
+    true,
+    false,
+    'The server is restoring its data. Nothing was written; try again soon or ask another node.',
+  ),
+  SERVER_CLOSING: entry(
+    true,
+    false,
+    'The server is shutting down and took the request no more. Nothing was written; ask another node.',
+  ),
+  INTERNAL_ERROR: entry(
+    false,
+    true,
+    'The server met a bug of its own; its log has the details. A write may have committed.',
   ),
 };
 
