@@ -108,6 +108,8 @@ export interface TransportContext {
 }
 
 export interface Transport {
+  /** Bytes of the largest item that it carries, encoded; larger ones are dropped. Absent: any size. */
+  readonly frameBytesMax?: number;
   /**
    * Begins to listen.
    *
