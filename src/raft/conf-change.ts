@@ -46,8 +46,13 @@ export function encodeConfChange(change: ConfChange): Uint8Array {
   return writer.finish();
 }
 
-/** @throws MalformedBytesError */
+/**
+ * No bytes at all are the change that leaves a joint configuration.
+ *
+ * @throws MalformedBytesError
+ */
 export function decodeConfChange(bytes: Uint8Array): ConfChange {
+  if (bytes.byteLength === 0) return leaveJointChange;
   const reader = new ByteReader(bytes);
   const transition = reader.uint8();
   if (!isTransition(transition)) throw new MalformedBytesError(`transition ${transition}`);

@@ -1,0 +1,278 @@
+// Who leads (§5.2, §5.4.1): the election timer, campaigns with and without a pre-vote (dissertation 9.6), votes, the
+// changes of role, and check-quorum (6.2), by which a leader that cannot reach a quorum steps down by itself.
+
+import { assert, must } from '../base/assert.ts';
+import { abortTransfer } from './leader-transfer.ts';
+import { isUpToDate, lastTerm, mayHoldUnappliedConfChange } from './log.ts';
+import { votersOf } from './membership.ts';
+import { becomeReplicate, resetProgress } from './progress.ts';
+import { type VoteResult, voteResult } from './quorum.ts';
+import { beginLeaseRound, resetReads } from './read-index.ts';
+import {
+  expireSnapshots,
+  ownProgress,
+  sendAppends,
+  sendHeartbeats,
+  tryAppend,
+} from './replication.ts';
+import { send } from './send.ts';
+import { priorityMax, type RaftState } from './state.ts';
+import { trace } from './trace.ts';
+import {
+  type Entry,
+  EntryKind,
+  type ReplicaId,
+  type RequestVote,
+  type RequestVoteResponse,
+  Role,
+  type Term,
+} from './types.ts';
+
+export type CampaignKind = 'preVote' | 'election' | 'transfer';
+
+/** One tick of a replica that does not lead. */
+export function tickElection(state: RaftState): void {
+  state.electionElapsed += 1;
+  if (state.voteEmbargoTicks > 0) state.voteEmbargoTicks -= 1;
+  if (state.config.priority === 0 || !isPromotable(state)) return;
+  if (state.electionElapsed < state.randomizedElectionTicks) return;
+  state.electionElapsed = 0;
+  // Redrawn at every attempt, pre-votes included: two replicas that collided once part ways (§5.2).
+  drawElectionTicks(state);
+  startCampaign(state, state.config.preVote ? 'preVote' : 'election');
+}
+
+/** One tick of a leader. */
+export function tickLeader(state: RaftState): void {
+  const { config } = state;
+  state.heartbeatElapsed += 1;
+  state.electionElapsed += 1;
+  state.reads.leaderTicks += 1;
+  expireSnapshots(state);
+  if (state.electionElapsed >= config.electionTicks) {
+    state.electionElapsed = 0;
+    if (config.checkQuorum) checkQuorum(state);
+    if (state.role === Role.leader) abortTransfer(state);
+  }
+  if (state.role !== Role.leader) return;
+  if (state.heartbeatElapsed >= config.heartbeatTicks) {
+    state.heartbeatElapsed = 0;
+    beginLeaseRound(state);
+    sendHeartbeats(state);
+  }
+}
+
+/** Steps down unless a quorum was heard from since the last check. */
+function checkQuorum(state: RaftState): void {
+  const active = new Map<ReplicaId, boolean>();
+  for (const [id, progress] of state.progress) {
+    active.set(id, id === state.id || progress.isRecentlyActive);
+  }
+  if (voteResult(state.confState, active) !== 'won') {
+    becomeFollower(state, state.currentTerm, undefined);
+    return;
+  }
+  for (const [id, progress] of state.progress) {
+    if (id !== state.id) progress.isRecentlyActive = false;
+  }
+}
+
+/** Begins a campaign unless this replica leads already or must not lead. */
+export function startCampaign(state: RaftState, kind: CampaignKind): void {
+  if (state.role === Role.leader) return skipCampaign(state, 'already leads');
+  if (!isPromotable(state))
+    return skipCampaign(state, 'no voter, or a snapshot is being installed');
+  if (mayHoldUnappliedConfChange(state.log, isConfChange)) {
+    return skipCampaign(state, 'a committed configuration change is not applied yet');
+  }
+  campaign(state, kind);
+}
+
+function skipCampaign(state: RaftState, reason: string): void {
+  trace(state, { type: 'campaignSkipped', reason });
+}
+
+function isConfChange(entry: Entry): boolean {
+  return entry.kind === EntryKind.confChange;
+}
+
+/** Only a voter whose log is whole may lead. */
+function isPromotable(state: RaftState): boolean {
+  const progress = state.progress.get(state.id);
+  return progress !== undefined && !progress.isLearner && state.log.pendingSnapshot === undefined;
+}
+
+function campaign(state: RaftState, kind: CampaignKind): void {
+  const preVote = kind === 'preVote';
+  if (preVote) becomePreCandidate(state);
+  else becomeCandidate(state);
+  const term = preVote ? state.currentTerm + 1 : state.currentTerm;
+  const from = state.id;
+  for (const to of votersOf(state.confState)) {
+    if (to === from) {
+      // Its own vote counts like the others: once it is durable.
+      send(state, { type: 'requestVoteResponse', from, to, term, preVote, rejected: false });
+      continue;
+    }
+    send(state, {
+      type: 'requestVote',
+      from,
+      to,
+      term,
+      preVote,
+      lastLogIndex: state.log.lastIndex,
+      lastLogTerm: lastTerm(state.log),
+      leadershipTransfer: kind === 'transfer',
+    });
+  }
+}
+
+/**
+ * Answers a vote request whose term is not below this replica's (§5.2, §5.4.1). Learners answer too: a candidate whose
+ * log holds their promotion may need them before they know of it.
+ */
+export function handleRequestVote(state: RaftState, message: RequestVote): void {
+  const { from, term, preVote } = message;
+  const isFree = state.votedFor === undefined && state.leader === undefined;
+  const isEarlyPreVote = preVote && term > state.currentTerm;
+  const canVote = state.votedFor === from || isFree || isEarlyPreVote;
+  const position = { index: message.lastLogIndex, term: message.lastLogTerm };
+  if (!canVote || !isUpToDate(state.log, position)) {
+    sendVote(state, { to: from, term: state.currentTerm, preVote, rejected: true });
+    return;
+  }
+  // The answer names the term that was asked for: a pre-vote's lies ahead of ours.
+  sendVote(state, { to: from, term, preVote, rejected: false });
+  if (preVote) return;
+  state.electionElapsed = 0;
+  state.votedFor = from;
+  trace(state, { type: 'voteCast', candidate: from, term });
+}
+
+export function sendVote(
+  state: RaftState,
+  vote: {
+    readonly to: ReplicaId;
+    readonly term: Term;
+    readonly preVote: boolean;
+    readonly rejected: boolean;
+  },
+): void {
+  send(state, { type: 'requestVoteResponse', from: state.id, ...vote });
+}
+
+/** Counts a vote of the running campaign. */
+export function handleRequestVoteResponse(state: RaftState, message: RequestVoteResponse): void {
+  const counts = message.preVote ? Role.preCandidate : Role.candidate;
+  if (state.role !== counts) return;
+  if (!state.votes.has(message.from)) state.votes.set(message.from, !message.rejected);
+  const result: VoteResult = voteResult(state.confState, state.votes);
+  if (result === 'lost') {
+    // A pre-vote's answers may carry a term that nobody has reached yet; ours stays.
+    becomeFollower(state, state.currentTerm, undefined);
+  } else if (result === 'won' && state.role === Role.preCandidate) {
+    campaign(state, 'election');
+  } else if (result === 'won') {
+    becomeLeader(state);
+    sendAppends(state);
+  }
+}
+
+/** Whether this replica has promised a living leader not to help depose it (dissertation 6.2, 6.4.1). */
+export function holdsLease(state: RaftState): boolean {
+  if (state.voteEmbargoTicks > 0) return true;
+  const { checkQuorum: isChecked, electionTicks } = state.config;
+  return isChecked && state.leader !== undefined && state.electionElapsed < electionTicks;
+}
+
+export function becomeFollower(state: RaftState, term: Term, leader: ReplicaId | undefined): void {
+  reset(state, term);
+  setLeader(state, leader);
+  setRole(state, Role.follower);
+}
+
+function becomePreCandidate(state: RaftState): void {
+  assert(state.role !== Role.leader, 'a leader does not campaign');
+  // Nothing but the role changes: neither the term nor the vote (dissertation 9.6).
+  state.votes.clear();
+  setLeader(state, undefined);
+  setRole(state, Role.preCandidate);
+}
+
+function becomeCandidate(state: RaftState): void {
+  assert(state.role !== Role.leader, 'a leader does not campaign');
+  reset(state, state.currentTerm + 1);
+  state.votedFor = state.id;
+  trace(state, { type: 'voteCast', candidate: state.id, term: state.currentTerm });
+  setRole(state, Role.candidate);
+}
+
+function becomeLeader(state: RaftState): void {
+  assert(state.role === Role.candidate, 'a leader was elected');
+  reset(state, state.currentTerm);
+  setLeader(state, state.id);
+  setRole(state, Role.leader);
+  const progress = ownProgress(state);
+  becomeReplicate(progress);
+  progress.isRecentlyActive = true;
+  // Any of the entries that are not applied yet may be a configuration change.
+  state.pendingConfChangeIndex = state.log.lastIndex;
+  // An entry of its own term is what lets a leader commit what it inherited (§5.4.2, §8).
+  const empty = { kind: EntryKind.normal, bytes: new Uint8Array(0), start: 0, end: 0 };
+  assert(tryAppend(state, [empty]), 'an empty entry always fits');
+}
+
+/** Starts a term, or a role within the term, afresh. A vote that was given in this term stays given. */
+function reset(state: RaftState, term: Term): void {
+  assert(term >= state.currentTerm, 'Invariant: terms never decrease');
+  if (term !== state.currentTerm) {
+    state.currentTerm = term;
+    state.votedFor = undefined;
+  }
+  setLeader(state, undefined);
+  state.electionElapsed = 0;
+  state.heartbeatElapsed = 0;
+  drawElectionTicks(state);
+  abortTransfer(state);
+  state.votes.clear();
+  for (const [id, progress] of state.progress) {
+    resetProgress(progress, state.log.lastIndex + 1);
+    if (id === state.id) progress.matchIndex = state.log.lastIndex;
+  }
+  state.pendingConfChangeIndex = 0;
+  state.uncommittedBytes = 0;
+  resetReads(state);
+}
+
+function drawElectionTicks(state: RaftState): void {
+  const { electionTicks, priority, random } = state.config;
+  const patience = priority === 0 ? 0 : priorityMax - priority;
+  state.randomizedElectionTicks = electionTicks * (1 + patience) + random.below(electionTicks);
+}
+
+function setRole(state: RaftState, role: Role): void {
+  if (state.role === role) return;
+  state.role = role;
+  trace(state, { type: 'roleChanged', role, term: state.currentTerm });
+}
+
+export function setLeader(state: RaftState, leader: ReplicaId | undefined): void {
+  if (state.leader === leader) return;
+  state.leader = leader;
+  trace(state, { type: 'leaderChanged', leader, term: state.currentTerm });
+}
+
+/** The progress of the chosen successor of a leader that has to go: the voter that has most of the log. */
+export function bestSuccessor(state: RaftState): ReplicaId | undefined {
+  let best: ReplicaId | undefined;
+  let bestMatch = -1;
+  for (const id of state.confState.voters) {
+    const progress = must(state.progress.get(id), 'voters are members');
+    if (id === state.id || !progress.isRecentlyActive) continue;
+    if (progress.matchIndex > bestMatch) {
+      best = id;
+      bestMatch = progress.matchIndex;
+    }
+  }
+  return best;
+}
