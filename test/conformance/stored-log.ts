@@ -1,13 +1,13 @@
 // The log store of one played replica, in memory: what was written is durable at once. The core reads it through the
 // `LogStorage` port only, so that entries trimmed from the core's own memory come from here.
 
-import { assert, must } from '../../src/base/assert.ts';
+import { assert } from '../../src/base/assert.ts';
+import { entryBytes } from '../../src/raft/log.ts';
 import {
   type Entry,
   emptyHardState,
   type HardState,
   type LogIndex,
-  payloadBytes,
   type Snapshot,
   type Term,
 } from '../../src/raft/types.ts';
@@ -70,9 +70,9 @@ export function readEntries(
   const wanted = log.entries.slice(from, endIndex - log.compacted.index - 1);
   let bytes = 0;
   const tooLarge = wanted.findIndex((entry, at) => {
-    bytes += payloadBytes(entry);
+    bytes += entryBytes(entry);
     return at > 0 && bytes > bytesMax;
   });
-  must(wanted[0], 'an empty range is not read');
+  assert(wanted.length > 0, 'an empty range is not read');
   return tooLarge === -1 ? wanted : wanted.slice(0, tooLarge);
 }
