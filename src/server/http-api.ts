@@ -4,10 +4,10 @@
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
+import { formatEndpoint, parseEndpoint } from '../base/endpoint.ts';
 import { type ErrorCode, KommanderError } from '../base/errors.ts';
 import { type Observer, silentObserver } from '../ports/observer.ts';
 import type { Endpoint } from '../ports/transport.ts';
-import { formatEndpoint, parseEndpoint } from './endpoint.ts';
 import { clientError, errorBody, httpStatusOf, retryAfterSeconds } from './http-errors.ts';
 import { defaultHttpLimits, type HttpLimits } from './http-limits.ts';
 import { type BodyBudget, bodyTooLarge, discardBody, parseTarget } from './http-request.ts';
@@ -54,7 +54,12 @@ interface ApiState {
   drained: () => void;
 }
 
-/** @throws TRANSPORT_FAILED the address cannot be bound */
+/**
+ * Opens the server; it answers SERVER_STARTING until a service is attached.
+ *
+ * @throws TRANSPORT_FAILED the address cannot be bound
+ * @throws INVALID_OPTION   `listen` is no endpoint
+ */
 export async function openHttpApi(options: HttpApiOptions): Promise<HttpApi> {
   const limits = { ...defaultHttpLimits, ...options.limits };
   const state: ApiState = {
@@ -82,7 +87,7 @@ export async function openHttpApi(options: HttpApiOptions): Promise<HttpApi> {
   const { address, port } = server.address() as AddressInfo;
 
   return {
-    endpoint: formatEndpoint(address, port),
+    endpoint: formatEndpoint({ host: address, port }),
     attach(service) {
       state.service = service;
     },
@@ -95,7 +100,7 @@ export async function openHttpApi(options: HttpApiOptions): Promise<HttpApi> {
 }
 
 function listen(server: Server, endpoint: Endpoint): Promise<void> {
-  const { host, port } = parseEndpoint(endpoint);
+  const { host, port } = parseEndpoint(endpoint, { option: 'http', portMin: 0 });
   return new Promise((resolve, reject) => {
     server.once('error', (error) => {
       reject(
