@@ -162,7 +162,9 @@ export function newRaftState(config: RaftConfig): RaftState {
     electionElapsed: 0,
     heartbeatElapsed: 0,
     randomizedElectionTicks: config.electionTicks,
-    voteEmbargoTicks: config.reads === 'lease' ? config.electionTicks : 0,
+    // Who never was in a term has promised nothing.
+    voteEmbargoTicks:
+      config.reads === 'lease' && initial.hardState.term > 0 ? config.electionTicks : 0,
     transferee: undefined,
     pendingConfChangeIndex: 0,
     uncommittedBytes: 0,
