@@ -59,6 +59,12 @@ export interface ProposeResponseItem {
     | undefined;
 }
 
+/** A first member's durable word that it accepts the genesis record. `nonce` is drawn anew for an empty directory. */
+export interface GenesisAcceptance {
+  readonly nodeId: NodeId;
+  readonly nonce: string;
+}
+
 /** What a node knows about the birth of the cluster (DESIGN §7 "Genesis"). */
 export interface GenesisItem {
   readonly kind: 'genesis';
@@ -66,6 +72,8 @@ export interface GenesisItem {
   readonly recordHash: string;
   /** The sender knows that all first members accepted. */
   readonly complete: boolean;
+  /** The acceptances that the sender knows, its own among them. */
+  readonly acceptances: readonly GenesisAcceptance[];
 }
 
 export type FrameItem =
