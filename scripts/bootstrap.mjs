@@ -49,8 +49,13 @@ export function nodePath() {
  */
 export function tool(packageName, command) {
   const folder = path.join(root, 'node_modules', packageName);
-  const { bin } = JSON.parse(readFileSync(path.join(folder, 'package.json'), 'utf8'));
-  return path.join(folder, typeof bin === 'string' ? bin : bin[command]);
+  const { bin } = /** @type {{ bin: string | Record<string, string> }} */ (
+    JSON.parse(readFileSync(path.join(folder, 'package.json'), 'utf8'))
+  );
+  const file = typeof bin === 'string' ? bin : bin[command];
+  return file === undefined
+    ? fail(`package ${packageName} has no command ${command}`)
+    : path.join(folder, file);
 }
 
 /**

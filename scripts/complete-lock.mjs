@@ -47,8 +47,9 @@ const libcOf = new Map([
 ]);
 
 const file = path.join(root, 'package-lock.json');
-/** @type {{ packages: Record<string, LockedPackage> }} */
-const lock = JSON.parse(readFileSync(file, 'utf8'));
+const lock = /** @type {{ packages: Record<string, LockedPackage> }} */ (
+  JSON.parse(readFileSync(file, 'utf8'))
+);
 const missing = missingPackages(lock.packages);
 
 if (missing.length === 0) {
@@ -57,9 +58,8 @@ if (missing.length === 0) {
   const names = missing.map(([name]) => name).join(', ');
   fail(`package-lock.json lacks ${names}: run "npm run fix"`);
 } else {
-  const [project, ...others] = Object.entries(lock.packages);
-  const packages = [...others, ...missing].sort(([a], [b]) => a.localeCompare(b, 'en'));
-  lock.packages = Object.fromEntries([.../** @type {const} */ ([project]), ...packages]);
+  const packages = [...Object.entries(lock.packages), ...missing];
+  lock.packages = Object.fromEntries(packages.sort(([a], [b]) => a.localeCompare(b, 'en')));
   writeFileSync(file, `${JSON.stringify(lock, null, 2)}\n`);
   note(`package-lock.json: added ${missing.length} packages of other platforms`);
 }

@@ -62,7 +62,7 @@ export function discoveryContract(
 
 interface Reports {
   readonly heard: (readonly DiscoveredNode[])[];
-  changed(nodes: readonly DiscoveredNode[]): void;
+  readonly changed: (nodes: readonly DiscoveredNode[]) => void;
   /** Resolves with the last report as soon as it names exactly `expected`, in any order. */
   until(expected: readonly DiscoveredNode[]): Promise<readonly DiscoveredNode[]>;
 }

@@ -17,7 +17,7 @@ export const timestampBytes = 8;
 assert(timestampEpochMs === Date.UTC(2020, 0, 1), 'the epoch is the beginning of 2020');
 
 /** Whether `value` is a timestamp: a safe integer, 0 or more. */
-export function isTimestamp(value: number): value is Timestamp {
+export function isTimestamp(value: number): boolean {
   return Number.isSafeInteger(value) && value >= 0;
 }
 
