@@ -182,6 +182,7 @@ const items: { readonly [Kind in FrameItem['kind']]: fc.Arbitrary<FrameItem> } =
     kind: fc.constant('genesis'),
     recordHash: text,
     complete: fc.boolean(),
+    acceptances: fc.array(fc.record({ nodeId: text, nonce: text }), { maxLength: 3 }),
   }),
 };
 

@@ -10,7 +10,7 @@ import {
   KommanderError,
 } from '../base/errors.ts';
 import { decodeRun } from '../ports/run.ts';
-import type { Frame, FrameItem } from '../ports/transport.ts';
+import type { Frame, FrameItem, GenesisAcceptance } from '../ports/transport.ts';
 import type { PartitionId } from '../ports/wal.ts';
 import type {
   ConfState,
@@ -35,6 +35,7 @@ import { FieldReader, WireReader } from './wire-reader.ts';
 /** Broken items in one frame above which the frame itself is taken for broken: each one costs an exception. */
 const brokenItemsMax = 64;
 const int32Max = 2_147_483_647;
+const noBytes: Uint8Array = new Uint8Array(0);
 
 export interface DecodedFrame {
   readonly frame: Frame;
@@ -240,7 +241,7 @@ const otherReaders: Readonly<Record<keyof typeof itemField, ItemReader>> = {
     transferId: fields.number(1),
     offset: fields.number(2),
     totalBytes: fields.number(3),
-    bytes: owned(fields.bytes(4) ?? new Uint8Array(0)),
+    bytes: owned(fields.bytes(4) ?? noBytes),
   }),
   propose: (fields, partitionId) => ({
     kind: 'propose',
@@ -262,8 +263,9 @@ const otherReaders: Readonly<Record<keyof typeof itemField, ItemReader>> = {
   },
   genesis: (fields) => ({
     kind: 'genesis',
-    recordHash: utf8Text(fields.bytes(1) ?? new Uint8Array(0)),
+    recordHash: utf8Text(fields.bytes(1) ?? noBytes),
     complete: fields.flag(2),
+    acceptances: fields.repeatedBytes(3).map(readAcceptance),
   }),
 };
 
@@ -333,7 +335,7 @@ function readSnapshot(bytes: Uint8Array): Snapshot {
     index: fields.number(1),
     term: fields.number(2),
     confState: readConfState(required(fields.bytes(3), 'conf_state')),
-    data: owned(fields.bytes(4) ?? new Uint8Array(0)),
+    data: owned(fields.bytes(4) ?? noBytes),
   };
 }
 
@@ -368,25 +370,29 @@ function readAppended(bytes: Uint8Array): { readonly firstIndex: number; readonl
   return { firstIndex: fields.number(1), term: fields.number(2) };
 }
 
-/**
- * Reads a `Refusal`.
- *
- * @throws MalformedBytesError unknown code, or details that are no flat JSON object
- */
-export function readRefusal(bytes: Uint8Array): {
+function readAcceptance(bytes: Uint8Array): GenesisAcceptance {
+  const fields = new FieldReader(fieldMax);
+  fields.read(bytes, 0, bytes.byteLength);
+  return {
+    nodeId: utf8Text(fields.bytes(1) ?? noBytes),
+    nonce: utf8Text(fields.bytes(2) ?? noBytes),
+  };
+}
+
+/** @throws MalformedBytesError unknown code, or details that are no flat JSON object */
+function readRefusal(bytes: Uint8Array): {
   readonly code: ErrorCode;
   readonly message: string;
   readonly details: ErrorDetails;
 } {
   const fields = new FieldReader(fieldMax);
   fields.read(bytes, 0, bytes.byteLength);
-  const empty = new Uint8Array(0);
-  const code = utf8Text(fields.bytes(1) ?? empty);
+  const code = utf8Text(fields.bytes(1) ?? noBytes);
   if (!isErrorCode(code)) throw new MalformedBytesError(`error code ${JSON.stringify(code)}`);
   return {
     code,
-    message: utf8Text(fields.bytes(2) ?? empty),
-    details: readDetails(utf8Text(fields.bytes(3) ?? empty)),
+    message: utf8Text(fields.bytes(2) ?? noBytes),
+    details: readDetails(utf8Text(fields.bytes(3) ?? noBytes)),
   };
 }
 

@@ -1,6 +1,7 @@
 // How two nodes introduce themselves, whatever carries the bytes: which cluster, which node, which start of it, which
 // protocol versions. A mismatch is refused with a typed error that both sides report.
 
+import { isNodeId } from '../base/endpoint.ts';
 import { KommanderError } from '../base/errors.ts';
 import type { Observer } from '../ports/observer.ts';
 import type { Endpoint, Lane, NodeId, NodeIdentity } from '../ports/transport.ts';
@@ -8,8 +9,6 @@ import type { Endpoint, Lane, NodeId, NodeIdentity } from '../ports/transport.ts
 /** Protocol versions that this release speaks, inclusive. */
 export const protocolVersionMin = 1;
 export const protocolVersionMax = 1;
-
-const nodeIdPattern = /^[A-Za-z0-9._-]{1,64}$/;
 
 /** What a node says when it connects. */
 export interface Greeting extends NodeIdentity {
@@ -51,7 +50,7 @@ export function refusalOf(identity: NodeIdentity, greeting: Greeting): Kommander
     );
   }
   if (greeting.peerId !== nodeId) return wrongNode(greeting.peerId, nodeId);
-  if (!nodeIdPattern.test(greeting.nodeId) || greeting.nodeId === nodeId) {
+  if (!isNodeId(greeting.nodeId) || greeting.nodeId === nodeId) {
     return new KommanderError(
       `the caller's node id ${JSON.stringify(greeting.nodeId)} is not valid here: every node needs its own`,
       { code: 'WRONG_NODE', details: { nodeId: greeting.nodeId } },

@@ -1,0 +1,259 @@
+// The listening side: takes greetings, then frames. The stream of frames is handled here by hand; every other path
+// goes to the RPC library on the same server. Whoever sends bytes that are no message is disconnected and counted.
+
+import {
+  createServer,
+  type Http2Server,
+  Http2ServerRequest,
+  Http2ServerResponse,
+  constants as http2Constants,
+  type IncomingHttpHeaders,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from 'node:http2';
+import type { AddressInfo, Socket } from 'node:net';
+import { formatEndpoint, parseEndpoint } from '../base/endpoint.ts';
+import { isKommanderError, KommanderError } from '../base/errors.ts';
+import type { Endpoint, NodeId } from '../ports/transport.ts';
+import { coldCalls } from './cold-calls.ts';
+import { FrameDecoder } from './frame-decoder.ts';
+import { type Greeting, refusalOf, reportRefusal } from './greeting.ts';
+import {
+  acceptedEvent,
+  grpcContentType,
+  grpcMessage,
+  grpcStatus,
+  MessageSplitter,
+  readGreeting,
+  refusedEvent,
+  streamPath,
+} from './grpc-framing.ts';
+import { type GrpcNode, http2Settings } from './grpc-node.ts';
+
+/** Listens for peers. */
+export class GrpcServer {
+  readonly #node: GrpcNode;
+  readonly #onGreeting: (peer: NodeId) => void;
+  readonly #server: Http2Server;
+  readonly #decoder: FrameDecoder = new FrameDecoder();
+  /** Accepted streams by peer and lane. A newer one replaces an older one. */
+  readonly #streams: Map<string, InboundStream> = new Map();
+  #isClosed = false;
+
+  /** @param onGreeting called when the greeting of a peer was accepted */
+  constructor(node: GrpcNode, onGreeting: (peer: NodeId) => void) {
+    this.#node = node;
+    this.#onGreeting = onGreeting;
+    this.#server = createServer({ settings: http2Settings(node.settings) });
+    this.#server.maxConnections = node.settings.inboundSessionsMax;
+  }
+
+  /** @throws TRANSPORT_FAILED */
+  async listen(): Promise<Endpoint> {
+    const { listen } = this.#node.context;
+    const { host, port } = parseEndpoint(listen, { option: 'listen', portMin: 0 });
+    const server = this.#server;
+    const handleColdCall = coldCalls(this.#node.context);
+    server.on('connection', (socket: Socket) => socket.setNoDelay(true));
+    server.on('session', (session) => this.#handleSession(session));
+    server.on('stream', (stream, headers, _flags, rawHeaders) => {
+      stream.on('error', () => {}); // its 'close' follows, which is what counts
+      if (headers[':path'] === streamPath) this.#handleStream(stream, headers);
+      else
+        handleColdCall(
+          new Http2ServerRequest(stream, headers, {}, rawHeaders),
+          new Http2ServerResponse(stream),
+        );
+    });
+    // Reported once per session by its own listener too.
+    server.on('sessionError', () => {});
+    await new Promise<void>((resolve, reject) => {
+      const fail = (cause: Error): void =>
+        reject(
+          new KommanderError(`cannot listen at ${listen}: ${cause.message}`, {
+            code: 'TRANSPORT_FAILED',
+            details: { endpoint: listen },
+            cause,
+          }),
+        );
+      server.once('error', fail);
+      server.listen({ host, port }, () => {
+        server.off('error', fail);
+        server.on('error', (error) =>
+          this.#report('error', 'listener-failed', { message: error.message }),
+        );
+        resolve();
+      });
+    });
+    const address = server.address() as AddressInfo;
+    return formatEndpoint({ host, port: address.port });
+  }
+
+  /** Ends every inbound session, also those of other programs. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    const server = this.#server;
+    if (!server.listening) return;
+    await new Promise<void>((resolve) => {
+      server.close(() => resolve());
+    });
+  }
+
+  #handleSession(session: ServerHttp2Session): void {
+    session.on('error', (error) => {
+      const code = 'code' in error ? String(error.code) : '';
+      if (code !== 'ERR_HTTP2_ERROR') return;
+      this.#node.counters.peersMalformed += 1;
+      this.#report('warn', 'peer-malformed', { peer: undefined, message: error.message });
+    });
+    this.#node.keeper.add(session);
+    if (!session.destroyed) session.setLocalWindowSize(this.#node.settings.windowBytes);
+  }
+
+  #handleStream(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
+    if (this.#isClosed) return stream.close(http2Constants.NGHTTP2_REFUSED_STREAM);
+    const contentType = headers['content-type'] ?? '';
+    if (headers[':method'] !== 'POST' || !/^application\/grpc(\+proto|;|$)/.test(contentType)) {
+      stream.respond({ ':status': 415, 'accept-post': 'application/grpc' }, { endStream: true });
+      stream.close();
+      return;
+    }
+    let greeting: Greeting;
+    try {
+      greeting = readGreeting(headers);
+    } catch (error) {
+      if (!isKommanderError(error, 'MALFORMED_MESSAGE')) throw error;
+      this.#refuse(stream, undefined, error);
+      return;
+    }
+    const error = refusalOf(this.#node.context.identity, greeting) ?? this.#staleness(greeting);
+    if (error === undefined) this.#accept(stream, greeting);
+    else this.#refuse(stream, greeting.nodeId, error);
+  }
+
+  /** An older start of a node that is connected is a process that should be gone. */
+  #staleness(greeting: Greeting): KommanderError | undefined {
+    const present = this.#streams.get(streamKey(greeting));
+    if (present === undefined || present.greeting.incarnation <= greeting.incarnation)
+      return undefined;
+    return new KommanderError(
+      `node ${greeting.nodeId} is connected as its start ${present.greeting.incarnation}; start ${greeting.incarnation} is older`,
+      {
+        code: 'WRONG_NODE',
+        details: {
+          incarnation: greeting.incarnation,
+          connectedIncarnation: present.greeting.incarnation,
+        },
+      },
+    );
+  }
+
+  #accept(stream: ServerHttp2Stream, greeting: Greeting): void {
+    const key = streamKey(greeting);
+    this.#streams.get(key)?.end();
+    const splitter = new MessageSplitter(this.#node.settings.frameBytesMax, (message) =>
+      this.#handleFrame(greeting, message),
+    );
+    const inbound: InboundStream = {
+      greeting,
+      end: () => {
+        splitter.stop();
+        stream.close(http2Constants.NGHTTP2_CANCEL);
+      },
+    };
+    this.#streams.set(key, inbound);
+    stream.on('close', () => {
+      splitter.stop();
+      if (this.#streams.get(key) === inbound) this.#streams.delete(key);
+    });
+    let status: number = grpcStatus.ok;
+    stream.respond(
+      { ':status': 200, 'content-type': grpcContentType, 'grpc-accept-encoding': 'identity' },
+      { waitForTrailers: true },
+    );
+    stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': String(status) }));
+    stream.write(acceptedEvent(this.#node.context.identity));
+    stream.on('data', (chunk: Uint8Array) => {
+      try {
+        splitter.push(chunk);
+      } catch (error) {
+        if (!isKommanderError(error, 'MALFORMED_MESSAGE')) throw error;
+        splitter.stop();
+        status = grpcStatus.invalidArgument;
+        this.#disconnect(stream, greeting.nodeId, error);
+      }
+    });
+    stream.on('end', () => stream.end());
+    this.#onGreeting(greeting.nodeId);
+  }
+
+  #handleFrame(greeting: Greeting, message: Uint8Array): void {
+    if (this.#isClosed) return;
+    const { context, counters } = this.#node;
+    const { frame, skippedCount, firstProblem } = this.#decoder.decode(message);
+    counters.framesReceived += 1;
+    counters.bytesReceived += message.byteLength;
+    if (skippedCount > 0) {
+      counters.itemsSkipped += skippedCount;
+      const { nodeId: peer, lane } = greeting;
+      this.#report('warn', 'frame-items-skipped', { peer, lane, skippedCount, firstProblem });
+    }
+    context.receive(greeting.nodeId, greeting.lane, frame);
+  }
+
+  #disconnect(stream: ServerHttp2Stream, peer: NodeId, error: KommanderError): void {
+    this.#node.counters.peersMalformed += 1;
+    this.#report('warn', 'peer-malformed', { peer, message: error.message });
+    endWithEvent(stream, refusedEvent(error));
+  }
+
+  #refuse(stream: ServerHttp2Stream, peer: NodeId | undefined, error: KommanderError): void {
+    const { context, counters } = this.#node;
+    counters.peersRefused += 1;
+    const endpoint = remoteEndpoint(stream);
+    reportRefusal(
+      context.observer,
+      { direction: 'inbound', peer: peer?.slice(0, 64), endpoint },
+      error,
+    );
+    const status =
+      error.code === 'MALFORMED_MESSAGE'
+        ? grpcStatus.invalidArgument
+        : grpcStatus.failedPrecondition;
+    stream.respond({ ':status': 200, 'content-type': grpcContentType }, { waitForTrailers: true });
+    stream.on('wantTrailers', () =>
+      stream.sendTrailers({
+        'grpc-status': String(status),
+        'grpc-message': grpcMessage(`${error.code}: ${error.message}`),
+      }),
+    );
+    endWithEvent(stream, refusedEvent(error));
+  }
+
+  #report(level: 'warn' | 'error', name: string, fields: Readonly<Record<string, unknown>>): void {
+    this.#node.context.observer({ level, name, fields });
+  }
+}
+
+interface InboundStream {
+  readonly greeting: Greeting;
+  end(): void;
+}
+
+function streamKey(greeting: Greeting): string {
+  return `${greeting.lane} ${greeting.nodeId}`;
+}
+
+/** Says a last word, ends the stream, and then the session: whoever is refused has nothing to do here. */
+function endWithEvent(stream: ServerHttp2Stream, event: Uint8Array): void {
+  const { session } = stream;
+  stream.on('close', () => session?.close());
+  stream.end(event);
+  stream.close(http2Constants.NGHTTP2_NO_ERROR);
+}
+
+function remoteEndpoint(stream: ServerHttp2Stream): Endpoint | undefined {
+  const { remoteAddress, remotePort } = stream.session?.socket ?? {};
+  if (remoteAddress === undefined || remotePort === undefined) return undefined;
+  return formatEndpoint({ host: remoteAddress, port: remotePort });
+}
