@@ -2,7 +2,7 @@
 // written outlives `close` and is there at the next `open` of the same object, as if a disk lay below it; it does
 // not outlive the process.
 
-import { assert } from '../base/assert.ts';
+import { assert, must } from '../base/assert.ts';
 import { KommanderError } from '../base/errors.ts';
 import type {
   PartitionId,
@@ -15,7 +15,14 @@ import type {
   WalStats,
 } from '../ports/wal.ts';
 import { type Entry, payloadBytes, payloadBytesOf } from '../raft/types.ts';
-import { afterWrite, dropsLog, emptyPartition, isEmptyWrite } from './stored-partition.ts';
+import {
+  afterBatch,
+  afterWrite,
+  checkReadRange,
+  dropsLog,
+  emptyPartition,
+  isEmptyWrite,
+} from './stored-partition.ts';
 
 interface MemoryPartition {
   stored: StoredPartition;
@@ -50,7 +57,7 @@ export function memoryWal(): Wal {
 
   async function write(batch: WalBatch): Promise<void> {
     checkOpen();
-    checkBatch(partitions, batch);
+    afterBatch((id) => partitions.get(id)?.stored, batch);
     let entryCount = 0;
     let bytesWritten = 0;
     for (const part of batch.writes) {
@@ -74,11 +81,8 @@ export function memoryWal(): Wal {
   async function read(range: ReadRange): Promise<readonly Entry[]> {
     checkOpen();
     const partition = partitions.get(range.partitionId);
-    assert(partition !== undefined, 'only stored partitions are read');
-    const { stored, entries } = partition;
-    assert(range.fromIndex > stored.compactedIndex, 'only stored entries are read');
-    assert(range.fromIndex < range.endIndex, 'a read range is not empty');
-    assert(range.endIndex <= stored.lastIndex + 1, 'only stored entries are read');
+    checkReadRange(partition?.stored, range);
+    const { stored, entries } = must(partition, 'a checked range is of a stored partition');
     const from = range.fromIndex - stored.compactedIndex - 1;
     const end = range.endIndex - stored.compactedIndex - 1;
     return entries.slice(from, endWithin(entries, { from, end, bytesMax: range.bytesMax }));
@@ -94,19 +98,6 @@ export function memoryWal(): Wal {
       isOpen = false;
     },
   };
-}
-
-/** Runs the whole batch over the rules before anything is changed. */
-function checkBatch(partitions: ReadonlyMap<PartitionId, MemoryPartition>, batch: WalBatch): void {
-  const pending = new Map<PartitionId, StoredPartition>();
-  for (const write of batch.writes) {
-    const { partitionId } = write;
-    const stored =
-      pending.get(partitionId) ??
-      partitions.get(partitionId)?.stored ??
-      emptyPartition(partitionId);
-    pending.set(partitionId, afterWrite(stored, write));
-  }
 }
 
 function applyWrite(partitions: Map<PartitionId, MemoryPartition>, write: PartitionWrite): void {

@@ -3,7 +3,15 @@
 // batch that breaks a rule changes nothing, and all engines agree on what is stored.
 
 import { assert, must } from '../base/assert.ts';
-import type { LogBase, PartitionId, PartitionWrite, StoredPartition } from '../ports/wal.ts';
+import { KommanderError } from '../base/errors.ts';
+import type {
+  LogBase,
+  PartitionId,
+  PartitionWrite,
+  ReadRange,
+  StoredPartition,
+  WalBatch,
+} from '../ports/wal.ts';
 import {
   assertIndex,
   type ConfState,
@@ -55,6 +63,45 @@ export function isEmptyWrite(write: PartitionWrite): boolean {
     write.base === undefined &&
     write.entries.length === 0 &&
     write.compactThroughIndex === undefined
+  );
+}
+
+/**
+ * What is stored after each part of a batch, in the batch's order. Nothing is changed.
+ *
+ * @throws AssertionError a part breaks a rule of the port
+ */
+export function afterBatch(
+  storedOf: (partitionId: PartitionId) => StoredPartition | undefined,
+  batch: WalBatch,
+): StoredPartition[] {
+  const pending = new Map<PartitionId, StoredPartition>();
+  return batch.writes.map((write) => {
+    const { partitionId } = write;
+    const before = pending.get(partitionId) ?? storedOf(partitionId) ?? emptyPartition(partitionId);
+    const after = afterWrite(before, write);
+    pending.set(partitionId, after);
+    return after;
+  });
+}
+
+/**
+ * Checks that a range can be read.
+ *
+ * @throws INVALID_ARGUMENT it is empty or not wholly stored (any more): `details` has what is stored
+ */
+export function checkReadRange(stored: StoredPartition | undefined, range: ReadRange): void {
+  const compactedIndex = stored?.compactedIndex ?? 0;
+  const lastIndex = stored?.lastIndex ?? 0;
+  const { partitionId, fromIndex, endIndex } = range;
+  if (fromIndex > compactedIndex && fromIndex < endIndex && endIndex <= lastIndex + 1) return;
+  throw new KommanderError(
+    `entries ${fromIndex} … ${endIndex - 1} of partition ${partitionId} are not stored: ` +
+      `it has ${compactedIndex + 1} … ${lastIndex}`,
+    {
+      code: 'INVALID_ARGUMENT',
+      details: { argument: 'range', partitionId, fromIndex, endIndex, compactedIndex, lastIndex },
+    },
   );
 }
 

@@ -1,0 +1,155 @@
+// The few verbs that the RocksDB engine needs, and `@nxtedition/rocksdb` behind them. The package is optional: it is
+// loaded when a store is opened, not when this file is. How RocksDB is tuned for a log is decided here.
+
+import { setImmediate } from 'node:timers/promises';
+import type { RocksIterator, RocksLevel } from '@nxtedition/rocksdb';
+import { KommanderError } from '../base/errors.ts';
+
+/** A library that can open RocksDB stores. Tests put failing ones in its place. */
+export interface RocksDbLibrary {
+  /**
+   * Opens the store in directory `path`, which exists; an empty one becomes a new store.
+   *
+   * @throws WAL_LOCKED, WAL_CORRUPT, WAL_FAILED
+   */
+  open(path: string): Promise<RocksDbHandle>;
+}
+
+export interface RocksDbHandle {
+  /** Atomic. When `sync` is set it resolves once the operations survive a power loss; else it syncs nothing. */
+  write(
+    operations: readonly RocksDbOperation[],
+    options: { readonly sync: boolean },
+  ): Promise<void>;
+  /** Reads rows in key order, from the store as it is at the time of the call. */
+  scan(range: RocksDbRange): RocksDbScan;
+  close(): Promise<void>;
+}
+
+export interface RocksDbOperation {
+  readonly key: Uint8Array;
+  /** `undefined` deletes the key. */
+  readonly value: Uint8Array | undefined;
+}
+
+export interface RocksDbRange {
+  /** Inclusive. */
+  readonly from: Uint8Array;
+  /** Exclusive. */
+  readonly end: Uint8Array;
+  /** One call of `next` reads about so many bytes, and one row at least. */
+  readonly chunkBytes: number;
+}
+
+export interface RocksDbRow {
+  readonly key: Uint8Array;
+  readonly value: Uint8Array;
+}
+
+export interface RocksDbScan {
+  /** The next rows; none at the end. */
+  next(): Promise<readonly RocksDbRow[]>;
+  close(): Promise<void>;
+}
+
+const installCommand = 'npm install @nxtedition/rocksdb';
+const scanRowsMax = 256;
+
+const openOptions = {
+  keyEncoding: 'buffer',
+  valueEncoding: 'buffer',
+  createIfMissing: true,
+  // Entries are written once, read rarely and removed soon: compressing them costs more than it saves.
+  compression: false,
+  walCompression: false,
+  // The core and the page cache hold what is hot; a block cache would hold it a third time.
+  cacheSize: 0,
+  // One flush and one compaction at a time: the threads of a node belong to its work.
+  parallelism: 1,
+} as const;
+
+/**
+ * Loads `@nxtedition/rocksdb`.
+ *
+ * @throws MISSING_DEPENDENCY it is not installed, or has no build for this platform
+ */
+export async function importRocksDb(): Promise<RocksDbLibrary> {
+  try {
+    const module = await import('@nxtedition/rocksdb');
+    return { open: (path) => openHandle(new module.RocksLevel(path, openOptions)) };
+  } catch (cause) {
+    throw new KommanderError(
+      `the RocksDB log store needs the package @nxtedition/rocksdb: ${installCommand}`,
+      { code: 'MISSING_DEPENDENCY', details: { install: installCommand }, cause },
+    );
+  }
+}
+
+async function openHandle(store: RocksLevel): Promise<RocksDbHandle> {
+  try {
+    await store.open();
+  } catch (error) {
+    throw openError(error);
+  }
+  return {
+    async write(operations, options) {
+      // The binding writes and syncs on this thread. What was handed to sockets before leaves first: frames to the
+      // followers travel while this disk works.
+      await setImmediate();
+      const batch = store.batch();
+      for (const { key, value } of operations) {
+        if (value === undefined) batch.del(key);
+        else batch.put(key, value);
+      }
+      await batch.write(options);
+    },
+    scan: (range) =>
+      openScan(
+        store.iterator({ gte: range.from, lt: range.end, highWaterMarkBytes: range.chunkBytes }),
+      ),
+    close: () => store.close(),
+  };
+}
+
+function openScan(iterator: RocksIterator): RocksDbScan {
+  return {
+    async next() {
+      const rows = await iterator.nextv(scanRowsMax);
+      return rows.map(([key, value]) => ({ key, value: plain(value) }));
+    },
+    close: () => iterator.close(),
+  };
+}
+
+/** The bytes as a plain array instead of a `Buffer`: what the rest of the program is compiled for. */
+function plain(bytes: Uint8Array): Uint8Array {
+  return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** abstract-level wraps what RocksDB said: the cause has the code. */
+function openError(error: unknown): KommanderError {
+  const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
+  const message = cause instanceof Error ? cause.message : String(cause);
+  switch (codeOf(cause)) {
+    case 'LEVEL_LOCKED':
+      return new KommanderError(`the log store is open elsewhere: ${message}`, {
+        code: 'WAL_LOCKED',
+        cause,
+      });
+    case 'LEVEL_CORRUPTION':
+      return new KommanderError(`the log store is damaged: ${message}`, {
+        code: 'WAL_CORRUPT',
+        cause,
+      });
+    default:
+      return new KommanderError(`the log store cannot be opened: ${message}`, {
+        code: 'WAL_FAILED',
+        cause,
+      });
+  }
+}
+
+function codeOf(error: unknown): string | undefined {
+  if (!(error instanceof Error) || !('code' in error)) return undefined;
+  return typeof error.code === 'string' ? error.code : undefined;
+}

@@ -1,0 +1,395 @@
+// The durable log store on RocksDB: one key per run, the partition's records beside them (`rocksdb-keys.ts`), one
+// atomic write per batch, which is the only thing that is ever synced. In memory it keeps where every run begins.
+// Truncation inside a run writes the run again, shorter, in the same batch; compaction inside a run only moves the
+// mark, and the run goes when the mark has passed it. `open` checks headers and order of all runs, `read` checksums.
+
+import { assert, must } from '../base/assert.ts';
+import { KommanderError } from '../base/errors.ts';
+import { decodeRun, encodeRuns, readRunHeader } from '../ports/run.ts';
+import type {
+  PartitionId,
+  PartitionWrite,
+  ReadRange,
+  StoredPartition,
+  Wal,
+  WalBatch,
+  WalContents,
+  WalStats,
+} from '../ports/wal.ts';
+import { type Entry, type LogIndex, payloadBytes } from '../raft/types.ts';
+import { decoded, missing } from './damage.ts';
+import { encodeBase, encodeCompactionMark, encodeHardState, encodeMeta } from './record.ts';
+import { barrierKey, KeyKind, metaKey, partitionKey, runKey } from './rocksdb-keys.ts';
+import {
+  importRocksDb,
+  type RocksDbHandle,
+  type RocksDbLibrary,
+  type RocksDbOperation,
+} from './rocksdb-library.ts';
+import { scanStore } from './rocksdb-scan.ts';
+import { emptyRunIndex, popRuns, pushRun, type RunIndex, runOf, shiftRuns } from './run-index.ts';
+import { claimStoreDirectory } from './store-directory.ts';
+import {
+  afterBatch,
+  checkReadRange,
+  dropsLog,
+  emptyPartition,
+  isEmptyWrite,
+} from './stored-partition.ts';
+
+export type {
+  RocksDbHandle,
+  RocksDbLibrary,
+  RocksDbOperation,
+  RocksDbRange,
+  RocksDbRow,
+  RocksDbScan,
+} from './rocksdb-library.ts';
+
+export interface RocksDbWalOptions {
+  /** Directory of the store. It is made when it is missing; one process may have it open at a time. */
+  readonly path: string;
+  /** Default: the package `@nxtedition/rocksdb`, loaded at `open`. */
+  readonly library?: RocksDbLibrary;
+}
+
+const storeFormat = { engine: 'rocksdb', version: 1 } as const;
+const readChunkBytesMin = 4_096;
+const readChunkBytesMax = 262_144;
+const noStats: WalStats = { writeCount: 0, syncCount: 0, entryCount: 0, bytesWritten: 0 };
+
+interface RocksDbPartition {
+  /** Without the base's data, which may be large and is only needed at `open`. */
+  stored: StoredPartition;
+  /** Runs of `stored.compactedIndex + 1 … stored.lastIndex`; the first one may begin lower. */
+  readonly runs: RunIndex;
+}
+
+interface OpenStore {
+  readonly handle: RocksDbHandle;
+  readonly partitions: Map<PartitionId, RocksDbPartition>;
+}
+
+/**
+ * Makes a log store on RocksDB; `open` opens it.
+ *
+ * A sync runs on the calling thread (the binding has no other way), one for a batch of all partitions.
+ * After a failed write the store is WAL_FAILED for good: only a new one on the same directory can go on.
+ *
+ * @throws MISSING_DEPENDENCY (from `open`) `@nxtedition/rocksdb` is not installed
+ */
+export function rocksdbWal(options: RocksDbWalOptions): Wal {
+  const { path } = options;
+  let opening: Promise<{ store: OpenStore; contents: WalContents }> | undefined;
+  let closing: Promise<void> | undefined;
+  let store: OpenStore | undefined;
+  let failure: KommanderError | undefined;
+  let writing: Promise<void> | undefined;
+  const reading = new Set<Promise<unknown>>();
+  let stats = noStats;
+
+  function checkOpen(): OpenStore {
+    if (failure !== undefined) throw failure;
+    if (store === undefined)
+      throw new KommanderError(`the log store ${path} is not open`, { code: 'NODE_CLOSED' });
+    return store;
+  }
+
+  function fail(cause: unknown): KommanderError {
+    failure = new KommanderError(`the log store ${path} failed: ${String(cause)}`, {
+      code: 'WAL_FAILED',
+      details: { path },
+      cause,
+    });
+    return failure;
+  }
+
+  async function open(): Promise<WalContents> {
+    if (failure !== undefined) throw failure;
+    if (opening !== undefined)
+      throw new KommanderError(`the log store ${path} is already open`, { code: 'WAL_LOCKED' });
+    opening = openStore(options);
+    try {
+      const opened = await opening;
+      store = opened.store;
+      stats = noStats;
+      return opened.contents;
+    } catch (error) {
+      opening = undefined;
+      throw error;
+    }
+  }
+
+  async function write(batch: WalBatch): Promise<void> {
+    const current = checkOpen();
+    assert(writing === undefined, 'one write at a time');
+    const after = afterBatch((id) => current.partitions.get(id)?.stored, batch);
+    writing = commit(current, batch, after);
+    try {
+      await writing;
+    } finally {
+      writing = undefined;
+    }
+  }
+
+  /** From the first change on, every failure is final: the index in memory may be ahead of the store. */
+  async function commit(
+    current: OpenStore,
+    batch: WalBatch,
+    after: readonly StoredPartition[],
+  ): Promise<void> {
+    const operations: RocksDbOperation[] = [];
+    try {
+      for (let i = 0; i < batch.writes.length; i++) {
+        const part = batch.writes[i] as PartitionWrite;
+        if (isEmptyWrite(part)) continue;
+        const partition = partitionOf(current, part.partitionId);
+        const straddledIndex = straddledRun(partition, part);
+        if (straddledIndex !== undefined)
+          operations.push(await shortenedRun(current, operations, { part, straddledIndex }));
+        planWrite(partition, { part, after: after[i] as StoredPartition, operations });
+      }
+      for (const [name, value] of batch.meta) {
+        operations.push({
+          key: metaKey(name),
+          value: value === undefined ? undefined : encodeMeta(value),
+        });
+      }
+      // RocksDB syncs nothing for a batch without operations; what was written before must still get its sync.
+      if (operations.length === 0 && batch.sync)
+        operations.push({ key: barrierKey, value: undefined });
+      if (operations.length > 0) await current.handle.write(operations, { sync: batch.sync });
+    } catch (error) {
+      throw fail(error);
+    }
+    stats = countedIn(stats, batch, operations);
+  }
+
+  async function read(range: ReadRange): Promise<readonly Entry[]> {
+    const current = checkOpen();
+    const partition = current.partitions.get(range.partitionId);
+    checkReadRange(partition?.stored, range);
+    const { runs } = must(partition, 'a checked range is of a stored partition');
+    const task = readEntries(current.handle, runs, range);
+    reading.add(task);
+    try {
+      return await task;
+    } catch (error) {
+      throw error instanceof KommanderError ? error : fail(error);
+    } finally {
+      reading.delete(task);
+    }
+  }
+
+  async function release(): Promise<void> {
+    const [opened] = await Promise.allSettled([opening]);
+    store = undefined;
+    await Promise.allSettled([writing, ...reading]);
+    if (opened.status === 'fulfilled') await opened.value?.store.handle.close();
+    opening = undefined;
+  }
+
+  async function close(): Promise<void> {
+    closing ??= release();
+    try {
+      await closing;
+    } finally {
+      closing = undefined;
+    }
+  }
+
+  return { durable: true, open, write, read, stats: () => stats, close };
+}
+
+async function openStore(
+  options: RocksDbWalOptions,
+): Promise<{ store: OpenStore; contents: WalContents }> {
+  const library = options.library ?? (await importRocksDb());
+  await claimStoreDirectory(options.path, storeFormat);
+  const handle = await library.open(options.path);
+  try {
+    const scanned = await scanStore(handle);
+    const partitions = new Map<PartitionId, RocksDbPartition>();
+    for (const { stored, runs } of scanned.partitions)
+      partitions.set(stored.partitionId, { stored: withoutBaseData(stored), runs });
+    const contents = scanned.partitions.map(({ stored }) => stored);
+    return {
+      store: { handle, partitions },
+      contents: { partitions: contents, meta: scanned.meta },
+    };
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+}
+
+function countedIn(
+  stats: WalStats,
+  batch: WalBatch,
+  operations: readonly RocksDbOperation[],
+): WalStats {
+  let entryCount = 0;
+  let bytes = 0;
+  for (const part of batch.writes) entryCount += part.entries.length;
+  for (const { key, value } of operations) bytes += key.byteLength + (value?.byteLength ?? 0);
+  return {
+    writeCount: stats.writeCount + 1,
+    syncCount: stats.syncCount + (batch.sync ? 1 : 0),
+    entryCount: stats.entryCount + entryCount,
+    bytesWritten: stats.bytesWritten + bytes,
+  };
+}
+
+function partitionOf(store: OpenStore, partitionId: PartitionId): RocksDbPartition {
+  const known = store.partitions.get(partitionId);
+  if (known !== undefined) return known;
+  const made = { stored: emptyPartition(partitionId), runs: emptyRunIndex() };
+  store.partitions.set(partitionId, made);
+  return made;
+}
+
+/** First index of the run that the write cuts in two: stored entries of it stay, others are replaced. */
+function straddledRun(partition: RocksDbPartition, part: PartitionWrite): LogIndex | undefined {
+  const [first] = part.entries;
+  if (first === undefined || first.index > partition.stored.lastIndex) return undefined;
+  if (first.index === partition.stored.compactedIndex + 1) return undefined;
+  if (dropsLog(partition.stored, part)) return undefined;
+  const runIndex = runOf(partition.runs, first.index);
+  return runIndex === first.index ? undefined : runIndex;
+}
+
+/** The straddled run again, without the entries that the write replaces. */
+async function shortenedRun(
+  store: OpenStore,
+  pending: readonly RocksDbOperation[],
+  cut: { readonly part: PartitionWrite; readonly straddledIndex: LogIndex },
+): Promise<RocksDbOperation> {
+  const { partitionId, entries } = cut.part;
+  const key = runKey(partitionId, cut.straddledIndex);
+  // A batch may append to a partition twice: the run may be one that is not stored yet.
+  const bytes =
+    pending.findLast((operation) => sameBytes(operation.key, key))?.value ??
+    (await readValue(store.handle, key));
+  if (bytes === undefined) throw missing(partitionId, cut.straddledIndex);
+  const run = decodedRun(bytes, { partitionId, index: cut.straddledIndex });
+  const endIndex = (entries[0] as Entry).index;
+  const [value] = encodeRuns(run.filter((entry) => entry.index < endIndex));
+  return { key, value: must(value, 'a straddled run begins below the cut') };
+}
+
+/** Turns one part of a batch into operations, and moves the partition to what it is afterwards. */
+function planWrite(
+  partition: RocksDbPartition,
+  plan: {
+    readonly part: PartitionWrite;
+    readonly after: StoredPartition;
+    readonly operations: RocksDbOperation[];
+  },
+): void {
+  const { part, after, operations } = plan;
+  const { stored: before, runs } = partition;
+  const { partitionId, base } = part;
+  const remove = (indexes: readonly LogIndex[]): void => {
+    for (const index of indexes)
+      operations.push({ key: runKey(partitionId, index), value: undefined });
+  };
+  if (part.hardState !== undefined) {
+    const key = partitionKey(KeyKind.hardState, partitionId);
+    operations.push({ key, value: encodeHardState(part.hardState) });
+  }
+  if (base !== undefined) {
+    operations.push({
+      key: partitionKey(KeyKind.base, partitionId),
+      value: encodeBase(base),
+    });
+    if (dropsLog(before, part)) remove(popRuns(runs, 0));
+  }
+  const [first] = part.entries;
+  if (first !== undefined) {
+    // A run that begins below the mark goes as well when the write leaves nothing of it above the mark.
+    const isWhole = first.index === before.compactedIndex + 1;
+    remove(popRuns(runs, isWhole ? 0 : first.index));
+    let index = first.index;
+    for (const run of encodeRuns(part.entries)) {
+      operations.push({ key: runKey(partitionId, index), value: run });
+      pushRun(runs, index);
+      index += readRunHeader(run).entryCount;
+    }
+    assert(index === after.lastIndex + 1, 'the runs hold all entries');
+  }
+  if (after.compactedIndex !== before.compactedIndex) {
+    remove(shiftRuns(runs, { throughIndex: after.compactedIndex, lastIndex: after.lastIndex }));
+    operations.push({
+      key: partitionKey(KeyKind.compaction, partitionId),
+      value: encodeCompactionMark({ index: after.compactedIndex, term: after.compactedTerm }),
+    });
+  }
+  partition.stored = withoutBaseData(after);
+}
+
+function withoutBaseData(stored: StoredPartition): StoredPartition {
+  if (stored.base.data === undefined) return stored;
+  return { ...stored, base: { ...stored.base, data: undefined } };
+}
+
+/** Reads from the run that holds `fromIndex` on; believes only what is contiguous. */
+async function readEntries(
+  handle: RocksDbHandle,
+  runs: RunIndex,
+  range: ReadRange,
+): Promise<Entry[]> {
+  const { partitionId, fromIndex, endIndex, bytesMax } = range;
+  const runIndex = runOf(runs, fromIndex);
+  if (runIndex === undefined) throw missing(partitionId, fromIndex);
+  const scan = handle.scan({
+    from: runKey(partitionId, runIndex),
+    end: runKey(partitionId, endIndex),
+    chunkBytes: Math.min(Math.max(bytesMax, readChunkBytesMin), readChunkBytesMax),
+  });
+  try {
+    const entries: Entry[] = [];
+    let bytes = 0;
+    let nextIndex = fromIndex;
+    while (nextIndex < endIndex) {
+      const rows = await scan.next();
+      if (rows.length === 0) throw missing(partitionId, nextIndex);
+      for (const { value } of rows) {
+        for (const entry of decodedRun(value, { partitionId, index: nextIndex })) {
+          if (entry.index < nextIndex) continue;
+          if (entry.index === endIndex) return entries;
+          if (entry.index > nextIndex) throw missing(partitionId, nextIndex);
+          bytes += payloadBytes(entry);
+          if (bytes > bytesMax && entries.length > 0) return entries;
+          entries.push(entry);
+          nextIndex += 1;
+        }
+      }
+    }
+    return entries;
+  } finally {
+    await scan.close();
+  }
+}
+
+async function readValue(handle: RocksDbHandle, key: Uint8Array): Promise<Uint8Array | undefined> {
+  const end = new Uint8Array(key.byteLength + 1);
+  end.set(key);
+  const scan = handle.scan({ from: key, end, chunkBytes: readChunkBytesMax });
+  try {
+    const [row] = await scan.next();
+    return row?.value;
+  } finally {
+    await scan.close();
+  }
+}
+
+function decodedRun(
+  bytes: Uint8Array,
+  where: { readonly partitionId: PartitionId; readonly index: LogIndex },
+): Entry[] {
+  return decoded({ ...where, record: 'run' }, () => decodeRun(bytes));
+}
+
+function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.byteLength === b.byteLength && a.every((byte, i) => byte === b[i]);
+}
