@@ -184,13 +184,19 @@ function isFromLeader(message: PeerMessage): boolean {
   }
 }
 
-/** Tells a stale leader or candidate of the present term (§5.1); drops stale answers. */
+/**
+ * Tells a stale leader or candidate of the present term (§5.1); drops stale answers.
+ *
+ * Only with pre-vote or check-quorum, where a replica of a higher term cannot make itself heard by campaigning and so
+ * has to answer. Without them every campaign spreads its term, and an answer here would be one message too many.
+ */
 function handleOlderTerm(state: RaftState, message: PeerMessage): void {
   const { from } = message;
-  if (isFromLeader(message)) {
+  const isTold = state.config.preVote || state.config.checkQuorum;
+  if (isTold && isFromLeader(message)) {
     // Also frees a replica that has a higher term than the rest and would otherwise never be heard.
     acknowledge(state, from, 0);
-  } else if (message.type === 'requestVote') {
+  } else if (message.type === 'requestVote' && (isTold || message.preVote)) {
     const { preVote } = message;
     sendVote(state, { to: from, term: state.currentTerm, preVote, rejected: true });
   }

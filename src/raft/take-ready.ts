@@ -127,7 +127,7 @@ function storageAppended(
 ): StorageAppended | undefined {
   const { log } = state;
   const isUnstable = hasUnstableEntries(log);
-  if (!isUnstable && log.pendingSnapshot === undefined) return undefined;
+  if (!isUnstable && snapshot === undefined) return undefined;
   return {
     type: 'storageAppended',
     term: state.currentTerm,
