@@ -46,10 +46,10 @@ export function emptyModel(): WalModel {
 
 /** A copy that can be written to without changing the original. */
 export function copyModel(model: WalModel): WalModel {
-  const partitions = [...model.partitions].map(
-    ([id, partition]) => [id, { ...partition, entries: [...partition.entries] }] as const,
-  );
-  return { partitions: new Map(partitions), meta: new Map(model.meta) };
+  const partitions = new Map<PartitionId, ModelPartition>();
+  for (const [id, partition] of model.partitions)
+    partitions.set(id, { ...partition, entries: [...partition.entries] });
+  return { partitions, meta: new Map(model.meta) };
 }
 
 export function lastIndexOf(partition: ModelPartition): LogIndex {
