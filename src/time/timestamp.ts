@@ -12,7 +12,7 @@ export const timestampEpochMs = 1_577_836_800_000;
 /** Timestamps of one millisecond. */
 export const timestampsPerMs = 4_096;
 /** Bytes of a timestamp in binary form. */
-export const timestampBytes = 8;
+const timestampBytes = 8;
 
 assert(timestampEpochMs === Date.UTC(2020, 0, 1), 'the epoch is the beginning of 2020');
 
