@@ -130,6 +130,8 @@ interface Peer {
 interface Connection {
   readonly target: Member;
   readonly outboxes: Readonly<Record<Lane, Outbox>>;
+  /** A delivery is deferred. */
+  isDue: boolean;
 }
 
 interface Outbox {
@@ -217,7 +219,8 @@ function connect(member: Member, peer: Peer): void {
   if (peer.connection?.target === wanted) return;
   disconnect(member, peer);
   if (wanted === undefined || isRefused(member, peer, wanted)) return;
-  peer.connection = { target: wanted, outboxes: { control: emptyOutbox(), bulk: emptyOutbox() } };
+  const outboxes = { control: emptyOutbox(), bulk: emptyOutbox() };
+  peer.connection = { target: wanted, outboxes, isDue: false };
   tellReachable(member, peer, true);
 }
 
@@ -225,6 +228,8 @@ function disconnect(member: Member, peer: Peer): void {
   if (peer.connection === undefined) return;
   const { control, bulk } = peer.connection.outboxes;
   member.network.droppedCount += control.queue.length + bulk.queue.length;
+  control.queue = [];
+  bulk.queue = [];
   peer.connection = undefined;
   tellReachable(member, peer, false);
 }
@@ -270,9 +275,9 @@ function trySend(
     network.droppedCount += 1;
     return false;
   }
-  if (outbox.queue.length === 0) deferDelivery(member, peer, sent.lane);
   outbox.queue.push(...queued);
   outbox.bytes = bytes;
+  if (!peer.connection.isDue) deferDelivery(member, peer, peer.connection);
   return isComplete;
 }
 
@@ -294,40 +299,46 @@ function queuedFrames(
   return { queued, isComplete: oversizedCount === 0 };
 }
 
-function deferDelivery(member: Member, peer: Peer, lane: Lane): void {
-  const { connection } = peer;
-  assert(connection !== undefined, 'frames are queued on a connection');
+function deferDelivery(member: Member, peer: Peer, connection: Connection): void {
+  connection.isDue = true;
   connection.target.context.clock.defer(() => {
-    if (peer.connection !== connection) return;
-    const outbox = connection.outboxes[lane];
-    const { queue } = outbox;
-    outbox.queue = [];
-    outbox.bytes = 0;
-    for (const queued of queue) deliver(member, { peer, connection, lane, queued });
+    connection.isDue = false;
+    // The control lane is never behind the bulk lane.
+    deliverLane(member, { peer, connection, lane: Lane.control });
+    deliverLane(member, { peer, connection, lane: Lane.bulk });
   });
 }
 
-function deliver(
-  member: Member,
-  delivery: {
-    readonly peer: Peer;
-    readonly connection: Connection;
-    readonly lane: Lane;
-    readonly queued: Queued;
-  },
-): void {
+interface Delivery {
+  readonly peer: Peer;
+  readonly connection: Connection;
+  readonly lane: Lane;
+}
+
+function deliverLane(member: Member, delivery: Delivery): void {
+  const outbox = delivery.connection.outboxes[delivery.lane];
+  const { queue } = outbox;
+  outbox.queue = [];
+  outbox.bytes = 0;
+  for (const queued of queue) deliver(member, delivery, queued);
+}
+
+function deliver(member: Member, delivery: Delivery, queued: Queued): void {
   const { network } = member;
-  const { peer, connection, lane, queued } = delivery;
+  const { peer, connection, lane } = delivery;
   const from = member.context.identity.nodeId;
+  // A frame that was delivered just before may have led to the end of the connection.
+  if (peer.connection !== connection || linkState(network, from, peer.nodeId) === 'drop') {
+    network.droppedCount += 1;
+    return;
+  }
   const frame =
     queued.encoded === undefined ? queued.frame : decode(connection.target, queued.encoded);
-  // A frame that was delivered just before may have led to the end of the connection.
-  const isLost =
-    peer.connection !== connection ||
-    linkState(network, from, peer.nodeId) === 'drop' ||
-    network.predicate?.({ from, to: peer.nodeId, lane, frame }) === true;
-  if (isLost) network.droppedCount += 1;
-  else connection.target.context.receive(from, lane, frame);
+  if (network.predicate?.({ from, to: peer.nodeId, lane, frame }) === true) {
+    network.droppedCount += 1;
+    return;
+  }
+  connection.target.context.receive(from, lane, frame);
 }
 
 /** The receiver gets buffers of its own, as from a real network. */
