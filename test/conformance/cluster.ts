@@ -27,7 +27,8 @@ import {
   trimLog,
 } from '../../src/raft/raft.ts';
 import type { Ready, StorageAppend, StorageApply } from '../../src/raft/ready.ts';
-import { priorityMax } from '../../src/raft/state.ts';
+import type { ProposeOutcome } from '../../src/raft/replication.ts';
+import { priorityMax, type RaftState } from '../../src/raft/state.ts';
 import {
   type ConfState,
   type Entry,
@@ -204,7 +205,7 @@ function openNode(id: ReplicaId, options: NodeOptions): Node {
     snapshotTicks: snapshotTicksMax,
     appendBytesMax: options.inflightBytesMax,
     applyingBytesMax: options.applyingBytesMax,
-    unapplyingBytesMax: Number.POSITIVE_INFINITY,
+    uncommittedBytesMax: Number.POSITIVE_INFINITY,
     inflightMessagesMax: options.inflightMessagesMax,
     inflightBytesMax: options.inflightBytesMax,
     pendingReadsMax: 1_000,
