@@ -11,6 +11,9 @@ import { fileURLToPath } from 'node:url';
 
 export const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 
+/** Milliseconds between two looks at whether npm is still there. */
+const orphanPollMs = 500;
+
 const isWindows = process.platform === 'win32';
 
 /** Installs the locked packages when they are missing or older than the lock file. */
@@ -73,6 +76,15 @@ export function become(args, cwd = root) {
       if (!isFromTerminal) child.kill(signal);
     });
   }
+  // npm passes a SIGTERM to the shell between us, which dies of it without a word: nobody is left who could stop us.
+  const parent = process.ppid;
+  const isUnderNpm = process.env.npm_lifecycle_event !== undefined;
+  const watch = setInterval(() => {
+    if (!isUnderNpm || process.ppid === parent) return;
+    clearInterval(watch);
+    child.kill('SIGTERM');
+  }, orphanPollMs);
+  watch.unref();
   child.on('error', (error) => fail(String(error)));
   child.on('exit', (code, signal) => {
     process.exit(signal === null ? (code ?? 1) : 128 + (constants.signals[signal] ?? 0));
