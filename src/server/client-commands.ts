@@ -1,0 +1,157 @@
+// Small client commands against a running server: status, put, get, delete, transfer. They speak the HTTP API and
+// print its errors as they are, with what the caller needs to know before trying again.
+
+import type { Command } from 'commander';
+import { KommanderError } from '../base/errors.ts';
+import type { HttpErrorBody } from './http-errors.ts';
+
+const defaultUrl = 'http://127.0.0.1:7101';
+/** Milliseconds until a request is given up: longer than any wait inside the server. */
+const requestMsMax = 30_000;
+
+interface Target {
+  readonly http: string;
+}
+
+/** Adds the commands to the program. */
+export function addClientCommands(program: Command): void {
+  addCommand(program, 'status', 'show a node and its partitions')
+    .option('--json', 'as JSON')
+    .action(async (options: Target & { json?: true }) => {
+      const status = await request(options, '/v1/status');
+      const text = await status.text();
+      print(options.json ? text : statusTable(JSON.parse(text) as StatusJson));
+    });
+
+  addCommand(program, 'put', 'write a key; without VALUE the value is read from standard input')
+    .argument('<KEY>')
+    .argument('[VALUE]')
+    .option('--if-index <N>', 'only if the key was last written at this index (0: does not exist)')
+    .action(async (key: string, value: string | undefined, options: Target & Conditional) => {
+      const body = value ?? (await standardInput());
+      const init = { method: 'PUT', body };
+      print(await (await request(options, keyPath(key, options), init)).text());
+    });
+
+  addCommand(program, 'get', 'print the value of a key, byte by byte')
+    .argument('<KEY>')
+    .option('--consistency <LEVEL>', 'linearizable or local', 'linearizable')
+    .action(async (key: string, options: Target & { consistency: string }) => {
+      const query = `?consistency=${encodeURIComponent(options.consistency)}`;
+      const response = await request(options, `/v1/kv/${encodeURIComponent(key)}${query}`);
+      print(new Uint8Array(await response.arrayBuffer()));
+    });
+
+  addCommand(program, 'delete', 'delete a key')
+    .argument('<KEY>')
+    .option('--if-index <N>', 'only if the key was last written at this index')
+    .action(async (key: string, options: Target & Conditional) => {
+      const init = { method: 'DELETE' };
+      print(await (await request(options, keyPath(key, options), init)).text());
+    });
+
+  addCommand(program, 'transfer', 'move the leadership of a partition to another node')
+    .argument('<PARTITION>')
+    .argument('<NODE>')
+    .action(async (partition: string, to: string, options: Target) => {
+      const path = `/v1/partitions/${encodeURIComponent(partition)}/transfer`;
+      const init = { method: 'POST', body: JSON.stringify({ to }) };
+      print(await (await request(options, path, init)).text());
+    });
+}
+
+interface Conditional {
+  readonly ifIndex?: string;
+}
+
+function addCommand(program: Command, name: string, description: string): Command {
+  return program
+    .command(name)
+    .description(description)
+    .option('--http <URL>', 'any node of the cluster', defaultUrl);
+}
+
+function keyPath(key: string, { ifIndex }: Conditional): string {
+  const query = ifIndex === undefined ? '' : `?if-index=${encodeURIComponent(ifIndex)}`;
+  return `/v1/kv/${encodeURIComponent(key)}${query}`;
+}
+
+/** @throws KommanderError as the server says, or TRANSPORT_FAILED / OUTCOME_UNKNOWN when there is no answer */
+async function request(
+  target: Target,
+  path: string,
+  init: { readonly method?: string; readonly body?: string | Uint8Array<ArrayBuffer> } = {},
+): Promise<Response> {
+  const url = baseUrl(target.http) + path;
+  let response: Response;
+  try {
+    response = await fetch(url, { ...init, signal: AbortSignal.timeout(requestMsMax) });
+  } catch (error) {
+    throw noAnswer(target.http, error);
+  }
+  if (response.ok) return response;
+  const body = (await response.json()) as HttpErrorBody;
+  throw new KommanderError(body.message, { code: body.code, details: body.details });
+}
+
+function baseUrl(text: string): string {
+  const withScheme = /^https?:\/\//.test(text) ? text : `http://${text}`;
+  if (URL.canParse(withScheme)) return withScheme.replace(/\/+$/, '');
+  throw new KommanderError(`--http: "${text}" is no URL such as ${defaultUrl}`, {
+    code: 'INVALID_OPTION',
+    details: { option: 'http', value: text },
+  });
+}
+
+function noAnswer(url: string, error: unknown): KommanderError {
+  const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
+  const isRefused = cause instanceof Error && 'code' in cause && cause.code === 'ECONNREFUSED';
+  return isRefused
+    ? new KommanderError(`nothing listens at ${url}; is a node running?`, {
+        code: 'TRANSPORT_FAILED',
+      })
+    : new KommanderError(`${url} did not answer`, { code: 'OUTCOME_UNKNOWN', cause });
+}
+
+async function standardInput(): Promise<Uint8Array<ArrayBuffer>> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of process.stdin) chunks.push(chunk as Uint8Array);
+  return Uint8Array.from(Buffer.concat(chunks));
+}
+
+function print(output: string | Uint8Array): void {
+  process.stdout.write(output);
+}
+
+interface StatusJson {
+  readonly node: string;
+  readonly clusterId: string;
+  readonly state: string;
+  readonly roster: readonly { node: string; endpoint: string; reachable: boolean }[];
+  readonly partitions: readonly Readonly<Record<string, unknown>>[];
+}
+
+function statusTable(status: StatusJson): string {
+  const columns = [
+    'partition',
+    'role',
+    'term',
+    'leader',
+    'commitIndex',
+    'lastApplied',
+    'lastIndex',
+  ];
+  const rows = status.partitions.map((each) => columns.map((name) => String(each[name] ?? '-')));
+  const table = [columns, ...rows];
+  const widths = columns.map((_, at) => Math.max(...table.map((row) => row[at]?.length ?? 0)));
+  const lines = table.map((row) => row.map((cell, at) => cell.padEnd(widths[at] ?? 0)).join('  '));
+  const roster = status.roster.map(
+    ({ node, endpoint, reachable }) => `${node}=${endpoint}${reachable ? '' : ' (unreachable)'}`,
+  );
+  return [
+    `node ${status.node} is ${status.state}, cluster ${status.clusterId}`,
+    `members: ${roster.join(', ')}`,
+    ...lines.map((line) => line.trimEnd()),
+    '',
+  ].join('\n');
+}
