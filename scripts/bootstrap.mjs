@@ -23,7 +23,9 @@ export function install() {
   if (installed !== undefined && wanted !== undefined && installed >= wanted) return;
   note('installing packages (npm ci)');
   // The tools are development dependencies: they are wanted whatever NODE_ENV says.
-  quietly('npm', ['ci', '--include=dev', '--no-audit', '--no-fund'], { shell: isWindows });
+  quietly('npm', ['ci', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error'], {
+    shell: isWindows,
+  });
 }
 
 /** Installs what is missing and compiles `src/` to `dist/`; quick when nothing has changed. */
