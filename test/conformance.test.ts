@@ -78,6 +78,10 @@ describe('conformance with the scenarios of etcd/raft', () => {
     assert.ok(tally.passed > 0);
   });
 
+  it('prints the same when cores keep their copies of entries in memory', () => {
+    assert.deepEqual(replayFolder(shared, { trimsLogs: false }), replayFolder(shared));
+  });
+
   it('counts every directive with expected output ', () => {
     const { status, lines } = runMain(shared);
     assert.equal(lines.at(-1), `${separatorCount(shared)} passed, 0 failed`);

@@ -10,14 +10,13 @@ import {
   advance,
   applyConfChange,
   campaign,
+  checkInvariants,
   compactLog,
   forgetLeader,
   hasReady,
   openRaft,
-  type ProposeOutcome,
   propose,
   proposeConfChange,
-  type RaftState,
   raftStatus,
   reportUnreachable,
   step,
@@ -41,6 +40,7 @@ import {
   type ReplicaId,
   Role,
   type Snapshot,
+  type Term,
 } from '../../src/raft/types.ts';
 import { DirectiveError } from './arguments.ts';
 import {
@@ -143,7 +143,13 @@ interface Node {
 export interface Cluster {
   readonly nodes: Node[];
   readonly output: Output;
+  /** Whether cores drop their copies of entries as soon as they may, so that they read them from the store. */
+  readonly trimsLogs: boolean;
   network: Envelope[];
+  /** What was applied at each index, by whichever node came first. */
+  readonly applied: Map<LogIndex, string>;
+  /** Who led each term. */
+  readonly leaders: Map<Term, ReplicaId>;
 }
 
 export interface Recipient {
@@ -151,8 +157,10 @@ export interface Recipient {
   readonly isDropped: boolean;
 }
 
-export function newCluster(): Cluster {
-  return { nodes: [], output: { isQuiet: false, text: '' }, network: [] };
+export function newCluster(options: { readonly trimsLogs: boolean }): Cluster {
+  const output = { isQuiet: false, text: '' };
+  const { trimsLogs } = options;
+  return { nodes: [], output, trimsLogs, network: [], applied: new Map(), leaders: new Map() };
 }
 
 export function addNodes(cluster: Cluster, count: number, options: NodeOptions): void {
@@ -354,7 +362,7 @@ function deliver(cluster: Cluster, { to, message }: Envelope): void {
   if (message.type === 'storageAppended' && message.snapshotIndex !== undefined) {
     node.snapshotsOnTheWay.delete(message.snapshotIndex);
   }
-  trimApplied(node);
+  settle(cluster, node);
 }
 
 /** Takes one `Ready`, prints it and carries it out; in the asynchronous mode its storage requests are queued. */
@@ -374,15 +382,13 @@ export function processReady(cluster: Cluster, id: ReplicaId): void {
   if (!node.options.asyncStorageWrites) {
     assert(append === undefined && apply === undefined, 'synchronous cores have no threads');
     store(node, ready);
-    applyEntries(node, ready.committedEntries);
+    applyEntries(cluster, node, ready.committedEntries);
   }
   if (append !== undefined) node.appendWork.push(append);
   if (apply !== undefined) node.applyWork.push(apply);
   cluster.network.push(...sent);
-  if (!node.options.asyncStorageWrites) {
-    advance(node.state);
-    trimApplied(node);
-  }
+  if (!node.options.asyncStorageWrites) advance(node.state);
+  settle(cluster, node);
 }
 
 export function processAppendWork(cluster: Cluster, id: ReplicaId): void {
@@ -403,7 +409,7 @@ export function processApplyWork(cluster: Cluster, id: ReplicaId): void {
     print(cluster.output, 'no apply work to perform');
     return;
   }
-  applyEntries(node, work.request.entries);
+  applyEntries(cluster, node, work.request.entries);
   showWork(cluster, work.picture, [work.response]);
 }
 
@@ -542,12 +548,13 @@ function store(
   storeEntries(log, work.entries);
 }
 
-function applyEntries(node: Node, entries: readonly Entry[]): void {
+function applyEntries(cluster: Cluster, node: Node, entries: readonly Entry[]): void {
   for (const entry of entries) {
     const { index, term } = entry;
     // A snapshot that was stored meanwhile covers entries that still waited for the apply thread.
     if (index <= node.machine.index) continue;
     assert(index === node.machine.index + 1, 'entries are applied in order, without gaps');
+    noteApplied(cluster, entry);
     if (entry.kind === EntryKind.confChange) {
       const confState = applyConfChange(node.state, confChangeOf(entry));
       node.machine = { index, term, confState, data: node.machine.data };
@@ -559,9 +566,30 @@ function applyEntries(node: Node, entries: readonly Entry[]): void {
   }
 }
 
-/** The core's own copies of entries go as soon as it may drop them, so that it reads them from the store from then on. */
-function trimApplied({ state, log }: Node): void {
-  trimLog(state, Math.min(lastStoredIndex(log), raftStatus(state).lastApplied));
+/** What follows every step of a core: entries that it may drop go, and the rules of Raft are checked. */
+function settle(cluster: Cluster, { id, state, log }: Node): void {
+  if (cluster.trimsLogs) {
+    trimLog(state, Math.min(lastStoredIndex(log), raftStatus(state).lastApplied));
+  }
+  checkInvariants(state);
+  const { role, term } = raftStatus(state);
+  if (role !== Role.leader) return;
+  const known = cluster.leaders.get(term) ?? id;
+  assert(known === id, 'a term has one leader (§5.2)');
+  cluster.leaders.set(term, id);
+}
+
+/** Checks the rules of Raft on all nodes. */
+export function checkCluster(cluster: Cluster): void {
+  for (const node of cluster.nodes) settle(cluster, node);
+}
+
+/** No two state machines apply different entries at one index (§5.4.3). */
+function noteApplied(cluster: Cluster, entry: Entry): void {
+  const text = describeEntry(entry);
+  const known = cluster.applied.get(entry.index) ?? text;
+  assert(known === text, 'all state machines apply the same entry at an index (§5.4.3)');
+  cluster.applied.set(entry.index, text);
 }
 
 function nodeAt(cluster: Cluster, id: ReplicaId): Node {

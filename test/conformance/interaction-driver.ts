@@ -18,6 +18,7 @@ import {
   addNodes,
   type Cluster,
   campaignAt,
+  checkCluster,
   compactAt,
   defaultNodeOptions,
   deliverMessages,
@@ -85,8 +86,14 @@ const plays: Readonly<Record<string, Play>> = {
   'transfer-leadership': playTransferLeadership,
 };
 
-export function openInteractionDriver(): (directive: Directive) => string {
-  const cluster = newCluster();
+/**
+ * @param options `trimsLogs`: cores drop their copies of entries as soon as they may. What they print must not depend
+ *   on it.
+ */
+export function openInteractionDriver(
+  options: { readonly trimsLogs: boolean } = { trimsLogs: true },
+): (directive: Directive) => string {
+  const cluster = newCluster(options);
   return (directive) => {
     const { output } = cluster;
     output.text = '';
@@ -94,6 +101,7 @@ export function openInteractionDriver(): (directive: Directive) => string {
       const play = plays[directive.command];
       if (play === undefined) throw new DirectiveError(`unknown command "${directive.command}"`);
       play(cluster, directive);
+      checkCluster(cluster);
     } catch (error) {
       // Errors are printed whatever the log level is.
       if (error instanceof DirectiveError) return `${output.text}${error.message}`;

@@ -19,18 +19,18 @@ export interface Tally {
   readonly reports: readonly string[];
 }
 
-/** The kinds of scenarios, each in a folder of its name. Every file begins with fresh state. */
-const drivers: Readonly<Record<string, () => Driver>> = {
-  quorum: openQuorumDriver,
-  confchange: openConfChangeDriver,
-  interaction: openInteractionDriver,
-};
+export interface ReplayOptions {
+  /** Whether cores drop their copies of entries as soon as they may, so that they read them from the store. */
+  readonly trimsLogs: boolean;
+}
 
-export function replayFolder(folder: string): Tally {
-  const tallies = Object.entries(drivers).map(([kind, openDriver]) =>
-    replayKind(join(folder, kind), openDriver),
-  );
-  return sum(tallies);
+/** Replays the scenarios of each kind, which are in a folder of its name. Every file begins with fresh state. */
+export function replayFolder(folder: string, options: ReplayOptions = { trimsLogs: true }): Tally {
+  return sum([
+    replayKind(join(folder, 'quorum'), openQuorumDriver),
+    replayKind(join(folder, 'confchange'), openConfChangeDriver),
+    replayKind(join(folder, 'interaction'), () => openInteractionDriver(options)),
+  ]);
 }
 
 /** The last line of a run. */
