@@ -225,5 +225,5 @@ export function readEvent(bytes: Uint8Array): StreamEvent['event'] {
 
 /** Text of a peer's making, cut to a length that can be reported, percent-encoded as gRPC wants it. */
 export function grpcMessage(text: string): string {
-  return encodeURIComponent(text.slice(0, 512).toWellFormed());
+  return encodeURI(text.slice(0, 512).toWellFormed());
 }

@@ -8,6 +8,7 @@ import {
   Http2ServerResponse,
   constants as http2Constants,
   type IncomingHttpHeaders,
+  type OutgoingHttpHeaders,
   type ServerHttp2Session,
   type ServerHttp2Stream,
 } from 'node:http2';
@@ -171,7 +172,7 @@ export class GrpcServer {
       { ':status': 200, 'content-type': grpcContentType, 'grpc-accept-encoding': 'identity' },
       { waitForTrailers: true },
     );
-    stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': String(status) }));
+    this.#endWithTrailers(stream, () => ({ 'grpc-status': String(status) }));
     stream.write(acceptedEvent(this.#node.context.identity));
     stream.on('data', (chunk: Uint8Array) => {
       try {
@@ -221,13 +222,20 @@ export class GrpcServer {
         ? grpcStatus.invalidArgument
         : grpcStatus.failedPrecondition;
     stream.respond({ ':status': 200, 'content-type': grpcContentType }, { waitForTrailers: true });
-    stream.on('wantTrailers', () =>
-      stream.sendTrailers({
-        'grpc-status': String(status),
-        'grpc-message': grpcMessage(`${error.code}: ${error.message}`),
-      }),
-    );
+    this.#endWithTrailers(stream, () => ({
+      'grpc-status': String(status),
+      'grpc-message': grpcMessage(`${error.code}: ${error.message}`),
+    }));
     endWithEvent(stream, refusedEvent(error));
+  }
+
+  /** Once the answer is written: its trailers, and the end of the stream, whatever the peer still sends. */
+  #endWithTrailers(stream: ServerHttp2Stream, trailers: () => OutgoingHttpHeaders): void {
+    stream.on('wantTrailers', () => {
+      stream.sendTrailers(trailers());
+      // Resetting at once would overtake the trailers.
+      this.#node.context.clock.defer(() => stream.close(http2Constants.NGHTTP2_NO_ERROR));
+    });
   }
 
   #report(level: 'warn' | 'error', name: string, fields: Readonly<Record<string, unknown>>): void {
@@ -249,7 +257,6 @@ function endWithEvent(stream: ServerHttp2Stream, event: Uint8Array): void {
   const { session } = stream;
   stream.on('close', () => session?.close());
   stream.end(event);
-  stream.close(http2Constants.NGHTTP2_NO_ERROR);
 }
 
 function remoteEndpoint(stream: ServerHttp2Stream): Endpoint | undefined {
