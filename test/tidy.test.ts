@@ -11,8 +11,10 @@ const root = path.dirname(import.meta.dirname);
 
 /** Files that may read the time, set timers or draw randomness outside of `src/time`, and why. */
 const timeExceptions: Readonly<Record<string, string>> = {
+  'src/server/demo/demo.ts': 'draws the seed that the demo prints',
   'src/server/http-api.ts': 'bounds how long real sockets may take to drain',
   'src/server/serve.ts': 'bounds the end of a real process, and polls for due checkpoints',
+  'src/transport/grpc-options.ts': 'draws the seed of the reconnect jitter when none is given',
   'src/wal/rocksdb-library.ts': 'lets sockets write before a call that blocks the thread',
 };
 
@@ -70,8 +72,11 @@ test('every folder of src/ is in the table of borders', () => {
 });
 
 test('only src/time reads the time, sets timers or draws randomness', () => {
-  const forbidden =
-    /(?<![.\w])(?:Date\.now|performance\.now|Math\.random|setTimeout|setInterval|setImmediate)\(|\bnew Date\(\)/;
+  const calls = [
+    'Date\\.now|performance\\.now|setTimeout|setInterval|setImmediate',
+    'Math\\.random|randomInt|randomBytes|randomUUID|crypto\\.getRandomValues',
+  ];
+  const forbidden = new RegExp(`(?<![.\\w])(?:${calls.join('|')})\\(|\\bnew Date\\(\\)`);
   const offenders = code
     .filter((file) => folderOf(file) !== 'time')
     .flatMap((file) => matches(file, forbidden));
