@@ -13,6 +13,7 @@ import {
   assertIndex,
   type Entry,
   type LogIndex,
+  payloadBytesOf,
   type Snapshot,
   type Term,
   type TermRun,
@@ -62,6 +63,8 @@ export interface RaftLog {
   /** Entries `tailFirstIndex … lastIndex`. */
   tail: Entry[];
   tailFirstIndex: LogIndex;
+  /** Payload bytes of the tail. */
+  tailBytes: number;
   /** Durable on this replica up to here, inclusive. */
   stableIndex: LogIndex;
   /** Given to the store up to here, inclusive. */
@@ -105,6 +108,7 @@ export function openLog(start: LogStart): RaftLog {
     lastIndex: start.lastIndex,
     tail: [],
     tailFirstIndex: start.lastIndex + 1,
+    tailBytes: 0,
     stableIndex: start.lastIndex,
     handedIndex: start.lastIndex,
     pendingSnapshot: undefined,
@@ -173,6 +177,7 @@ export function appendToLog(log: RaftLog, entries: readonly Entry[]): void {
   for (const entry of entries) {
     assert(entry.index === log.lastIndex + 1, 'entries are contiguous');
     log.tail.push(entry);
+    log.tailBytes += entry.end - entry.start;
     log.lastIndex = entry.index;
     noteTerm(log, entry);
   }
@@ -299,6 +304,7 @@ export function restoreLog(log: RaftLog, snapshot: Snapshot): void {
   log.compactedTerm = snapshot.term;
   log.termRuns = [];
   log.tail = [];
+  log.tailBytes = 0;
   log.tailFirstIndex = snapshot.index + 1;
   log.lastIndex = snapshot.index;
   log.stableIndex = snapshot.index;
@@ -335,7 +341,7 @@ export function compactTo(log: RaftLog, index: LogIndex): void {
 export function trimTail(log: RaftLog, throughIndex: LogIndex): void {
   const index = Math.min(throughIndex, log.stableIndex, log.applyingIndex);
   if (index < log.tailFirstIndex) return;
-  log.tail.splice(0, index + 1 - log.tailFirstIndex);
+  log.tailBytes -= payloadBytesOf(log.tail.splice(0, index + 1 - log.tailFirstIndex));
   log.tailFirstIndex = index + 1;
 }
 
@@ -412,12 +418,9 @@ function noteTerm(log: RaftLog, entry: Entry): void {
 
 function truncateFrom(log: RaftLog, index: LogIndex): void {
   assert(index > log.commitIndex, 'Invariant: a committed entry is never removed');
-  if (index >= log.tailFirstIndex) {
-    log.tail.length = index - log.tailFirstIndex;
-  } else {
-    log.tail.length = 0;
-    log.tailFirstIndex = index;
-  }
+  const kept = Math.max(0, index - log.tailFirstIndex);
+  log.tailBytes -= payloadBytesOf(log.tail.splice(kept));
+  log.tailFirstIndex = Math.min(log.tailFirstIndex, index);
   while ((log.termRuns.at(-1)?.firstIndex ?? 0) >= index) log.termRuns.pop();
   log.lastIndex = index - 1;
   log.stableIndex = Math.min(log.stableIndex, index - 1);

@@ -1,0 +1,96 @@
+// What partition 0 holds: the cluster's id, its members and the partition map, as one value. The genesis record is its
+// first version; the replicated copy is what every node believes. Pure: encoding and decoding only.
+
+import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.ts';
+import type { Endpoint, NodeId } from '../ports/transport.ts';
+import type { PartitionId } from '../ports/wal.ts';
+import type { ReplicaId } from '../raft/types.ts';
+import { checkRanges, evenRanges, type HashRange, partitionCountMax } from './hash-ranges.ts';
+
+export interface RosterMember {
+  readonly nodeId: NodeId;
+  /** The node's number in every Raft group. Never given to another node. */
+  readonly replicaId: ReplicaId;
+  readonly endpoint: Endpoint;
+}
+
+export interface SystemState {
+  /** Ascending by node id. */
+  readonly members: readonly RosterMember[];
+  /** Which partition (1 … n) owns which hashes; ascending by hash. */
+  readonly ranges: readonly HashRange[];
+}
+
+/** Nodes in one cluster. */
+export const memberCountMax = 1_024;
+
+const formatVersion = 1;
+
+/**
+ * The first state of a static cluster: the same on every node that was given the same members.
+ *
+ * @param members 1 … `memberCountMax` node ids and their endpoints
+ */
+export function genesisState(
+  members: ReadonlyMap<NodeId, Endpoint>,
+  partitionCount: number,
+): SystemState {
+  const sorted = [...members].sort(([a], [b]) => (a < b ? -1 : 1));
+  return {
+    members: sorted.map(([nodeId, endpoint], position) => ({
+      nodeId,
+      replicaId: position + 1,
+      endpoint,
+    })),
+    ranges: evenRanges(partitionCount),
+  };
+}
+
+/** Ids of all partitions, ascending; the system partition is the first. */
+export function partitionIdsOf(state: SystemState): PartitionId[] {
+  const ids = new Set(state.ranges.map((range) => range.partitionId));
+  return [0, ...[...ids].sort((a, b) => a - b)];
+}
+
+export function encodeSystemState(state: SystemState): Uint8Array {
+  const writer = new ByteWriter();
+  writer.uint8(formatVersion);
+  writer.varint(state.members.length);
+  for (const member of state.members) {
+    writer.text(member.nodeId);
+    writer.varint(member.replicaId);
+    writer.text(member.endpoint);
+  }
+  writer.varint(state.ranges.length);
+  for (const range of state.ranges) {
+    writer.varint(range.partitionId);
+    writer.varint(range.endHash);
+  }
+  return writer.finish();
+}
+
+/** @throws MalformedBytesError */
+export function decodeSystemState(bytes: Uint8Array): SystemState {
+  const reader = new ByteReader(bytes);
+  const version = reader.uint8();
+  if (version !== formatVersion) throw new MalformedBytesError(`system state version ${version}`);
+  const memberCount = reader.varint();
+  if (memberCount > memberCountMax) throw new MalformedBytesError(`${memberCount} members`);
+  const members: RosterMember[] = [];
+  for (let i = 0; i < memberCount; i++) {
+    members.push({ nodeId: reader.text(), replicaId: reader.varint(), endpoint: reader.text() });
+  }
+  const rangeCount = reader.varint();
+  if (rangeCount > partitionCountMax) throw new MalformedBytesError(`${rangeCount} hash ranges`);
+  const ranges: HashRange[] = [];
+  let fromHash = 0;
+  for (let i = 0; i < rangeCount; i++) {
+    const partitionId = reader.varint();
+    const endHash = reader.varint();
+    ranges.push({ partitionId, fromHash, endHash });
+    fromHash = endHash;
+  }
+  if (reader.remaining !== 0) throw new MalformedBytesError('bytes behind a system state');
+  checkRanges(ranges);
+  return { members, ranges };
+}

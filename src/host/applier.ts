@@ -1,0 +1,260 @@
+// Committed entries on their way to the state machine: in order, in batches, never concurrently for one partition. What
+// the core hands over becomes a list of units; a unit that waits (an asynchronous state machine) holds back the ones
+// behind it. An exception stops the replica (HAZARDS 32): skipping an entry would make it diverge silently.
+
+import { KommanderError } from '../base/errors.ts';
+import type { CommittedEntry } from '../ports/state-machine.ts';
+import { decodeConfChange } from '../raft/conf-change.ts';
+import { applyConfChange, trimLog } from '../raft/raft.ts';
+import type { StorageApply } from '../raft/ready.ts';
+import {
+  type Entry,
+  EntryKind,
+  type LogIndex,
+  payloadOf,
+  type Snapshot,
+  type StorageApplied,
+} from '../raft/types.ts';
+import { stopPartition } from './failure.ts';
+import type { Host } from './host.ts';
+import type { Partition } from './partition.ts';
+import { decodePayload } from './payload.ts';
+import { settleApplied, settleSkipped } from './proposals.ts';
+import { releaseReads } from './reads.ts';
+import { markDirty, stepPartition } from './ready-loop.ts';
+import { takeCheckpoint } from './snapshots.ts';
+import { applySystemEntry, isSystemType, systemTypes } from './system-entries.ts';
+
+/** One step of applying. */
+export type ApplyUnit =
+  | { readonly kind: 'entries'; readonly entries: readonly Entry[] }
+  | { readonly kind: 'empty'; readonly entry: Entry }
+  | { readonly kind: 'confChange'; readonly entry: Entry }
+  | { readonly kind: 'system'; readonly entry: Entry; readonly type: string }
+  | { readonly kind: 'restore'; readonly snapshot: Snapshot }
+  | { readonly kind: 'done'; readonly response: StorageApplied };
+
+/** Entries kept in the core's memory behind the applied index, so that followers need not be served from disk. */
+const cachedEntries = 4_096;
+/** Payload bytes of such entries; beyond, they are dropped as soon as they are applied. */
+const cachedBytesMax = 4_194_304;
+/** Copies are dropped in portions: each drop moves the rest of the list. */
+const trimEvery = 1_024;
+
+/** Takes committed entries of a `Ready`. */
+export function enqueueApply(host: Host, partition: Partition, request: StorageApply): void {
+  let plain: Entry[] = [];
+  const flushPlain = (): void => {
+    if (plain.length > 0) partition.applyUnits.push({ kind: 'entries', entries: plain });
+    plain = [];
+  };
+  for (const entry of request.entries) {
+    const special = specialUnit(entry);
+    if (special === undefined) {
+      plain.push(entry);
+    } else {
+      flushPlain();
+      partition.applyUnits.push(special);
+    }
+  }
+  flushPlain();
+  partition.applyUnits.push({ kind: 'done', response: request.response });
+  host.toApply.add(partition);
+}
+
+function specialUnit(entry: Entry): ApplyUnit | undefined {
+  if (entry.kind === EntryKind.confChange) return { kind: 'confChange', entry };
+  if (entry.start === entry.end) return { kind: 'empty', entry };
+  if (!isSystemType(entry)) return undefined;
+  return { kind: 'system', entry, type: decodePayload(entry).type };
+}
+
+/** Applies what waits, until it is done or has to wait itself. */
+export function runApplier(host: Host, partition: Partition): void {
+  while (!partition.isApplying && partition.stopped === undefined) {
+    const unit = partition.applyUnits.shift();
+    if (unit === undefined) return;
+    const waiting = execute(host, partition, unit);
+    if (waiting === undefined) continue;
+    partition.isApplying = true;
+    waiting.then(
+      () => {
+        partition.isApplying = false;
+        host.toApply.add(partition);
+        markDirty(host, partition);
+      },
+      (error: unknown) => stopPartition(host, partition, error),
+    );
+  }
+}
+
+function execute(host: Host, partition: Partition, unit: ApplyUnit): Promise<void> | undefined {
+  switch (unit.kind) {
+    case 'entries':
+      return applyEntries(host, partition, unit.entries);
+    case 'empty':
+      finish(host, partition, [unit.entry], undefined);
+      return undefined;
+    case 'confChange':
+      applyMembership(host, partition, unit.entry);
+      return undefined;
+    case 'system':
+      return applySystem(host, partition, unit);
+    case 'restore':
+      return restore(host, partition, unit.snapshot);
+    case 'done':
+      stepPartition(host, partition, unit.response);
+      trimCache(partition);
+      markDirty(host, partition);
+      return undefined;
+  }
+}
+
+function applyEntries(
+  host: Host,
+  partition: Partition,
+  entries: readonly Entry[],
+): Promise<void> | undefined {
+  const { machine } = partition;
+  const isHeard = host.events.has('entryReplicated') || host.events.has('entryRestored');
+  if (machine === undefined && !isHeard) {
+    finish(host, partition, entries, undefined);
+    return undefined;
+  }
+  const committed = entries.map((entry) => committedEntry(partition, entry));
+  const settle = (results: readonly unknown[] | void): void => {
+    finish(host, partition, entries, checkResults(partition, entries, results ?? undefined));
+    if (isHeard) emitEntries(host, committed);
+  };
+  let outcome: ReturnType<NonNullable<Partition['machine']>['apply']>;
+  try {
+    outcome = machine?.apply(committed);
+  } catch (error) {
+    throw applyFailed(partition, entries, error);
+  }
+  if (!(outcome instanceof Promise)) {
+    settle(outcome);
+    return undefined;
+  }
+  return outcome.then(settle, (error: unknown) => {
+    throw applyFailed(partition, entries, error);
+  });
+}
+
+export function committedEntry(partition: Partition, entry: Entry): CommittedEntry {
+  const { type, timestamp, data } = decodePayload(entry);
+  const { index, term } = entry;
+  const restored = index <= partition.restoreThroughIndex;
+  return { partitionId: partition.id, index, term, timestamp, type, data, restored };
+}
+
+function checkResults(
+  partition: Partition,
+  entries: readonly Entry[],
+  results: readonly unknown[] | undefined,
+): readonly unknown[] | undefined {
+  if (results === undefined || results.length === entries.length) return results;
+  const problem = `apply returned ${results.length} results for ${entries.length} entries: return one per entry, or nothing`;
+  throw applyFailed(partition, entries, new Error(problem));
+}
+
+function emitEntries(host: Host, committed: readonly CommittedEntry[]): void {
+  for (const entry of committed) {
+    host.events.emit(entry.restored ? 'entryRestored' : 'entryReplicated', { entry });
+  }
+}
+
+function applyMembership(host: Host, partition: Partition, entry: Entry): void {
+  const confState = applyConfChange(partition.raft, decodeConfChange(payloadOf(entry)));
+  finish(host, partition, [entry], undefined);
+  host.events.emit('membershipChanged', { partitionId: partition.id, confState });
+}
+
+function applySystem(
+  host: Host,
+  partition: Partition,
+  unit: { readonly entry: Entry; readonly type: string },
+): Promise<void> | undefined {
+  const { entry, type } = unit;
+  if (type !== systemTypes.checkpoint) {
+    applySystemEntry(host, partition, entry, type);
+    finish(host, partition, [entry], undefined);
+    return undefined;
+  }
+  partition.lastApplied = entry.index;
+  const waiting = takeCheckpoint(host, partition, entry);
+  if (waiting === undefined) {
+    finish(host, partition, [entry], undefined);
+    return undefined;
+  }
+  return waiting.then(() => finish(host, partition, [entry], undefined));
+}
+
+async function restore(host: Host, partition: Partition, snapshot: Snapshot): Promise<void> {
+  settleSkipped(partition, snapshot.index);
+  await restoreMachine(partition, snapshot);
+  noteApplied(host, partition, snapshot.index);
+  host.events.emit('membershipChanged', {
+    partitionId: partition.id,
+    confState: snapshot.confState,
+  });
+}
+
+/** Gives a snapshot's data to the state machine. */
+export async function restoreMachine(partition: Partition, snapshot: Snapshot): Promise<void> {
+  try {
+    await partition.machine?.restore?.(snapshot.data);
+  } catch (error) {
+    throw new KommanderError(
+      `the state machine of partition ${partition.id} threw in restore() at index ${snapshot.index}; mend it, then restart`,
+      { code: 'APPLY_FAILED', details: { partitionId: partition.id }, cause: error },
+    );
+  }
+}
+
+function finish(
+  host: Host,
+  partition: Partition,
+  entries: readonly Entry[],
+  results: readonly unknown[] | undefined,
+): void {
+  const last = entries.at(-1);
+  if (last === undefined) return;
+  settleApplied(partition, entries, results);
+  noteApplied(host, partition, last.index);
+}
+
+function noteApplied(host: Host, partition: Partition, index: LogIndex): void {
+  partition.lastApplied = Math.max(partition.lastApplied, index);
+  releaseReads(partition);
+  if (partition.isRestored || partition.lastApplied < partition.restoreThroughIndex) return;
+  partition.isRestored = true;
+  host.events.emit('restoreFinished', {
+    partitionId: partition.id,
+    lastApplied: partition.lastApplied,
+  });
+}
+
+/** Drops in-memory copies of old entries; slow followers are then served from the store. */
+function trimCache(partition: Partition): void {
+  const { log } = partition.raft;
+  if (log.tail.length < trimEvery && log.tailBytes < cachedBytesMax) return;
+  const keep = log.tailBytes < cachedBytesMax ? cachedEntries : 0;
+  const throughIndex = log.appliedIndex - keep;
+  if (throughIndex - log.tailFirstIndex >= trimEvery || keep === 0) {
+    trimLog(partition.raft, throughIndex);
+  }
+}
+
+function applyFailed(
+  partition: Partition,
+  entries: readonly Entry[],
+  cause: unknown,
+): KommanderError {
+  const from = entries[0]?.index;
+  const to = entries.at(-1)?.index;
+  return new KommanderError(
+    `the state machine of partition ${partition.id} failed on entries ${from} to ${to}; the replica stopped, mend the state machine, then restart`,
+    { code: 'APPLY_FAILED', details: { partitionId: partition.id, from, to }, cause },
+  );
+}

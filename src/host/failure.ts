@@ -1,0 +1,53 @@
+// What happens when something must not go on: one replica stops to protect its data, or the whole node does. Everybody
+// who waits gets an answer, and the reason is reported with its evidence.
+
+import { KommanderError } from '../base/errors.ts';
+import type { Host } from './host.ts';
+import { failLeaderWaits } from './leadership.ts';
+import type { Partition } from './partition.ts';
+import { failProposals } from './proposals.ts';
+import { failReads } from './reads.ts';
+
+/** A rule of the program is broken, or the state machine failed: this replica takes no further part. */
+export function stopPartition(host: Host, partition: Partition, cause: unknown): void {
+  if (partition.stopped !== undefined) return;
+  const error =
+    cause instanceof KommanderError
+      ? cause
+      : new KommanderError(
+          `partition ${partition.id} stopped on this node: ${cause instanceof Error ? cause.message : String(cause)}; see the cause, then restart the node`,
+          { code: 'REPLICA_STOPPED', details: { partitionId: partition.id }, cause },
+        );
+  partition.stopped = error;
+  host.observe({
+    level: 'error',
+    name: 'replica-stopped',
+    fields: { partitionId: partition.id, error },
+  });
+  host.events.emit('replicationError', { partitionId: partition.id, error });
+  failCallers(host, partition, error);
+}
+
+/** The node cannot go on: it answers everybody, goes silent, and others take over. */
+export function failNode(host: Host, error: KommanderError): void {
+  if (host.state === 'failed' || host.state === 'closed') return;
+  host.state = 'failed';
+  host.failure = error;
+  host.observe({ level: 'error', name: 'node-failed', fields: { error } });
+  host.stopTimer();
+  for (const partition of host.partitions.values()) {
+    host.events.emit('replicationError', { partitionId: partition.id, error });
+    failCallers(host, partition, error);
+  }
+  // Without a transport nobody takes this node for a leader any longer than an election timeout.
+  host.transport.close().catch((cause: unknown) => {
+    host.observe({ level: 'error', name: 'transport-close-failed', fields: { error: cause } });
+  });
+}
+
+/** Answers everybody who waits for something in this partition. */
+export function failCallers(host: Host, partition: Partition, error: KommanderError): void {
+  failProposals(host, partition, error);
+  failReads(partition, error);
+  failLeaderWaits(partition, error);
+}

@@ -1,0 +1,67 @@
+// The state of a node, one struct: its dependencies, its partitions, its outbox, its store. The other files of this
+// folder hold functions over it, one concern each; `node.ts` opens it and gives it its public face.
+
+import type { KommanderError } from '../base/errors.ts';
+import type { Random } from '../base/random.ts';
+import type { SystemState } from '../cluster/system-state.ts';
+import type { HybridClock } from '../ports/clock.ts';
+import type { Discovery } from '../ports/discovery.ts';
+import type { Observer } from '../ports/observer.ts';
+import type { Endpoint, NodeId, Transport } from '../ports/transport.ts';
+import type { PartitionId, Wal } from '../ports/wal.ts';
+import type { ReplicaId } from '../raft/types.ts';
+import type { EventHub } from './events.ts';
+import type { Genesis } from './genesis.ts';
+import type { NodeSettings } from './options.ts';
+import type { Outbox } from './outbox.ts';
+import type { Partition } from './partition.ts';
+import type { SnapshotSend } from './snapshots.ts';
+import type { StorageWriter } from './storage-writer.ts';
+
+export type NodeState = 'forming' | 'running' | 'closing' | 'closed' | 'failed';
+
+export interface Host {
+  readonly settings: NodeSettings;
+  readonly hybridClock: HybridClock;
+  readonly random: Random;
+  readonly wal: Wal;
+  readonly transport: Transport;
+  readonly discovery: Discovery;
+  readonly observe: Observer;
+  readonly events: EventHub;
+  readonly genesis: Genesis;
+  readonly incarnation: number;
+  /** Node ids and their numbers in every group. */
+  readonly replicaIds: ReadonlyMap<NodeId, ReplicaId>;
+  readonly nodeIds: ReadonlyMap<ReplicaId, NodeId>;
+  /** By partition id, ascending. */
+  readonly partitions: ReadonlyMap<PartitionId, Partition>;
+  /** Roster and partition map: the genesis record until partition 0 has applied its replicated copy. */
+  system: SystemState;
+  isSystemKnown: boolean;
+  state: NodeState;
+  /** Why, in state `failed`. */
+  failure: KommanderError | undefined;
+  endpoint: Endpoint;
+  readonly reachable: Set<NodeId>;
+
+  /** Partitions whose core may have something to hand out. */
+  readonly dirty: Set<Partition>;
+  /** Partitions that have committed entries to apply. */
+  readonly toApply: Set<Partition>;
+  isTurnScheduled: boolean;
+  readonly outbox: Outbox;
+  readonly writer: StorageWriter;
+  readonly snapshotSends: Map<string, SnapshotSend>;
+
+  nextRequestId: number;
+  tickCount: number;
+  /** When the running timer is due, on the monotonic clock. */
+  timerDueMs: number;
+  timerLatenessMsMax: number;
+  stopTimer: () => void;
+}
+
+export function nowMs(host: Host): number {
+  return host.settings.clock.monotonicMs();
+}

@@ -1,0 +1,119 @@
+// Who leads, for callers: what this node believes, waiting for a leader, handing leadership over.
+
+import { KommanderError } from '../base/errors.ts';
+import type { NodeId } from '../ports/transport.ts';
+import { transferLeadership as startTransfer } from '../raft/raft.ts';
+import type { SoftState } from '../raft/ready.ts';
+import { Role } from '../raft/types.ts';
+import { type Host, nowMs } from './host.ts';
+import type { Partition } from './partition.ts';
+import { noLeader, rerouteQueue } from './proposals.ts';
+import { markDirty } from './ready-loop.ts';
+import type { Wait } from './wait.ts';
+
+/** Somebody waits for any leader, or for a certain one. */
+export interface LeaderWait {
+  readonly wait: Wait<NodeId>;
+  readonly wanted: NodeId | undefined;
+}
+
+/** The partition's leader as far as this node knows. */
+export function leaderNode(host: Host, partition: Partition): NodeId | undefined {
+  const { leader } = partition.raft;
+  return leader === undefined ? undefined : host.nodeIds.get(leader);
+}
+
+/** Role or leader changed. */
+export function noteSoftState(host: Host, partition: Partition, _softState: SoftState): void {
+  const leader = leaderNode(host, partition);
+  const term = partition.raft.currentTerm;
+  host.observe({
+    level: 'info',
+    name: 'leader-changed',
+    fields: { partitionId: partition.id, leader, term, role: partition.raft.role },
+  });
+  host.events.emit('leaderChanged', { partitionId: partition.id, leader, term });
+  if (leader === undefined) return;
+  rerouteQueue(host, partition);
+  settleLeaderWaits(partition, leader);
+  if (partition.readsQueued.length > 0) markDirty(host, partition);
+}
+
+function settleLeaderWaits(partition: Partition, leader: NodeId): void {
+  if (partition.leaderWaits.length === 0) return;
+  const isMet = ({ wanted }: LeaderWait): boolean => wanted === undefined || wanted === leader;
+  const met = partition.leaderWaits.filter(isMet);
+  partition.leaderWaits = partition.leaderWaits.filter((waiting) => !isMet(waiting));
+  for (const { wait } of met) wait.succeed(leader);
+}
+
+/** Waits for a leader; at once when there is one that fits. */
+export function submitLeaderWait(host: Host, partition: Partition, waiting: LeaderWait): void {
+  const leader = leaderNode(host, partition);
+  if (leader !== undefined && (waiting.wanted ?? leader) === leader) waiting.wait.succeed(leader);
+  else partition.leaderWaits.push(waiting);
+}
+
+/**
+ * Begins to hand leadership to `to`; `wait` ends when it leads.
+ *
+ * @throws NO_LEADER, UNKNOWN_NODE, TRANSFER_REFUSED
+ */
+export function submitTransfer(
+  host: Host,
+  partition: Partition,
+  to: NodeId,
+  wait: Wait<NodeId>,
+): void {
+  const replicaId = host.replicaIds.get(to);
+  if (replicaId === undefined) {
+    throw new KommanderError(
+      `no member is called "${to}"; the members are ${[...host.replicaIds.keys()].join(', ')}`,
+      { code: 'UNKNOWN_NODE', details: { nodeId: to } },
+    );
+  }
+  if (leaderNode(host, partition) === undefined) throw noLeader(partition);
+  const { raft } = partition;
+  if (!raft.confState.voters.includes(replicaId)) throw refused(partition, to, 'it is no voter');
+  if (raft.role === Role.leader && to !== host.settings.nodeId) {
+    const progress = raft.progress.get(replicaId);
+    if (progress?.isRecentlyActive !== true || !host.reachable.has(to)) {
+      throw refused(partition, to, 'it is not reachable');
+    }
+  }
+  submitLeaderWait(host, partition, { wait, wanted: to });
+  if (wait.isSettled) return;
+  startTransfer(raft, replicaId);
+  markDirty(host, partition);
+}
+
+function refused(partition: Partition, to: NodeId, reason: string): KommanderError {
+  return new KommanderError(
+    `leadership of partition ${partition.id} cannot go to "${to}": ${reason}; choose another node or try again`,
+    { code: 'TRANSFER_REFUSED', details: { partitionId: partition.id, to, reason } },
+  );
+}
+
+/** Ends waits whose time is over. */
+export function expireLeaderWaits(host: Host, partition: Partition): void {
+  if (partition.leaderWaits.length === 0) return;
+  const now = nowMs(host);
+  for (const { wait, wanted } of partition.leaderWaits) {
+    if (wait.deadlineMs > now) continue;
+    wait.fail(wanted === undefined ? noLeader(partition) : transferTimeout(partition, wanted));
+  }
+  partition.leaderWaits = partition.leaderWaits.filter(({ wait }) => !wait.isSettled);
+}
+
+function transferTimeout(partition: Partition, to: NodeId): KommanderError {
+  return new KommanderError(
+    `"${to}" did not take over partition ${partition.id} in time; the old leader goes on, try again`,
+    { code: 'TRANSFER_TIMEOUT', details: { partitionId: partition.id, to } },
+  );
+}
+
+export function failLeaderWaits(partition: Partition, error: KommanderError): void {
+  const waits = partition.leaderWaits;
+  partition.leaderWaits = [];
+  for (const { wait } of waits) wait.fail(error);
+}

@@ -1,0 +1,168 @@
+// The options of a node: bounds, defaults, relations between them. A bad value is a typed error that names the option
+// and says what is valid; nothing is corrected silently. `api.ts` documents each option for the user.
+
+import { isNodeId, nodeIdRule, parseEndpoint } from '../base/endpoint.ts';
+import { KommanderError } from '../base/errors.ts';
+import type { Clock } from '../ports/clock.ts';
+import { type Observer, silentObserver } from '../ports/observer.ts';
+import type { StateMachine } from '../ports/state-machine.ts';
+import type { Endpoint, NodeId } from '../ports/transport.ts';
+import type { PartitionId } from '../ports/wal.ts';
+import { drawSeed } from '../time/seed.ts';
+import { systemClock } from '../time/system-clock.ts';
+import type { NodeOptions } from './api.ts';
+
+interface Bounds {
+  readonly min: number;
+  readonly max: number;
+  readonly byDefault: number;
+}
+
+const kib = 1_024;
+const mib = 1_048_576;
+
+/** Whole numbers: inclusive bounds and default. */
+const numericOptions = {
+  partitions: { min: 1, max: 65_535, byDefault: 1 },
+  tickMs: { min: 5, max: 10_000, byDefault: 50 },
+  heartbeatTicks: { min: 1, max: 1_000, byDefault: 1 },
+  electionTicks: { min: 3, max: 10_000, byDefault: 20 },
+  entryBytesMax: { min: 1, max: 16 * mib, byDefault: mib + 4 * kib },
+  appendBytesMax: { min: kib, max: 16 * mib, byDefault: mib },
+  inflightMessagesMax: { min: 1, max: 10_000, byDefault: 64 },
+  inflightBytesMax: { min: kib, max: 1_024 * mib, byDefault: 16 * mib },
+  uncommittedBytesMax: { min: kib, max: 4_096 * mib, byDefault: 64 * mib },
+  queuedEntriesMax: { min: 1, max: 10_000_000, byDefault: 65_536 },
+  queuedBytesMax: { min: kib, max: 4_096 * mib, byDefault: 64 * mib },
+  proposalTimeoutMs: { min: 1, max: 2_147_483_647, byDefault: 5_000 },
+  trailingEntries: { min: 0, max: 1_000_000_000, byDefault: 4_096 },
+} as const satisfies Readonly<Record<string, Bounds>>;
+
+type NumericOption = keyof typeof numericOptions;
+
+const knownOptions: ReadonlySet<string> = new Set<keyof NodeOptions>([
+  'nodeId',
+  'listen',
+  'advertise',
+  'members',
+  'wal',
+  'transport',
+  'discovery',
+  'stateMachine',
+  'clock',
+  'seed',
+  'logger',
+  ...(Object.keys(numericOptions) as NumericOption[]),
+]);
+
+/** Options with every default filled in. */
+export interface NodeSettings extends Readonly<Record<NumericOption, number>> {
+  readonly nodeId: NodeId;
+  readonly listen: Endpoint;
+  readonly advertise: Endpoint | undefined;
+  readonly members: ReadonlyMap<NodeId, Endpoint> | undefined;
+  readonly stateMachine: ((partitionId: PartitionId) => StateMachine) | undefined;
+  readonly clock: Clock;
+  readonly seed: number;
+  readonly logger: Observer;
+}
+
+/** @throws INVALID_OPTION naming the option */
+export function checkOptions(options: NodeOptions): NodeSettings {
+  for (const name of Object.keys(options)) {
+    if (!knownOptions.has(name)) {
+      throw invalid(name, `is no option; the options are ${[...knownOptions].sort().join(', ')}`);
+    }
+  }
+  const numbers = Object.fromEntries(
+    Object.entries(numericOptions).map(([name, bounds]) => [
+      name,
+      checkNumber(name, options[name as NumericOption], bounds),
+    ]),
+  ) as Record<NumericOption, number>;
+  checkRelations(numbers);
+  checkNodeId('nodeId', options.nodeId);
+  for (const name of ['wal', 'transport', 'discovery'] as const) {
+    if (typeof options[name] !== 'object') throw invalid(name, 'is missing: pass an adapter');
+  }
+  const seed = options.seed ?? drawSeed();
+  if (!Number.isSafeInteger(seed)) throw invalid('seed', `is ${seed}; it is a safe integer`);
+  const members = options.members === undefined ? undefined : checkMembers(options.members);
+  if (members !== undefined && !members.has(options.nodeId)) {
+    throw invalid('members', `does not list this node, "${options.nodeId}"`);
+  }
+  parseEndpoint(options.listen, { option: 'listen', portMin: 0 });
+  if (options.advertise !== undefined) parseEndpoint(options.advertise, { option: 'advertise' });
+  return {
+    ...numbers,
+    nodeId: options.nodeId,
+    listen: options.listen,
+    advertise: options.advertise,
+    members,
+    stateMachine: options.stateMachine,
+    clock: options.clock ?? systemClock,
+    seed,
+    logger: options.logger ?? silentObserver,
+  };
+}
+
+function checkRelations(numbers: Readonly<Record<NumericOption, number>>): void {
+  if (numbers.electionTicks < 3 * numbers.heartbeatTicks) {
+    const least = 3 * numbers.heartbeatTicks;
+    throw invalid(
+      'electionTicks',
+      `is ${numbers.electionTicks}; with heartbeatTicks ${numbers.heartbeatTicks} it is at least ${least}`,
+    );
+  }
+  for (const name of ['inflightBytesMax', 'uncommittedBytesMax'] as const) {
+    if (numbers[name] < numbers.appendBytesMax) {
+      throw invalid(
+        name,
+        `is ${numbers[name]}; at least appendBytesMax, ${numbers.appendBytesMax}`,
+      );
+    }
+  }
+  if (numbers.queuedBytesMax < numbers.entryBytesMax) {
+    throw invalid(
+      'queuedBytesMax',
+      `is ${numbers.queuedBytesMax}; at least entryBytesMax, ${numbers.entryBytesMax}`,
+    );
+  }
+}
+
+function checkNumber(name: string, value: number | undefined, bounds: Bounds): number {
+  if (value === undefined) return bounds.byDefault;
+  if (!Number.isSafeInteger(value) || value < bounds.min || value > bounds.max) {
+    throw invalid(name, `is ${value}; it is a whole number from ${bounds.min} to ${bounds.max}`);
+  }
+  return value;
+}
+
+function checkMembers(members: Readonly<Record<NodeId, Endpoint>>): ReadonlyMap<NodeId, Endpoint> {
+  const checked = new Map<NodeId, Endpoint>();
+  const owners = new Map<Endpoint, NodeId>();
+  for (const [nodeId, endpoint] of Object.entries(members)) {
+    checkNodeId('members', nodeId);
+    parseEndpoint(endpoint, { option: 'members' });
+    const owner = owners.get(endpoint);
+    if (owner !== undefined) {
+      throw invalid('members', `gives "${owner}" and "${nodeId}" the same endpoint ${endpoint}`);
+    }
+    owners.set(endpoint, nodeId);
+    checked.set(nodeId, endpoint);
+  }
+  if (checked.size === 0) throw invalid('members', 'is empty; list every first member');
+  return checked;
+}
+
+function checkNodeId(option: string, nodeId: NodeId): void {
+  if (typeof nodeId === 'string' && isNodeId(nodeId)) return;
+  throw invalid(option, `has the node id "${nodeId}"; it is ${nodeIdRule}`);
+}
+
+function invalid(option: string, what: string): KommanderError {
+  return new KommanderError(`option ${option} ${what}`, {
+    code: 'INVALID_OPTION',
+    details: { option },
+  });
+}

@@ -1,0 +1,152 @@
+// One partition on this node: the core's state and what the host keeps around it (callers that wait, entries on their
+// way to the state machine, snapshots on their way in). Data; the verbs are in the files that are named after them.
+
+import type { KommanderError } from '../base/errors.ts';
+import { seededRandom } from '../base/random.ts';
+import type { StateMachine } from '../ports/state-machine.ts';
+import type { NodeId } from '../ports/transport.ts';
+import type { PartitionId, StoredPartition, Wal } from '../ports/wal.ts';
+import { openRaft } from '../raft/raft.ts';
+import { priorityMax, type RaftState } from '../raft/state.ts';
+import type { HardState, LogIndex, ReplicaId, Snapshot } from '../raft/types.ts';
+import type { ApplyUnit } from './applier.ts';
+import type { LeaderWait } from './leadership.ts';
+import { type LogPages, logPages } from './log-pages.ts';
+import type { NodeSettings } from './options.ts';
+import type { Proposal } from './proposals.ts';
+import type { ReadRound, ReadWait } from './reads.ts';
+import type { SnapshotReceive } from './snapshots.ts';
+
+export interface Partition {
+  readonly id: PartitionId;
+  readonly raft: RaftState;
+  readonly pages: LogPages;
+  readonly machine: StateMachine | undefined;
+
+  /** Proposals that the leader has not appended yet, oldest first. */
+  queue: Proposal[];
+  /** Appended proposals of this node that are not applied yet, ascending by first index. */
+  pending: Proposal[];
+  /** Proposals that were passed on to the leader and not answered yet, by request id. */
+  readonly forwards: Map<number, Proposal>;
+  /** Entries and bytes of all proposals above. */
+  outstandingEntries: number;
+  outstandingBytes: number;
+
+  /** Reads that have not asked for an index yet. */
+  readsQueued: ReadWait[];
+  /** Questions on their way, by context. */
+  readonly readRounds: Map<number, ReadRound>;
+  /** Reads that know their index and wait until it is applied. */
+  readsToApply: { readonly index: LogIndex; readonly reads: readonly ReadWait[] }[];
+  nextReadContext: number;
+
+  leaderWaits: LeaderWait[];
+
+  readonly applyUnits: ApplyUnit[];
+  isApplying: boolean;
+  /** What the state machine has, inclusive. */
+  lastApplied: LogIndex;
+  /** Entries up to here, inclusive, were committed before this start: they are delivered as restored. */
+  readonly restoreThroughIndex: LogIndex;
+  isRestored: boolean;
+
+  /** A hard state that only moved the commit index: it rides with the next write. */
+  lazyHardState: HardState | undefined;
+  /** The latest snapshot, which slow followers get. */
+  snapshot: Snapshot | undefined;
+  snapshotReceive: (SnapshotReceive & { readonly from: NodeId }) | undefined;
+  /** Why this replica stopped. */
+  stopped: KommanderError | undefined;
+}
+
+/** What a read-index request may wait for at one time in the core. */
+const pendingReadsMax = 4_096;
+/** Entry bytes that are on their way to the state machine at one time. */
+const applyingBytesMax = 4_194_304;
+/** Snapshots without an answer are given up after this many election timeouts. */
+const snapshotElectionTimeouts = 15;
+
+export function openPartition(options: {
+  readonly stored: StoredPartition;
+  readonly replicaId: ReplicaId;
+  readonly settings: NodeSettings;
+  readonly wal: Wal;
+  readonly machine: StateMachine | undefined;
+  readonly pageLoaded: (partitionId: PartitionId) => void;
+  readonly pageFailed: (partitionId: PartitionId, error: unknown) => void;
+  readonly seed: number;
+}): Partition {
+  const { stored, replicaId, settings } = options;
+  const { base } = stored;
+  const pages = logPages({
+    partitionId: stored.partitionId,
+    wal: options.wal,
+    loaded: () => options.pageLoaded(stored.partitionId),
+    failed: (error) => options.pageFailed(stored.partitionId, error),
+  });
+  const commitIndex = Math.min(
+    Math.max(stored.hardState.commitIndex, base.index),
+    stored.lastIndex,
+  );
+  const raft = openRaft({
+    id: replicaId,
+    initial: {
+      hardState: { ...stored.hardState, commitIndex },
+      confState: base.confState,
+      compacted: { index: stored.compactedIndex, term: stored.compactedTerm },
+      lastIndex: stored.lastIndex,
+      termRuns: stored.termRuns,
+      appliedIndex: base.index,
+    },
+    storage: { entries: pages.entries, snapshot: () => partition.snapshot },
+    random: seededRandom(options.seed),
+    electionTicks: settings.electionTicks,
+    heartbeatTicks: settings.heartbeatTicks,
+    snapshotTicks: settings.electionTicks * snapshotElectionTimeouts,
+    asyncStorageWrites: true,
+    appendBytesMax: settings.appendBytesMax,
+    applyingBytesMax,
+    uncommittedBytesMax: settings.uncommittedBytesMax,
+    inflightMessagesMax: settings.inflightMessagesMax,
+    inflightBytesMax: settings.inflightBytesMax,
+    pendingReadsMax,
+    checkQuorum: true,
+    preVote: true,
+    reads: 'safe',
+    clockDriftBound: 0,
+    confChangeValidation: true,
+    stepDownOnRemoval: true,
+    priority: priorityMax,
+    trace: undefined,
+  });
+  const partition: Partition = {
+    id: stored.partitionId,
+    raft,
+    pages,
+    machine: options.machine,
+    queue: [],
+    pending: [],
+    forwards: new Map(),
+    outstandingEntries: 0,
+    outstandingBytes: 0,
+    readsQueued: [],
+    readRounds: new Map(),
+    readsToApply: [],
+    nextReadContext: 1,
+    leaderWaits: [],
+    applyUnits: [],
+    isApplying: false,
+    lastApplied: base.index,
+    restoreThroughIndex: commitIndex,
+    isRestored: commitIndex === base.index,
+    lazyHardState: undefined,
+    snapshot:
+      base.data === undefined
+        ? undefined
+        : { index: base.index, term: base.term, confState: base.confState, data: base.data },
+    snapshotReceive: undefined,
+    stopped: undefined,
+  };
+  return partition;
+}

@@ -1,0 +1,435 @@
+// Writes on their way: from the caller into the leader's log, and from the applied entry back to the caller. A proposal
+// is in one of three places: the queue (not appended anywhere yet), the forwards (passed on to the leader), or pending
+// (appended at a known index and term). What is applied at that index decides: the same term, and it took effect;
+// another term, and it never will (§5.3, log matching).
+
+import { must } from '../base/assert.ts';
+import { KommanderError } from '../base/errors.ts';
+import { layOutRun } from '../ports/run.ts';
+import {
+  Lane,
+  type NodeId,
+  type ProposeItem,
+  type ProposeResponseItem,
+} from '../ports/transport.ts';
+import type { PartitionId } from '../ports/wal.ts';
+import { propose } from '../raft/raft.ts';
+import { type Entry, type LogIndex, Role, type Term } from '../raft/types.ts';
+import type { CommitResult } from './api.ts';
+import { type Host, nowMs } from './host.ts';
+import { leaderNode } from './leadership.ts';
+import { flushOutbox, queueItem } from './outbox.ts';
+import type { Partition } from './partition.ts';
+import {
+  encodePayload,
+  type OutgoingPayload,
+  outgoingPayloadFrom,
+  payloadTimestamp,
+} from './payload.ts';
+import { markDirty } from './ready-loop.ts';
+import type { Wait } from './wait.ts';
+
+export interface Proposal {
+  readonly payloads: readonly OutgoingPayload[];
+  readonly bytes: number;
+  /** A batch resolves with an array of results. */
+  readonly isBatch: boolean;
+  /** Whether another node may append it. */
+  readonly mayForward: boolean;
+  /** The caller on this node, or the node that passed it on. */
+  readonly origin:
+    | { readonly kind: 'local'; readonly wait: Wait<CommitResult> }
+    | { readonly kind: 'peer'; readonly peer: NodeId; readonly requestId: number };
+  /** Where it was appended. */
+  position: { readonly firstIndex: LogIndex; readonly term: Term } | undefined;
+  /** Results so far, while it is applied in pieces. */
+  results: unknown[];
+}
+
+/**
+ * Takes a write: into the queue when this node leads, on to the leader otherwise.
+ *
+ * @throws NOT_LEADER, NO_LEADER, QUEUE_FULL; the proposal was not taken
+ */
+export function submitProposal(host: Host, partition: Partition, proposal: Proposal): void {
+  const isLeader = partition.raft.role === Role.leader;
+  const leader = leaderNode(host, partition);
+  if (!isLeader && !proposal.mayForward) throw notLeader(host, partition);
+  if (!isLeader && leader === undefined) throw noLeader(partition);
+  const { queuedEntriesMax, queuedBytesMax } = host.settings;
+  const entries = partition.outstandingEntries + proposal.payloads.length;
+  if (entries > queuedEntriesMax || partition.outstandingBytes + proposal.bytes > queuedBytesMax) {
+    throw new KommanderError(
+      `partition ${partition.id} has ${partition.outstandingEntries} writes (${partition.outstandingBytes} bytes) waiting; nothing was written, try again after a pause`,
+      {
+        code: 'QUEUE_FULL',
+        details: { partitionId: partition.id, queuedEntriesMax, queuedBytesMax },
+      },
+    );
+  }
+  partition.outstandingEntries = entries;
+  partition.outstandingBytes += proposal.bytes;
+  if (isLeader) partition.queue.push(proposal);
+  else forward(host, partition, proposal, must(leader, 'a leader is known here'));
+  markDirty(host, partition);
+}
+
+/** Appends what is queued to the leader's log, in runs of bounded size, as far as the uncommitted tail has room. */
+export function drainProposals(host: Host, partition: Partition): void {
+  if (partition.queue.length === 0) return;
+  const { raft } = partition;
+  // While leadership is handed over, writes wait: they go on to the new leader.
+  if (raft.transferee !== undefined) return;
+  if (raft.role !== Role.leader) {
+    rerouteQueue(host, partition);
+    return;
+  }
+  let taken = 0;
+  while (taken < partition.queue.length) {
+    const end = batchEnd(host, partition.queue, taken);
+    const batch = partition.queue.slice(taken, end);
+    if (!tryAppendBatch(host, partition, batch)) break;
+    taken = end;
+  }
+  partition.queue = taken === partition.queue.length ? [] : partition.queue.slice(taken);
+}
+
+function batchEnd(host: Host, queue: readonly Proposal[], from: number): number {
+  let bytes = (queue[from] as Proposal).bytes;
+  let end = from + 1;
+  while (end < queue.length) {
+    bytes += (queue[end] as Proposal).bytes;
+    if (bytes > host.settings.appendBytesMax) break;
+    end += 1;
+  }
+  return end;
+}
+
+function tryAppendBatch(host: Host, partition: Partition, batch: readonly Proposal[]): boolean {
+  const { raft } = partition;
+  let bytes = 0;
+  for (const proposal of batch) bytes += proposal.bytes;
+  const isTailFull = raft.uncommittedBytes + bytes > host.settings.uncommittedBytesMax;
+  if (raft.uncommittedBytes > 0 && isTailFull) return false;
+  const payloads: OutgoingPayload[] = [];
+  for (const proposal of batch) {
+    if (isAbandoned(proposal)) continue;
+    for (const payload of proposal.payloads) {
+      payload.timestamp = host.hybridClock.now();
+      payloads.push(payload);
+    }
+  }
+  let index = raft.log.lastIndex + 1;
+  const term = raft.currentTerm;
+  const isTaken = payloads.length === 0 || propose(raft, layOutRun(payloads)) === 'appended';
+  for (const proposal of batch) {
+    if (isAbandoned(proposal)) {
+      release(partition, proposal);
+    } else if (isTaken) {
+      notePosition(host, partition, proposal, { firstIndex: index, term });
+      index += proposal.payloads.length;
+    } else {
+      refuse(host, partition, proposal, dropped(partition));
+    }
+  }
+  return true;
+}
+
+/** A caller that gave up while its write was still queued: it is not written at all. */
+function isAbandoned({ origin }: Proposal): boolean {
+  return origin.kind === 'local' && origin.wait.isSettled;
+}
+
+function notePosition(
+  host: Host,
+  partition: Partition,
+  proposal: Proposal,
+  position: { readonly firstIndex: LogIndex; readonly term: Term },
+): void {
+  const { origin } = proposal;
+  if (origin.kind === 'local') {
+    proposal.position = position;
+    partition.pending.push(proposal);
+    return;
+  }
+  // In the bulk lane, in front of the entries themselves: the node that asked knows the index before it applies it.
+  const { peer, requestId } = origin;
+  release(partition, proposal);
+  queueItem(host, peer, Lane.bulk, {
+    kind: 'proposeResponse',
+    partitionId: partition.id,
+    requestId,
+    appended: position,
+    refused: undefined,
+  });
+}
+
+/** What was queued when leadership was lost goes on to the new leader, once there is one. */
+export function rerouteQueue(host: Host, partition: Partition): void {
+  const leader = leaderNode(host, partition);
+  if (leader === undefined || partition.raft.role === Role.leader) return;
+  const { queue } = partition;
+  partition.queue = [];
+  for (const proposal of queue) {
+    if (proposal.origin.kind === 'local' && proposal.mayForward) {
+      forward(host, partition, proposal, leader);
+    } else {
+      refuse(host, partition, proposal, notLeader(host, partition));
+    }
+  }
+}
+
+function forward(host: Host, partition: Partition, proposal: Proposal, leader: NodeId): void {
+  const requestId = host.nextRequestId;
+  host.nextRequestId += 1;
+  partition.forwards.set(requestId, proposal);
+  queueItem(host, leader, Lane.bulk, {
+    kind: 'propose',
+    partitionId: partition.id,
+    requestId,
+    payloads: proposal.payloads.map(encodePayload),
+  });
+}
+
+/** A node passed a write on to this one. */
+export function handlePropose(
+  host: Host,
+  partition: Partition,
+  peer: NodeId,
+  item: ProposeItem,
+): void {
+  const payloads = item.payloads.map(outgoingPayloadFrom);
+  let bytes = 0;
+  for (const payload of payloads) bytes += payload.byteLength;
+  const proposal: Proposal = {
+    payloads,
+    bytes,
+    isBatch: payloads.length > 1,
+    mayForward: false,
+    origin: { kind: 'peer', peer, requestId: item.requestId },
+    position: undefined,
+    results: [],
+  };
+  try {
+    if (partition.stopped !== undefined) throw partition.stopped;
+    if (partition.raft.transferee !== undefined) throw dropped(partition);
+    submitProposal(host, partition, proposal);
+  } catch (error) {
+    if (!(error instanceof KommanderError)) throw error;
+    answerRefusal(host, partition, { peer, requestId: item.requestId }, error);
+  }
+}
+
+/** The leader answered a write that was passed on to it. */
+export function handleProposeResponse(
+  host: Host,
+  partition: Partition,
+  item: ProposeResponseItem,
+): void {
+  const proposal = partition.forwards.get(item.requestId);
+  if (proposal === undefined) return;
+  partition.forwards.delete(item.requestId);
+  const { appended, refused } = item;
+  if (appended === undefined) {
+    const { code, message, details } = must(refused, 'an answer says yes or no');
+    refuse(host, partition, proposal, new KommanderError(message, { code, details }));
+    return;
+  }
+  proposal.position = appended;
+  if (appended.firstIndex <= partition.lastApplied) {
+    // The entries overtook the answer by way of another leader: they are applied, but what they returned is gone.
+    refuse(host, partition, proposal, outcomeUnknown(partition, 'its result was overtaken'));
+    return;
+  }
+  let at = partition.pending.length;
+  while (at > 0 && firstIndexOf(partition.pending[at - 1]) > appended.firstIndex) at -= 1;
+  partition.pending.splice(at, 0, proposal);
+}
+
+function firstIndexOf(proposal: Proposal | undefined): LogIndex {
+  return proposal?.position?.firstIndex ?? 0;
+}
+
+/** The frame with a forwarded write was not sent. */
+export function failForward(
+  host: Host,
+  partitionId: PartitionId,
+  requestId: number,
+  error: KommanderError,
+): void {
+  const partition = host.partitions.get(partitionId);
+  const proposal = partition?.forwards.get(requestId);
+  if (partition === undefined || proposal === undefined) return;
+  partition.forwards.delete(requestId);
+  refuse(host, partition, proposal, error);
+}
+
+/** The connection to `peer` was lost: writes that it has not answered may have been appended, or not. */
+export function failForwardsTo(host: Host, partition: Partition, peer: NodeId): void {
+  if (partition.forwards.size === 0 || leaderNode(host, partition) !== peer) return;
+  const proposals = [...partition.forwards.values()];
+  partition.forwards.clear();
+  const error = outcomeUnknown(partition, `the connection to the leader "${peer}" was lost`);
+  for (const proposal of proposals) refuse(host, partition, proposal, error);
+}
+
+/** Entries were applied: callers whose writes are among them get their answers. */
+export function settleApplied(
+  partition: Partition,
+  entries: readonly Entry[],
+  results: readonly unknown[] | undefined,
+): void {
+  const { pending } = partition;
+  const first = entries[0];
+  const last = entries.at(-1);
+  if (pending.length === 0 || first === undefined || last === undefined) return;
+  let settled = 0;
+  for (const proposal of pending) {
+    const { firstIndex, term } = must(proposal.position, 'a pending proposal was appended');
+    if (firstIndex > last.index) break;
+    const lastIndex = firstIndex + proposal.payloads.length - 1;
+    let from = Math.max(firstIndex, first.index);
+    while (from <= Math.min(lastIndex, last.index)) {
+      const position = from - first.index;
+      if ((entries[position] as Entry).term !== term) break;
+      proposal.results.push(results?.[position]);
+      from += 1;
+    }
+    if (from <= Math.min(lastIndex, last.index)) {
+      fail(partition, proposal, lost(partition, firstIndex));
+    } else if (lastIndex > last.index) {
+      break;
+    } else {
+      succeed(partition, proposal, entries[lastIndex - first.index] as Entry);
+    }
+    settled += 1;
+  }
+  if (settled > 0) pending.splice(0, settled);
+}
+
+/** A snapshot took the place of entries up to `index`: what became of writes among them is not known here. */
+export function settleSkipped(partition: Partition, index: LogIndex): void {
+  const isSkipped = (proposal: Proposal): boolean => firstIndexOf(proposal) <= index;
+  const skipped = partition.pending.filter(isSkipped);
+  partition.pending = partition.pending.filter((proposal) => !isSkipped(proposal));
+  for (const proposal of skipped) {
+    fail(partition, proposal, outcomeUnknown(partition, 'a snapshot took the place of its entry'));
+  }
+}
+
+/** Answers writes whose time is over. */
+export function expireProposals(host: Host, partition: Partition): void {
+  if (partition.outstandingEntries === 0) return;
+  const now = nowMs(host);
+  const isOver = ({ origin }: Proposal): boolean =>
+    origin.kind === 'local' && (origin.wait.isSettled || origin.wait.deadlineMs <= now);
+  for (const proposal of partition.queue.filter(isOver)) {
+    // It never left the queue: it has not been written.
+    fail(partition, proposal, noLeader(partition));
+  }
+  partition.queue = partition.queue.filter((proposal) => !isOver(proposal));
+  for (const [requestId, proposal] of partition.forwards) {
+    if (!isOver(proposal)) continue;
+    partition.forwards.delete(requestId);
+    fail(partition, proposal, timedOut(partition));
+  }
+  if (!partition.pending.some(isOver)) return;
+  for (const proposal of partition.pending.filter(isOver))
+    fail(partition, proposal, timedOut(partition));
+  partition.pending = partition.pending.filter((proposal) => !isOver(proposal));
+}
+
+/** Nothing more will be applied here: everybody who waits is told. */
+export function failProposals(host: Host, partition: Partition, error: KommanderError): void {
+  const proposals = [...partition.queue, ...partition.forwards.values(), ...partition.pending];
+  partition.queue = [];
+  partition.forwards.clear();
+  partition.pending = [];
+  for (const proposal of proposals) refuse(host, partition, proposal, error);
+  flushOutbox(host);
+}
+
+function refuse(host: Host, partition: Partition, proposal: Proposal, error: KommanderError): void {
+  if (proposal.origin.kind === 'peer') answerRefusal(host, partition, proposal.origin, error);
+  fail(partition, proposal, error);
+}
+
+function answerRefusal(
+  host: Host,
+  partition: Partition,
+  origin: { readonly peer: NodeId; readonly requestId: number },
+  error: KommanderError,
+): void {
+  const { code, message, details } = error;
+  queueItem(host, origin.peer, Lane.bulk, {
+    kind: 'proposeResponse',
+    partitionId: partition.id,
+    requestId: origin.requestId,
+    appended: undefined,
+    refused: { code, message, details },
+  });
+}
+
+function succeed(partition: Partition, proposal: Proposal, last: Entry): void {
+  release(partition, proposal);
+  if (proposal.origin.kind !== 'local') return;
+  proposal.origin.wait.succeed({
+    index: last.index,
+    term: last.term,
+    timestamp: payloadTimestamp(last),
+    result: proposal.isBatch ? proposal.results : proposal.results[0],
+  });
+}
+
+function fail(partition: Partition, proposal: Proposal, error: KommanderError): void {
+  release(partition, proposal);
+  if (proposal.origin.kind === 'local') proposal.origin.wait.fail(error);
+}
+
+function release(partition: Partition, proposal: Proposal): void {
+  partition.outstandingEntries -= proposal.payloads.length;
+  partition.outstandingBytes -= proposal.bytes;
+}
+
+export function notLeader(host: Host, partition: Partition): KommanderError {
+  const leader = leaderNode(host, partition);
+  return new KommanderError(
+    `this node does not lead partition ${partition.id}; ${leader === undefined ? 'no leader is known now' : `ask "${leader}"`}`,
+    { code: 'NOT_LEADER', details: { partitionId: partition.id, leader } },
+  );
+}
+
+export function noLeader(partition: Partition): KommanderError {
+  return new KommanderError(
+    `partition ${partition.id} has no known leader now; nothing was written, try again`,
+    { code: 'NO_LEADER', details: { partitionId: partition.id } },
+  );
+}
+
+function dropped(partition: Partition): KommanderError {
+  return new KommanderError(
+    `leadership of partition ${partition.id} is moving; nothing was written, try again`,
+    { code: 'PROPOSAL_DROPPED', details: { partitionId: partition.id } },
+  );
+}
+
+function lost(partition: Partition, index: LogIndex): KommanderError {
+  return new KommanderError(
+    `another leader of partition ${partition.id} replaced the entry at index ${index} before it was committed; it had no effect, try again`,
+    { code: 'PROPOSAL_LOST', details: { partitionId: partition.id, index } },
+  );
+}
+
+function timedOut(partition: Partition): KommanderError {
+  return new KommanderError(
+    `no quorum of partition ${partition.id} answered in time; the write may still commit`,
+    { code: 'PROPOSAL_TIMEOUT', details: { partitionId: partition.id } },
+  );
+}
+
+function outcomeUnknown(partition: Partition, why: string): KommanderError {
+  return new KommanderError(
+    `the outcome of a write in partition ${partition.id} is not known: ${why}; it may have committed`,
+    { code: 'OUTCOME_UNKNOWN', details: { partitionId: partition.id } },
+  );
+}

@@ -1,0 +1,112 @@
+// Linearizable reads (dissertation 6.4) for callers: all reads that wait in one turn share one question to the leader,
+// and each may go on once the index that came back is applied here. A question that gets no answer is asked again.
+
+import { KommanderError } from '../base/errors.ts';
+import { readIndex } from '../raft/raft.ts';
+import type { ReadState } from '../raft/ready.ts';
+import type { LogIndex } from '../raft/types.ts';
+import type { ReadResult } from './api.ts';
+import { type Host, nowMs } from './host.ts';
+import { leaderNode } from './leadership.ts';
+import type { Partition } from './partition.ts';
+import { noLeader } from './proposals.ts';
+import { markDirty } from './ready-loop.ts';
+import type { Wait } from './wait.ts';
+
+export type ReadWait = Wait<ReadResult>;
+
+/** A question on its way, and who waits for it. */
+export interface ReadRound {
+  readonly reads: readonly ReadWait[];
+  readonly askedAtTick: number;
+}
+
+/** Questions of one partition on their way at one time; further reads wait and share the next one. */
+const readRoundsMax = 4;
+
+/** Adds a read. @throws NO_LEADER */
+export function submitRead(host: Host, partition: Partition, read: ReadWait): void {
+  if (leaderNode(host, partition) === undefined) throw noLeader(partition);
+  partition.readsQueued.push(read);
+  markDirty(host, partition);
+}
+
+/** Asks for an index on behalf of all reads that wait. */
+export function askForReads(host: Host, partition: Partition): void {
+  if (partition.readsQueued.length === 0 || partition.readRounds.size >= readRoundsMax) return;
+  const context = partition.nextReadContext;
+  // No leader now, or too many questions: the next leader, or the next tick, lets them be asked again.
+  if (readIndex(partition.raft, context) === 'dropped') return;
+  partition.nextReadContext += 1;
+  partition.readRounds.set(context, {
+    reads: partition.readsQueued,
+    askedAtTick: host.tickCount,
+  });
+  partition.readsQueued = [];
+}
+
+/** The leader's answer. */
+export function noteReadState(host: Host, partition: Partition, state: ReadState): void {
+  const round = partition.readRounds.get(state.context);
+  if (round === undefined) return;
+  partition.readRounds.delete(state.context);
+  partition.readsToApply.push({ index: state.index, reads: round.reads });
+  releaseReads(partition);
+  if (partition.readsQueued.length > 0) markDirty(host, partition);
+}
+
+/** Lets reads go on whose index is applied. */
+export function releaseReads(partition: Partition): void {
+  if (partition.readsToApply.length === 0) return;
+  const { lastApplied } = partition;
+  const isReady = ({ index }: { readonly index: LogIndex }): boolean => index <= lastApplied;
+  for (const { reads } of partition.readsToApply.filter(isReady)) {
+    for (const read of reads) read.succeed(readResult(partition));
+  }
+  partition.readsToApply = partition.readsToApply.filter((waiting) => !isReady(waiting));
+}
+
+export function readResult(partition: Partition): ReadResult {
+  return { index: partition.lastApplied, term: partition.raft.currentTerm };
+}
+
+/** Fails reads whose time is over, and asks again where an answer is overdue. */
+export function sweepReads(host: Host, partition: Partition): void {
+  const { readsQueued, readRounds, readsToApply } = partition;
+  if (readsQueued.length + readRounds.size + readsToApply.length === 0) return;
+  const now = nowMs(host);
+  const expire = (read: ReadWait): boolean => {
+    if (read.deadlineMs <= now) read.fail(readTimeout(partition));
+    return !read.isSettled;
+  };
+  const retryTicks = Math.ceil(host.settings.electionTicks / 2);
+  const again: ReadWait[] = [];
+  for (const [context, round] of readRounds) {
+    if (host.tickCount - round.askedAtTick < retryTicks) continue;
+    readRounds.delete(context);
+    again.push(...round.reads);
+  }
+  partition.readsQueued = [...again, ...readsQueued].filter(expire);
+  for (const { reads } of readsToApply) for (const read of reads) expire(read);
+  for (const { reads } of readRounds.values()) for (const read of reads) expire(read);
+  if (partition.readsQueued.length > 0) markDirty(host, partition);
+}
+
+export function failReads(partition: Partition, error: KommanderError): void {
+  const waiting = [
+    partition.readsQueued,
+    ...[...partition.readRounds.values()].map((round) => round.reads),
+    ...partition.readsToApply.map(({ reads }) => reads),
+  ];
+  partition.readsQueued = [];
+  partition.readRounds.clear();
+  partition.readsToApply = [];
+  for (const reads of waiting) for (const read of reads) read.fail(error);
+}
+
+function readTimeout(partition: Partition): KommanderError {
+  return new KommanderError(
+    `no quorum of partition ${partition.id} confirmed the read in time; try again`,
+    { code: 'READ_TIMEOUT', details: { partitionId: partition.id } },
+  );
+}

@@ -1,0 +1,215 @@
+// The node's one writer: storage requests of all partitions become one batch with one sync, and what arrives while the
+// disk works rides in the next one (group commit without timers). Responses are given out when their request is durable,
+// in the order of the requests. A failed write is never tried again: the node stops (DESIGN §6).
+
+import { assert } from '../base/assert.ts';
+import { KommanderError } from '../base/errors.ts';
+import type { PartitionWrite } from '../ports/wal.ts';
+import { restartElectionTimer } from '../raft/raft.ts';
+import type { StorageAppend } from '../raft/ready.ts';
+import type { HardState, Message } from '../raft/types.ts';
+import { failNode } from './failure.ts';
+import { type Host, nowMs } from './host.ts';
+import { encodeClockFloor, metaKeys } from './meta.ts';
+import { queueMessage } from './outbox.ts';
+import type { Partition } from './partition.ts';
+import { markDirty, runTurn, stepPartition } from './ready-loop.ts';
+
+interface StorageRequest {
+  readonly partition: Partition;
+  readonly write: PartitionWrite;
+  readonly mustSync: boolean;
+  readonly responses: readonly Message[];
+  readonly whenDurable: (() => void) | undefined;
+}
+
+export interface StorageWriter {
+  /** Requests that wait for the next batch, in order. */
+  queue: StorageRequest[];
+  /** When the running write began, on the monotonic clock; undefined while the disk is idle. */
+  busySinceMs: number | undefined;
+  /** Resolved whenever a write has ended. */
+  idleWaits: (() => void)[];
+}
+
+export function newStorageWriter(): StorageWriter {
+  return { queue: [], busySinceMs: undefined, idleWaits: [] };
+}
+
+export function isWriterBusy(host: Host): boolean {
+  return host.writer.busySinceMs !== undefined;
+}
+
+/** Takes the storage work of a `Ready`. */
+export function enqueueAppend(host: Host, partition: Partition, request: StorageAppend): void {
+  const { hardState, snapshot, entries } = request;
+  const write: PartitionWrite = {
+    partitionId: partition.id,
+    hardState,
+    base:
+      snapshot === undefined
+        ? undefined
+        : {
+            index: snapshot.index,
+            term: snapshot.term,
+            confState: snapshot.confState,
+            data: snapshot.data,
+          },
+    resetLog: snapshot !== undefined,
+    entries,
+    compactThroughIndex: undefined,
+  };
+  host.writer.queue.push({
+    partition,
+    write,
+    mustSync: request.mustSync,
+    responses: request.responses,
+    whenDurable: undefined,
+  });
+}
+
+/** Stores a new base (a checkpoint), and optionally compacts the log below it. */
+export function enqueueBase(
+  host: Host,
+  partition: Partition,
+  parts: Pick<PartitionWrite, 'base' | 'compactThroughIndex'>,
+  whenDurable: () => void,
+): void {
+  host.writer.queue.push({
+    partition,
+    write: {
+      partitionId: partition.id,
+      hardState: undefined,
+      resetLog: false,
+      entries: [],
+      ...parts,
+    },
+    mustSync: true,
+    responses: [],
+    whenDurable,
+  });
+}
+
+/** Begins the next write, if the disk is idle and there is something that must be durable. */
+export function startWrite(host: Host): void {
+  const { writer } = host;
+  if (isWriterBusy(host) || writer.queue.length === 0 || host.state === 'failed') return;
+  const requests = writer.queue;
+  writer.queue = [];
+  if (!requests.some((request) => request.mustSync)) {
+    // Everything before is durable, so these depend on nothing: no write for a commit index alone.
+    for (const request of requests) postpone(request);
+    complete(host, requests);
+    return;
+  }
+  writer.busySinceMs = nowMs(host);
+  write(host, requests.map(takeLazyHardState), true).then(
+    () => {
+      writer.busySinceMs = undefined;
+      if (host.state === 'failed') return;
+      complete(host, requests);
+      wakeIdleWaits(writer);
+      runTurn(host);
+    },
+    (error: unknown) => {
+      writer.busySinceMs = undefined;
+      failNode(host, walFailure(error));
+      wakeIdleWaits(writer);
+    },
+  );
+}
+
+/** Stores commit indexes that wait for a write, without a sync: they only make a restart cheaper. */
+export async function flushLazyHardStates(host: Host): Promise<void> {
+  if (isWriterBusy(host) || host.state === 'failed') return;
+  const writes: PartitionWrite[] = [];
+  for (const partition of host.partitions.values()) {
+    if (partition.lazyHardState === undefined || partition.stopped !== undefined) continue;
+    writes.push(hardStateWrite(partition, partition.lazyHardState));
+    partition.lazyHardState = undefined;
+  }
+  if (writes.length === 0) return;
+  host.writer.busySinceMs = nowMs(host);
+  try {
+    await write(host, writes, false);
+  } catch (error) {
+    failNode(host, walFailure(error));
+  } finally {
+    host.writer.busySinceMs = undefined;
+    wakeIdleWaits(host.writer);
+  }
+  if (host.writer.queue.length > 0) runTurn(host);
+}
+
+/** Resolves when nothing is being written and nothing waits to be. */
+export async function writerIdle(host: Host): Promise<void> {
+  while ((isWriterBusy(host) || host.writer.queue.length > 0) && host.state !== 'failed') {
+    await new Promise<void>((resolve) => {
+      host.writer.idleWaits.push(resolve);
+      startWrite(host);
+    });
+  }
+}
+
+function write(host: Host, writes: readonly PartitionWrite[], sync: boolean): Promise<void> {
+  const meta = new Map([[metaKeys.clockFloor, encodeClockFloor(host.hybridClock.now())]]);
+  return host.wal.write({ writes, meta, sync });
+}
+
+function postpone(request: StorageRequest): void {
+  const { hardState, entries, base } = request.write;
+  assert(entries.length === 0 && base === undefined, 'what must be durable is written');
+  if (hardState !== undefined) request.partition.lazyHardState = hardState;
+}
+
+/** A request without a hard state of its own takes the postponed one along. */
+function takeLazyHardState(request: StorageRequest): PartitionWrite {
+  const { partition, write: own } = request;
+  const lazy = partition.lazyHardState;
+  partition.lazyHardState = undefined;
+  return own.hardState === undefined && lazy !== undefined ? { ...own, hardState: lazy } : own;
+}
+
+function hardStateWrite(partition: Partition, hardState: HardState): PartitionWrite {
+  return {
+    partitionId: partition.id,
+    hardState,
+    base: undefined,
+    resetLog: false,
+    entries: [],
+    compactThroughIndex: undefined,
+  };
+}
+
+function complete(host: Host, requests: readonly StorageRequest[]): void {
+  for (const { partition, responses, whenDurable } of requests) {
+    if (partition.stopped !== undefined) continue;
+    for (const response of responses) give(host, partition, response);
+    whenDurable?.();
+    markDirty(host, partition);
+  }
+}
+
+function give(host: Host, partition: Partition, response: Message): void {
+  // The candidate's time begins when the vote can count, however slow the disk is.
+  const isVote = response.type === 'requestVoteResponse' && !response.preVote && !response.rejected;
+  if (isVote) restartElectionTimer(partition.raft);
+  if (!('to' in response) || response.to === partition.raft.id) {
+    stepPartition(host, partition, response);
+  } else {
+    queueMessage(host, partition, response);
+  }
+}
+
+function wakeIdleWaits(writer: StorageWriter): void {
+  const waits = writer.idleWaits;
+  writer.idleWaits = [];
+  for (const wake of waits) wake();
+}
+
+function walFailure(error: unknown): KommanderError {
+  return new KommanderError(
+    'the log could not be written: this node stops writing and takes no further part; check the disk, then restart',
+    { code: 'WAL_FAILED', cause: error },
+  );
+}
