@@ -119,12 +119,14 @@ test('put, get, delete, status and transfer speak to a node and print what it sa
 });
 
 test('a client command says that nothing listens', async () => {
-  const { code, stderr } = await run(['get', 'k', '--http', '127.0.0.1:1']);
-  assert.match(stderr, /nothing listens at .*127\.0\.0\.1:1.*is a node running\?/);
+  const api = await openHttpApi({ listen: '127.0.0.1:0' });
+  await api.close();
+  const { code, stderr } = await run(['get', 'k', '--http', api.endpoint]);
+  assert.match(stderr, new RegExp(`nothing listens at ${api.endpoint}; is a node running`));
   assert.equal(code, 1);
 });
 
-test('a directory that cannot be used ends a server with 1 and a readable message', async (t) => {
+test('an address that is taken ends a server with 1 and a readable message', async (t) => {
   const parent = mkdtempSync(join(tmpdir(), 'kommander-'));
   t.after(() => rmSync(parent, { recursive: true, force: true }));
   const { url } = await openFake(t);

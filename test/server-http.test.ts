@@ -28,8 +28,8 @@ async function openFixture(t: TestContext, limits: Partial<HttpLimits> = {}): Pr
   return { url: `http://${api.endpoint}`, api, service, events };
 }
 
-function put(url: string, body: BodyInit, headers: Record<string, string> = {}): Promise<Response> {
-  return fetch(url, { method: 'PUT', body, headers });
+function put(url: string, body: string | Uint8Array<ArrayBuffer>): Promise<Response> {
+  return fetch(url, { method: 'PUT', body });
 }
 
 interface ErrorJson {

@@ -1,0 +1,165 @@
+// Servers as processes with a durable log: what a signal, a kill and a restart may and may not do.
+
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { eventually, freePorts, isReady, statusOf } from './server-support.ts';
+
+const entryFile = fileURLToPath(new URL('../src/server/main.ts', import.meta.url));
+const nodeIds = ['a', 'b', 'c'];
+
+/** One server of a test; it can be started again on the same directory. */
+class NodeProcess {
+  readonly nodeId: string;
+  readonly url: string;
+  stdout = '';
+  stderr = '';
+  readonly #flags: readonly string[];
+  #child: ChildProcess;
+
+  constructor(nodeId: string, http: string, flags: readonly string[]) {
+    this.nodeId = nodeId;
+    this.url = `http://${http}`;
+    this.#flags = ['--node-id', nodeId, '--http', http, ...flags];
+    this.#child = this.#spawn();
+  }
+
+  get child(): ChildProcess {
+    return this.#child;
+  }
+
+  get hasEnded(): boolean {
+    return this.#child.exitCode !== null || this.#child.signalCode !== null;
+  }
+
+  restart(): void {
+    assert.ok(this.hasEnded);
+    this.#child = this.#spawn();
+  }
+
+  /** Sends a signal; resolves with the exit code, or with the signal that ended the process. */
+  async end(signal: NodeJS.Signals): Promise<number | string | null> {
+    const exited = once(this.#child, 'exit');
+    this.#child.kill(signal);
+    const [code, by] = (await exited) as [number | null, string | null];
+    return by ?? code;
+  }
+
+  #spawn(): ChildProcess {
+    const child = spawn(process.execPath, [entryFile, 'serve', ...this.#flags], { stdio: 'pipe' });
+    child.stdout.on('data', (text) => {
+      this.stdout += text;
+    });
+    child.stderr.on('data', (text) => {
+      this.stderr += text;
+    });
+    return child;
+  }
+}
+
+async function openProcesses(t: TestContext): Promise<readonly NodeProcess[]> {
+  const directory = mkdtempSync(join(tmpdir(), 'kommander-'));
+  const ports = await freePorts(nodeIds.length * 2);
+  const members = nodeIds.map((id, at) => `${id}=127.0.0.1:${ports[at]}`).join(',');
+  const nodes = nodeIds.map((nodeId, at) => {
+    const data = join(directory, nodeId);
+    const flags = ['--members', members, '--data', data, '--partitions', '3'];
+    const http = `127.0.0.1:${ports[nodeIds.length + at]}`;
+    return new NodeProcess(nodeId, http, [...flags, '--stop-with-parent']);
+  });
+  t.after(async () => {
+    for (const node of nodes) if (!node.hasEnded) await node.end('SIGKILL');
+    rmSync(directory, { recursive: true, force: true });
+  });
+  await allReady(nodes);
+  return nodes;
+}
+
+async function allReady(nodes: readonly NodeProcess[]): Promise<void> {
+  for (const node of nodes) {
+    await eventually(`${node.nodeId} is ready\n${node.stderr}`, async () => {
+      assert.equal(node.child.exitCode, null, `${node.nodeId} ended:\n${node.stderr}`);
+      return await isReady(node.url);
+    });
+  }
+}
+
+async function writeKeys(
+  node: NodeProcess | undefined,
+  prefix: string,
+  count: number,
+): Promise<void> {
+  for (let at = 0; at < count; at++) {
+    const url = `${node?.url}/v1/kv/${prefix}-${at}`;
+    const response = await fetch(url, { method: 'PUT', body: `${prefix} ${at}` });
+    assert.equal(response.status, 200, await response.text());
+  }
+}
+
+async function assertKeys(
+  node: NodeProcess | undefined,
+  prefix: string,
+  count: number,
+): Promise<void> {
+  for (let at = 0; at < count; at++) {
+    const response = await fetch(`${node?.url}/v1/kv/${prefix}-${at}`);
+    assert.equal(await response.text(), `${prefix} ${at}`, `through ${node?.nodeId}`);
+  }
+}
+
+test('SIGTERM hands leadership over, ends with 0, and a restart has everything', async (t) => {
+  const nodes = await openProcesses(t);
+  const [a, b] = nodes;
+  await writeKeys(a, 'before', 20);
+  const status = await statusOf(a?.url ?? '');
+  const leader = status?.partitions.find(({ partition }) => partition === 1)?.leader;
+  const leaving = nodes.find(({ nodeId }) => nodeId === leader);
+  const staying = nodes.filter((node) => node !== leaving);
+  assert.ok(leaving !== undefined);
+  assert.match(
+    leaving.stdout,
+    /^kommander ready node=. http=http:\S+ raft=\S+ partitions=3 wal=rocksdb data=\S+\n$/,
+  );
+
+  const exit = await leaving.end('SIGTERM');
+  assert.equal(exit, 0, leaving.stderr);
+  const seen = await Promise.all(staying.map((node) => statusOf(node.url)));
+  const led = seen.flatMap((each) =>
+    (each?.partitions ?? [])
+      .filter(({ role }) => role === 'leader')
+      .map(({ partition }) => partition),
+  );
+  assert.deepEqual(led.sort(), [0, 1, 2, 3], 'the others lead everything as soon as it has ended');
+  await writeKeys(staying[0], 'during', 20);
+  leaving.restart();
+  await allReady([leaving]);
+  await assertKeys(leaving, 'before', 20);
+  await assertKeys(leaving, 'during', 20);
+  await writeKeys(b, 'after', 5);
+});
+
+test('a cluster whose processes were all killed has every acknowledged write again', async (t) => {
+  const nodes = await openProcesses(t);
+  const [a, b, c] = nodes;
+  await writeKeys(a, 'one', 10);
+  await writeKeys(b, 'two', 10);
+  for (const node of nodes) assert.equal(await node.end('SIGKILL'), 'SIGKILL');
+  for (const node of nodes) node.restart();
+  await allReady(nodes);
+  await assertKeys(c, 'one', 10);
+  await assertKeys(a, 'two', 10);
+});
+
+test('a server that follows its parent ends when its standard input does', async (t) => {
+  const [node] = await openProcesses(t);
+  assert.ok(node !== undefined);
+  const exited = once(node.child, 'exit');
+  node.child.stdin?.end();
+  const [code] = (await exited) as [number | null];
+  assert.equal(code, 0, node.stderr);
+});
