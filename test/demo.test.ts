@@ -12,6 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { eventually } from './server-support.ts';
 
 const entryFile = fileURLToPath(new URL('../src/server/main.ts', import.meta.url));
+const lyingFile = fileURLToPath(new URL('./demo-lying-server.ts', import.meta.url));
 
 interface Demo {
   readonly child: ChildProcess;
@@ -22,9 +23,11 @@ interface Demo {
 
 function startDemo(t: TestContext, ...flags: string[]): Demo {
   const data = mkdtempSync(join(tmpdir(), 'kommander-demo-'));
-  const child = spawn(process.execPath, [entryFile, 'demo', '--data', data, ...flags], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+  return start(t, data, [entryFile, 'demo', '--data', data, ...flags]);
+}
+
+function start(t: TestContext, data: string, parameters: readonly string[]): Demo {
+  const child = spawn(process.execPath, parameters, { stdio: ['ignore', 'pipe', 'pipe'] });
   const demo: Demo = { child, data, stdout: '', stderr: '' };
   child.stdout?.on('data', (text) => {
     demo.stdout += text;
@@ -104,4 +107,13 @@ test('a demo that is killed takes its processes along', async (t) => {
       return error instanceof TypeError;
     }
   });
+});
+
+test('a cluster that loses acknowledged writes is found out', async (t) => {
+  const data = mkdtempSync(join(tmpdir(), 'kommander-demo-'));
+  const demo = start(t, data, [lyingFile, data]);
+  assert.equal(await exitCode(demo), 1, demo.stderr);
+  const summary = JSON.parse(demo.stdout) as Record<string, number>;
+  assert.ok((summary.lost ?? 0) > 0);
+  assert.match(demo.stderr, /demo-\d+-\d+: .*acknowledged/);
 });

@@ -72,7 +72,7 @@ export function judge(ledger: KeyLedger, found: FoundWrite | undefined): string 
     return `${foundText}, where write ${acknowledged.sequence} was acknowledged`;
   }
   if (indeterminate.includes(found.sequence)) return undefined;
-  return `${foundText}, which was reported as failed or never written`;
+  return `${foundText}, but no such write has an open outcome`;
 }
 
 /**
