@@ -73,9 +73,11 @@ const openOptions = {
  *
  * @throws MISSING_DEPENDENCY it is not installed, or has no build for this platform
  */
-export async function importRocksDb(): Promise<RocksDbLibrary> {
+export async function importRocksDb(
+  load: () => Promise<typeof import('@nxtedition/rocksdb')> = () => import('@nxtedition/rocksdb'),
+): Promise<RocksDbLibrary> {
   try {
-    const module = await import('@nxtedition/rocksdb');
+    const module = await load();
     return { open: (path) => openHandle(new module.RocksLevel(path, openOptions)) };
   } catch (cause) {
     throw new KommanderError(

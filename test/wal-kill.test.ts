@@ -1,0 +1,97 @@
+// Real processes: a writer is killed with SIGKILL at a random moment, again and again on one directory; what it had
+// acknowledged must be there, whole and in order. KOMMANDER_KILL_ROUNDS and KOMMANDER_SEED set rounds and seed.
+
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { must } from '../src/base/assert.ts';
+import { seededRandom } from '../src/base/random.ts';
+import {
+  contentsOf,
+  emptyModel,
+  factsOf,
+  lastIndexOf,
+  writeToModel,
+} from '../src/testing/wal-model.ts';
+import { rocksdbWal } from '../src/wal/rocksdb.ts';
+import { walWriterBatch, walWriterPartitions } from './fixtures/wal-writer.ts';
+
+const rounds = Number(process.env.KOMMANDER_KILL_ROUNDS ?? 10);
+const seed = Number(process.env.KOMMANDER_SEED ?? 20_261_123);
+const writerPath = fileURLToPath(new URL('fixtures/wal-writer.ts', import.meta.url));
+
+/** Runs the writer from `firstBatch` on, kills it `lifeMs` after its first batch; the last batch that it acknowledged. */
+async function runWriter(
+  path: string,
+  life: { readonly firstBatch: number; readonly lifeMs: number },
+): Promise<number> {
+  const child = spawn(process.execPath, [writerPath, path, `${seed}`, `${life.firstBatch}`], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const closed = new Promise((resolve) => child.once('close', resolve));
+  let output = '';
+  const begun = new Promise<void>((resolve, reject) => {
+    child.stdout.setEncoding('utf8');
+    child.stdout.on('data', (text: string) => {
+      output += text;
+      resolve();
+    });
+    child.once('exit', () => reject(new Error('the writer ended by itself')));
+  });
+  try {
+    await begun;
+    await setTimeout(life.lifeMs);
+  } finally {
+    child.kill('SIGKILL');
+  }
+  await closed;
+  // The kill may have cut the last line.
+  const lines = output.split('\n').slice(0, -1);
+  return Number(must(lines.at(-1), 'the writer acknowledged a batch'));
+}
+
+/** Opens the store and compares it with what the acknowledged batches, or one more, leave behind; the last batch in it. */
+async function checkStore(path: string, acknowledged: number): Promise<number> {
+  const wal = rocksdbWal({ path });
+  try {
+    const { partitions, meta } = await wal.open();
+    const stored = Number(Buffer.from(must(meta.get('batch'), 'the counter is stored')).toString());
+    assert.ok(stored >= acknowledged, `batch ${acknowledged} was acknowledged, has ${stored}`);
+    assert.ok(stored <= acknowledged + 1, 'one batch at most was on its way');
+    const model = emptyModel();
+    for (let batch = 0; batch <= stored; batch++) writeToModel(model, walWriterBatch(seed, batch));
+    assert.deepEqual({ partitions, meta }, contentsOf(model));
+    assert.equal(partitions.length, walWriterPartitions);
+    for (const [partitionId, partition] of model.partitions) {
+      const range = { partitionId, fromIndex: partition.compactedIndex + 1 };
+      const endIndex = lastIndexOf(partition) + 1;
+      const read = await wal.read({ ...range, endIndex, bytesMax: Number.POSITIVE_INFINITY });
+      assert.deepEqual(read.map(factsOf), partition.entries.map(factsOf));
+    }
+    return stored;
+  } finally {
+    await wal.close();
+  }
+}
+
+test(`what a killed process had acknowledged is there (${rounds} rounds, seed ${seed})`, async (context) => {
+  const random = seededRandom(seed);
+  const path = await mkdtemp(join(tmpdir(), 'kommander-kill-'));
+  try {
+    let firstBatch = 0;
+    for (let round = 0; round < rounds; round++) {
+      const lifeMs = random.below(120);
+      const acknowledged = await runWriter(path, { firstBatch, lifeMs });
+      const stored = await checkStore(path, acknowledged);
+      context.diagnostic(`round ${round}: ${acknowledged} acknowledged, ${stored} stored`);
+      firstBatch = stored + 1;
+    }
+  } finally {
+    await rm(path, { recursive: true, force: true });
+  }
+});
