@@ -165,7 +165,8 @@ function emitEntries(host: Host, committed: readonly CommittedEntry[]): void {
 }
 
 function applyMembership(host: Host, partition: Partition, entry: Entry): void {
-  const confState = applyConfChange(partition.raft, decodeConfChange(payloadOf(entry)));
+  const change = decodeConfChange(payloadOf(entry));
+  const confState = applyConfChange(partition.raft, change, entry.index);
   finish(host, partition, [entry], undefined);
   host.events.emit('membershipChanged', { partitionId: partition.id, confState });
 }
@@ -181,7 +182,6 @@ function applySystem(
     finish(host, partition, [entry], undefined);
     return undefined;
   }
-  partition.lastApplied = entry.index;
   const waiting = takeCheckpoint(host, partition, entry);
   if (waiting === undefined) {
     finish(host, partition, [entry], undefined);

@@ -105,6 +105,7 @@ function tryRestore(state: RaftState, snapshot: Snapshot): boolean {
   // Progress of the old configuration means nothing behind the snapshot.
   adoptMembers(state, emptyConfState);
   adoptMembers(state, confState);
+  state.confIndex = index;
   trace(state, { type: 'snapshotRestored', index });
   return true;
 }

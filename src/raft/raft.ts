@@ -280,14 +280,18 @@ function markApplied(state: RaftState, index: LogIndex, bytes: number): void {
 }
 
 /**
- * Makes an applied change of the membership take effect.
+ * Makes an applied change of the membership take effect. Not so if a later snapshot was restored before the host came
+ * to apply the entry: that snapshot's configuration has the change in it.
  *
+ * @param index of the entry that holds the change
  * @returns the configuration from now on
  * @throws ConfChangeError the change is not possible now; the caller proposed it against the rules
  */
-export function applyConfChange(state: RaftState, change: ConfChange): ConfState {
+export function applyConfChange(state: RaftState, change: ConfChange, index: LogIndex): ConfState {
+  if (index <= state.confIndex) return state.confState;
   const confState = changedConfState(state.confState, change);
   adoptMembers(state, confState);
+  state.confIndex = index;
   trace(state, { type: 'confChanged', confState });
   if (state.role !== Role.leader) return confState;
   const own = state.progress.get(state.id);

@@ -103,6 +103,8 @@ export interface RaftState {
   role: Role;
   leader: ReplicaId | undefined;
   confState: ConfState;
+  /** The entry or snapshot that made `confState`; changes at or below it are in it already. */
+  confIndex: LogIndex;
   /** Of every member, this replica included. Invariant: its keys are the members of `confState`, ascending. */
   progress: Map<ReplicaId, Progress>;
   /** Votes of the running campaign. */
@@ -157,6 +159,7 @@ export function newRaftState(config: RaftConfig): RaftState {
     role: Role.follower,
     leader: undefined,
     confState: initial.confState,
+    confIndex: initial.appliedIndex,
     progress: new Map(),
     votes: new Map(),
     electionElapsed: 0,

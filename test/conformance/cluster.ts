@@ -556,7 +556,7 @@ function applyEntries(cluster: Cluster, node: Node, entries: readonly Entry[]): 
     assert(index === node.machine.index + 1, 'entries are applied in order, without gaps');
     noteApplied(cluster, entry);
     if (entry.kind === EntryKind.confChange) {
-      const confState = applyConfChange(node.state, confChangeOf(entry));
+      const confState = applyConfChange(node.state, confChangeOf(entry), index);
       node.machine = { index, term, confState, data: node.machine.data };
     } else {
       const { confState } = node.machine;
