@@ -1,3 +1,6 @@
+// The format of a run: golden bytes, round trips, zero copy, splitting and slicing, and damage at every bit.
+// Checksums are computed here a second way, so that the format does not lean on one library.
+
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';

@@ -1,3 +1,6 @@
+// The records that durable engines share: golden bytes since version 1, round trips, and damage at every bit.
+// Runs have their own format and tests (`ports/run.test.ts`).
+
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';

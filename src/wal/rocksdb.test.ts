@@ -1,3 +1,6 @@
+// The RocksDB store keeps the contract of the port; beyond it, what only this engine can get wrong: rows and syncs per
+// batch, failed writes, damaged or missing rows, versions, locks, rights of the directory.
+
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
