@@ -1,6 +1,7 @@
 // The commands of `kommander`: what each is called, takes and explains. What they do is elsewhere. Exit codes: 0 done,
 // 1 failed, 2 the command line was wrong.
 
+import { readFileSync } from 'node:fs';
 import { Command, CommanderError, Option } from 'commander';
 import { KommanderError } from '../base/errors.ts';
 import { addClientCommands } from './client-commands.ts';
@@ -28,6 +29,7 @@ function buildProgram(entryFile: string): Command {
     .description(
       'Distributed consensus for Node.js: a replicated key-value store, its demo and client.',
     )
+    .version(packageVersion())
     .helpCommand(false)
     .exitOverride();
   addServe(program);
@@ -41,15 +43,21 @@ function buildProgram(entryFile: string): Command {
   return program;
 }
 
+/** The version in package.json, which is two folders up from here, in the sources and in what is built. */
+function packageVersion(): string {
+  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(text) as { readonly version: string }).version;
+}
+
 function addServe(program: Command): void {
   const command = program
     .command('serve')
     .summary('run one node with a key-value store behind HTTP')
     .description(
-      'Runs one node of a cluster with a replicated key-value store behind HTTP, until SIGTERM or SIGINT:\n' +
-        'it then hands leadership over, answers what is under way and exits with 0.\n' +
-        'Every option is also a KOMMANDER_* variable (KOMMANDER_NODE_ID) and a key of the JSON file (nodeId);\n' +
-        'a flag wins over a variable, and a variable over the file.',
+      'Runs one node of a cluster with a replicated key-value store behind HTTP. On SIGTERM or SIGINT it answers ' +
+        'what is under way, hands leadership over and exits with 0.\n\n' +
+        'Every option is also an environment variable (KOMMANDER_NODE_ID) and a key of the JSON file (nodeId). ' +
+        'A flag wins over a variable, and a variable over the file.',
     );
   addOptions(command, serveOptionTable);
   command.option('--config <FILE>', 'JSON file with options');
@@ -71,7 +79,7 @@ function addDemo(program: Command, entryFile: string): void {
     .command('demo')
     .summary('run a three-node cluster on this machine and watch it')
     .description(
-      'Starts three nodes as processes on this machine, writes to all partitions from many clients, reads back,\n' +
+      'Starts three nodes as processes on this machine, writes to all partitions from many clients, reads back, ' +
         'and at the end checks that every acknowledged write is there. Ctrl-C ends it.',
     );
   addOptions(command, demoOptionTable);

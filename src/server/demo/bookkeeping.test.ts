@@ -50,7 +50,10 @@ test('a write that was reported as failed, or that nobody made, must not be foun
   const ledger = ledgerOf('a5', 'x');
   assert.match(judge(ledger, { sequence: 2, index: 8 }) ?? '', /no such write has an open outcome/);
   assert.match(judge(ledger, { sequence: 0, index: 8 }) ?? '', /no such write has an open outcome/);
-  assert.match(judge(emptyLedger('k'), { sequence: 1, index: 1 }) ?? '', /no such write has an open outcome/);
+  assert.match(
+    judge(emptyLedger('k'), { sequence: 1, index: 1 }) ?? '',
+    /no such write has an open outcome/,
+  );
 });
 
 test('another write at the index of an acknowledged one means that the log was rewritten', () => {
