@@ -35,7 +35,7 @@ export function sampleEntries(options: {
 const envelope = { from: 2_147_483_647, to: 1, term: 9_007_199_254_740_991 } as const;
 
 /** One message of every type. */
-export const sampleMessages: { readonly [Type in PeerMessageType]: PeerMessage } = {
+const sampleMessages: { readonly [Type in PeerMessageType]: PeerMessage } = {
   appendEntries: {
     type: 'appendEntries',
     ...envelope,

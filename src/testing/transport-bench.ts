@@ -16,7 +16,7 @@ import { numberedFrame } from './sample-frames.ts';
 /** Transports to try out, all of one network. */
 export interface TransportSubject {
   /** Makes a transport that is not yet opened. */
-  make(): Transport;
+  readonly make: () => Transport;
   /** Where each of them listens: an endpoint with port 0. */
   readonly listen: Endpoint;
   readonly clock: Clock;

@@ -1,3 +1,6 @@
+// Runs the transport contract against both transports of this package. The outboxes are small so that the rules about
+// full ones are reached quickly.
+
 import { test } from 'node:test';
 import { systemClock } from '../time/system-clock.ts';
 import { grpcTransport } from '../transport/grpc.ts';

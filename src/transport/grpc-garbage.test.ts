@@ -1,3 +1,6 @@
+// What strangers send to the gRPC transport: broken, oversized, random and late bytes. After every attack a good peer
+// must still be served. `SEED=n` repeats a run.
+
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import {
@@ -23,7 +26,7 @@ interface Attack {
   readonly node: BenchNode;
   readonly transport: GrpcTransport;
   /** A stream of a stranger with a good greeting, or with other headers. */
-  stream(headers?: OutgoingHttpHeaders): ClientHttp2Stream;
+  readonly stream: (headers?: OutgoingHttpHeaders) => ClientHttp2Stream;
 }
 
 /** Runs an attack, and then checks that the node still serves a good peer. */

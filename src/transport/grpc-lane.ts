@@ -147,7 +147,7 @@ export class GrpcLane {
   #listen(connection: Connection): void {
     const { session, stream } = connection;
     session.on('connect', () => session.setLocalWindowSize(this.#node.settings.windowBytes));
-    session.on('error', (error) => this.#lose(connection, error.message));
+    session.on('error', (error: Error) => this.#lose(connection, error.message));
     session.on('goaway', () => this.#lose(connection, 'the peer is going away'));
     session.on('close', () => this.#lose(connection, 'the connection was closed'));
     const splitter = new MessageSplitter(eventBytesMax, (message) =>
@@ -163,7 +163,7 @@ export class GrpcLane {
         this.#lose(connection, error.message);
       }
     });
-    stream.on('error', (error) => this.#lose(connection, error.message));
+    stream.on('error', (error: Error) => this.#lose(connection, error.message));
     stream.on('end', () => this.#lose(connection, 'the peer ended the stream'));
     stream.on('close', () => this.#lose(connection, 'the stream was closed'));
   }

@@ -80,7 +80,7 @@ export class GrpcServer {
       server.once('error', fail);
       server.listen({ host, port }, () => {
         server.off('error', fail);
-        server.on('error', (error) =>
+        server.on('error', (error: Error) =>
           this.#report('error', 'listener-failed', { message: error.message }),
         );
         resolve();
@@ -101,7 +101,7 @@ export class GrpcServer {
   }
 
   #handleSession(session: ServerHttp2Session): void {
-    session.on('error', (error) => {
+    session.on('error', (error: Error) => {
       const code = 'code' in error ? String(error.code) : '';
       if (code !== 'ERR_HTTP2_ERROR') return;
       this.#node.counters.peersMalformed += 1;

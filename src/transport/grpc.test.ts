@@ -1,3 +1,6 @@
+// The gRPC transport's own rules, beyond the contract of all transports: options, bounds, pauses between attempts,
+// peers that fall silent, and that nothing is left over when it is closed.
+
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';

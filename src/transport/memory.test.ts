@@ -1,3 +1,6 @@
+// The network in memory on a virtual clock: links that are cut or lossy, filters, and what the codec refuses.
+// The contract of all transports is run elsewhere (testing/transport-contract.test.ts).
+
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isKommanderError } from '../base/errors.ts';
@@ -19,7 +22,7 @@ function benchOf(options: MemoryNetworkOptions = {}) {
   return {
     network,
     clock,
-    async pair(): Promise<readonly [BenchNode, BenchNode]> {
+    pair: async (): Promise<readonly [BenchNode, BenchNode]> => {
       const a = await bench.node({ nodeId: 'a' });
       const b = await bench.node({ nodeId: 'b' });
       a.transport.setPeer('b', b.endpoint);

@@ -43,7 +43,7 @@ export interface MemoryDelivery {
 
 export interface MemoryNetwork {
   /** A transport of this network; it takes part once it is opened. */
-  transport(): Transport;
+  readonly transport: () => Transport;
   /** Sets the state of the link `from` → `to`; the other direction keeps its own. */
   setLink(from: NodeId, to: NodeId, state: MemoryLinkState): void;
   /** Sets both directions of the links between `node` and every other node. */

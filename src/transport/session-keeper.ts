@@ -2,7 +2,7 @@
 // inbound sessions on which nothing has happened for long. It counts its own turns instead of time, so that a process
 // that was paused reads what arrived meanwhile before it takes a peer for dead.
 
-import type { Http2Session } from 'node:http2';
+import type { Http2Session, Http2Stream } from 'node:http2';
 import type { Clock, Timer } from '../ports/clock.ts';
 
 /** Unanswered PINGs after which a session is dead. */
@@ -37,7 +37,7 @@ export class SessionKeeper {
     const watched: Watched = { unansweredCount: 0, streamCount: 0, idleTurns: 0 };
     this.#sessions.set(session, watched);
     session.once('close', () => this.#sessions.delete(session));
-    session.on('stream', (stream) => {
+    session.on('stream', (stream: Http2Stream) => {
       watched.streamCount += 1;
       stream.once('close', () => {
         watched.streamCount -= 1;
