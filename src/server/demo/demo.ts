@@ -3,6 +3,7 @@
 
 import { randomInt } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
+import type { WriteStream } from 'node:tty';
 import { type Random, seededRandom } from '../../base/random.ts';
 import { systemClock } from '../../time/system-clock.ts';
 import { Cluster, mustBecomeHealthy } from './cluster.ts';
@@ -229,7 +230,7 @@ function lineScreen(stream: NodeJS.WritableStream): Screen {
   };
 }
 
-function tableScreen(stream: NodeJS.WritableStream): Screen {
+function tableScreen(stream: WriteStream): Screen {
   let drawnLines = 0;
   return {
     everyMs: tableMs,
@@ -238,7 +239,7 @@ function tableScreen(stream: NodeJS.WritableStream): Screen {
       stream.write(`${text}\n`);
     },
     show(figures) {
-      const lines = tableLines(figures);
+      const lines = tableLines(figures).map((line) => line.slice(0, stream.columns - 1));
       const up = drawnLines === 0 ? '' : `\u001b[${drawnLines}A`;
       stream.write(`${up}${lines.map((line) => `${line}\u001b[K\n`).join('')}`);
       drawnLines = lines.length;
