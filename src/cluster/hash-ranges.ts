@@ -9,7 +9,7 @@ import type { PartitionId } from '../ports/wal.ts';
 /** Hashes are integers, 0 … 2^32 - 1. */
 export const hashEnd = 0x1_0000_0000;
 /** Partitions that a map can hold. */
-const partitionCountMax = 65_535;
+export const partitionCountMax = 65_535;
 
 /** The hashes that one partition owns. */
 export interface HashRange {

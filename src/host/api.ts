@@ -104,6 +104,11 @@ export interface NodeEvents {
   membershipChanged: { readonly partitionId: PartitionId; readonly confState: ConfState };
 }
 
+/** One listener per event. */
+export type NodeListeners = {
+  readonly [Name in keyof NodeEvents]?: (event: NodeEvents[Name]) => void;
+};
+
 export interface KommanderNode extends AsyncDisposable {
   readonly nodeId: NodeId;
 
@@ -205,6 +210,8 @@ export interface NodeOptions {
   readonly seed?: number;
   /** Takes structured events. Default: silent. */
   readonly logger?: Observer;
+  /** Listeners that are there from the start: what is restored is reported before `openNode` resolves. */
+  readonly listeners?: NodeListeners;
 
   /** Milliseconds between two ticks, 5 … 10_000 (default 50). */
   readonly tickMs?: number;

@@ -23,7 +23,7 @@ import { settleApplied, settleSkipped } from './proposals.ts';
 import { releaseReads } from './reads.ts';
 import { markDirty, stepPartition } from './ready-loop.ts';
 import { takeCheckpoint } from './snapshots.ts';
-import { applySystemEntry, isSystemType, systemTypes } from './system-entries.ts';
+import { applySystemEntry, isSystemType, proposeGenesis, systemTypes } from './system-entries.ts';
 
 /** One step of applying. */
 export type ApplyUnit =
@@ -94,6 +94,7 @@ function execute(host: Host, partition: Partition, unit: ApplyUnit): Promise<voi
       return applyEntries(host, partition, unit.entries);
     case 'empty':
       finish(host, partition, [unit.entry], undefined);
+      proposeGenesis(host, partition);
       return undefined;
     case 'confChange':
       applyMembership(host, partition, unit.entry);

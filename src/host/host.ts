@@ -60,6 +60,8 @@ export interface Host {
   timerDueMs: number;
   timerLatenessMsMax: number;
   stopTimer: () => void;
+  /** The running or finished `close`. */
+  closing: Promise<void> | undefined;
 }
 
 export function nowMs(host: Host): number {

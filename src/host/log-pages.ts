@@ -42,7 +42,9 @@ export function logPages(options: {
       },
       (error: unknown) => {
         loading.delete(fromIndex);
-        options.failed(error);
+        // What was compacted or replaced while it was read is no failure.
+        if (asked === generation) options.failed(error);
+        else options.loaded();
       },
     );
   }

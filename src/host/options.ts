@@ -10,7 +10,7 @@ import type { Endpoint, NodeId } from '../ports/transport.ts';
 import type { PartitionId } from '../ports/wal.ts';
 import { drawSeed } from '../time/seed.ts';
 import { systemClock } from '../time/system-clock.ts';
-import type { NodeOptions } from './api.ts';
+import type { NodeListeners, NodeOptions } from './api.ts';
 
 interface Bounds {
   readonly min: number;
@@ -21,8 +21,23 @@ interface Bounds {
 const kib = 1_024;
 const mib = 1_048_576;
 
+type NumericOption =
+  | 'partitions'
+  | 'tickMs'
+  | 'heartbeatTicks'
+  | 'electionTicks'
+  | 'entryBytesMax'
+  | 'appendBytesMax'
+  | 'inflightMessagesMax'
+  | 'inflightBytesMax'
+  | 'uncommittedBytesMax'
+  | 'queuedEntriesMax'
+  | 'queuedBytesMax'
+  | 'proposalTimeoutMs'
+  | 'trailingEntries';
+
 /** Whole numbers: inclusive bounds and default. */
-const numericOptions = {
+const numericOptions: Readonly<Record<NumericOption, Bounds>> = {
   partitions: { min: 1, max: 65_535, byDefault: 1 },
   tickMs: { min: 5, max: 10_000, byDefault: 50 },
   heartbeatTicks: { min: 1, max: 1_000, byDefault: 1 },
@@ -36,9 +51,7 @@ const numericOptions = {
   queuedBytesMax: { min: kib, max: 4_096 * mib, byDefault: 64 * mib },
   proposalTimeoutMs: { min: 1, max: 2_147_483_647, byDefault: 5_000 },
   trailingEntries: { min: 0, max: 1_000_000_000, byDefault: 4_096 },
-} as const satisfies Readonly<Record<string, Bounds>>;
-
-type NumericOption = keyof typeof numericOptions;
+};
 
 const knownOptions: ReadonlySet<string> = new Set<keyof NodeOptions>([
   'nodeId',
@@ -52,6 +65,7 @@ const knownOptions: ReadonlySet<string> = new Set<keyof NodeOptions>([
   'clock',
   'seed',
   'logger',
+  'listeners',
   ...(Object.keys(numericOptions) as NumericOption[]),
 ]);
 
@@ -65,6 +79,7 @@ export interface NodeSettings extends Readonly<Record<NumericOption, number>> {
   readonly clock: Clock;
   readonly seed: number;
   readonly logger: Observer;
+  readonly listeners: NodeListeners;
 }
 
 /** @throws INVALID_OPTION naming the option */
@@ -103,6 +118,7 @@ export function checkOptions(options: NodeOptions): NodeSettings {
     clock: options.clock ?? systemClock,
     seed,
     logger: options.logger ?? silentObserver,
+    listeners: options.listeners ?? {},
   };
 }
 

@@ -5,12 +5,11 @@
 
 import { assert } from '../base/assert.ts';
 import { Lane, type NodeId, type RaftItem, type SnapshotPieceItem } from '../ports/transport.ts';
-import { termAt } from '../raft/log.ts';
 import { compactLog, reportSnapshot } from '../raft/raft.ts';
-import type { Entry, InstallSnapshot, LogIndex, Snapshot } from '../raft/types.ts';
+import type { Entry, InstallSnapshot, Snapshot } from '../raft/types.ts';
 import type { Host } from './host.ts';
 import type { Partition } from './partition.ts';
-import { markDirty, scheduleTurn, stepPartition } from './ready-loop.ts';
+import { markDirty, stepPartition } from './ready-loop.ts';
 import { enqueueBase } from './storage-writer.ts';
 
 /** Bytes of one piece. */
@@ -74,25 +73,17 @@ function storeBase(
 ): void {
   const { index, term } = entry;
   const { confState, log } = partition.raft;
-  const floor = Math.max(log.compactedIndex, index - host.settings.trailingEntries);
-  const compactThroughIndex = data === undefined || floor <= log.compactedIndex ? undefined : floor;
-  enqueueBase(
-    host,
-    partition,
-    { base: { index, term, confState, data }, compactThroughIndex },
-    () => {
-      if (data !== undefined) partition.snapshot = { index, term, confState, data };
-      if (compactThroughIndex !== undefined) compact(partition, compactThroughIndex);
-    },
-  );
-  scheduleTurn(host);
-}
-
-function compact(partition: Partition, throughIndex: LogIndex): void {
-  const { log } = partition.raft;
-  // A snapshot may have replaced the log while the base was being written.
-  if (termAt(log, throughIndex) === undefined || throughIndex > log.appliedIndex) return;
-  compactLog(partition.raft, throughIndex);
+  const base = { index, term, confState, data };
+  const floor = Math.min(index - host.settings.trailingEntries, log.appliedIndex);
+  const isCompacting = data !== undefined && floor > log.compactedIndex;
+  enqueueBase(host, partition, {
+    base,
+    compactThroughIndex: isCompacting ? floor : undefined,
+  });
+  if (data !== undefined) partition.snapshot = { index, term, confState, data };
+  if (!isCompacting) return;
+  // The core forgets the entries before the store does, so that nobody asks for what is being removed.
+  compactLog(partition.raft, floor);
   partition.pages.clear();
 }
 

@@ -20,7 +20,6 @@ interface StorageRequest {
   readonly write: PartitionWrite;
   readonly mustSync: boolean;
   readonly responses: readonly Message[];
-  readonly whenDurable: (() => void) | undefined;
 }
 
 export interface StorageWriter {
@@ -30,10 +29,12 @@ export interface StorageWriter {
   busySinceMs: number | undefined;
   /** Resolved whenever a write has ended. */
   idleWaits: (() => void)[];
+  /** Node-wide facts for the next write. */
+  meta: Map<string, Uint8Array>;
 }
 
 export function newStorageWriter(): StorageWriter {
-  return { queue: [], busySinceMs: undefined, idleWaits: [] };
+  return { queue: [], busySinceMs: undefined, idleWaits: [], meta: new Map() };
 }
 
 export function isWriterBusy(host: Host): boolean {
@@ -64,7 +65,6 @@ export function enqueueAppend(host: Host, partition: Partition, request: Storage
     write,
     mustSync: request.mustSync,
     responses: request.responses,
-    whenDurable: undefined,
   });
 }
 
@@ -73,7 +73,6 @@ export function enqueueBase(
   host: Host,
   partition: Partition,
   parts: Pick<PartitionWrite, 'base' | 'compactThroughIndex'>,
-  whenDurable: () => void,
 ): void {
   host.writer.queue.push({
     partition,
@@ -86,17 +85,18 @@ export function enqueueBase(
     },
     mustSync: true,
     responses: [],
-    whenDurable,
   });
+  markDirty(host, partition);
 }
 
 /** Begins the next write, if the disk is idle and there is something that must be durable. */
 export function startWrite(host: Host): void {
   const { writer } = host;
-  if (isWriterBusy(host) || writer.queue.length === 0 || host.state === 'failed') return;
+  if (isWriterBusy(host) || host.state === 'failed') return;
+  if (writer.queue.length === 0 && writer.meta.size === 0) return;
   const requests = writer.queue;
   writer.queue = [];
-  if (!requests.some((request) => request.mustSync)) {
+  if (writer.meta.size === 0 && !requests.some((request) => request.mustSync)) {
     // Everything before is durable, so these depend on nothing: no write for a commit index alone.
     for (const request of requests) postpone(request);
     complete(host, requests);
@@ -152,7 +152,9 @@ export async function writerIdle(host: Host): Promise<void> {
 }
 
 function write(host: Host, writes: readonly PartitionWrite[], sync: boolean): Promise<void> {
-  const meta = new Map([[metaKeys.clockFloor, encodeClockFloor(host.hybridClock.now())]]);
+  const { meta } = host.writer;
+  host.writer.meta = new Map();
+  meta.set(metaKeys.clockFloor, encodeClockFloor(host.hybridClock.now()));
   return host.wal.write({ writes, meta, sync });
 }
 
@@ -182,10 +184,9 @@ function hardStateWrite(partition: Partition, hardState: HardState): PartitionWr
 }
 
 function complete(host: Host, requests: readonly StorageRequest[]): void {
-  for (const { partition, responses, whenDurable } of requests) {
+  for (const { partition, responses } of requests) {
     if (partition.stopped !== undefined) continue;
     for (const response of responses) give(host, partition, response);
-    whenDurable?.();
     markDirty(host, partition);
   }
 }

@@ -2,11 +2,14 @@
 // partition; the genesis entry is how partition 0 gets the roster and the partition map as replicated state.
 
 import { decodeSystemState, encodeSystemState } from '../cluster/system-state.ts';
+import { layOutRun } from '../ports/run.ts';
 import type { StateMachine } from '../ports/state-machine.ts';
-import { type Entry, payloadOf } from '../raft/types.ts';
+import { propose } from '../raft/raft.ts';
+import { type Entry, payloadOf, Role } from '../raft/types.ts';
 import type { Host } from './host.ts';
 import type { Partition } from './partition.ts';
-import { decodePayload } from './payload.ts';
+import { decodePayload, OutgoingPayload, typeBytes } from './payload.ts';
+import { markDirty } from './ready-loop.ts';
 
 export const systemTypes = {
   /** Everything up to here is settled. No data. */
@@ -41,6 +44,17 @@ export function applySystemEntry(
       `entry ${entry.index} has the unknown library type "${type}" (${payloadOf(entry).byteLength} bytes)`,
     );
   }
+}
+
+/** The first leader of partition 0 writes the roster and the partition map into its log. */
+export function proposeGenesis(host: Host, partition: Partition): void {
+  if (partition.id !== 0 || host.isSystemKnown || partition.raft.role !== Role.leader) return;
+  const data = encodeSystemState(host.genesis.record);
+  const payload = new OutgoingPayload(typeBytes(systemTypes.genesis), data);
+  payload.timestamp = host.hybridClock.now();
+  // Dropped while leadership moves; the next leader's first entry tries again.
+  propose(partition.raft, layOutRun([payload]));
+  markDirty(host, partition);
 }
 
 /** Partition 0's own state as part of its snapshots; the application's entries there have no machine. */

@@ -1,0 +1,103 @@
+// What arrives from peers: every item goes to its partition, one bad item does not take the others with it. Nothing is
+// taken before the cluster is formed, nor from a peer whose disk is not the one that we know.
+
+import { MalformedBytesError } from '../base/bytes.ts';
+import { isKommanderError } from '../base/errors.ts';
+import type { Frame, FrameItem, NodeId } from '../ports/transport.ts';
+import { reportUnreachable } from '../raft/raft.ts';
+import { handleGenesis, sendGenesis } from './genesis.ts';
+import type { Host } from './host.ts';
+import type { Partition } from './partition.ts';
+import { failForwardsTo, handlePropose, handleProposeResponse } from './proposals.ts';
+import { guard, markDirty, stepPartition } from './ready-loop.ts';
+import { beginSnapshotReceive, failSnapshotsWith, handleSnapshotPiece } from './snapshots.ts';
+
+/** Takes a frame. `formed` is called when it completes the genesis. */
+export function receiveFrame(host: Host, from: NodeId, frame: Frame, formed: () => void): void {
+  if (host.state === 'closed' || host.state === 'failed') return;
+  observeTimestamp(host, from, frame);
+  for (const item of frame.items) {
+    try {
+      receiveItem(host, from, item, formed);
+    } catch (error) {
+      // A peer's bytes that mean nothing are its fault, and no reason to stop.
+      if (!(error instanceof MalformedBytesError)) throw error;
+      const { kind } = item;
+      host.observe({ level: 'warn', name: 'item-refused', fields: { from, kind, error } });
+    }
+  }
+}
+
+function observeTimestamp(host: Host, from: NodeId, frame: Frame): void {
+  try {
+    host.hybridClock.observe(frame.timestamp);
+  } catch (error) {
+    if (!isKommanderError(error)) throw error;
+    host.observe({ level: 'warn', name: 'clock-drift', fields: { from, error } });
+  }
+}
+
+function receiveItem(host: Host, from: NodeId, item: FrameItem, formed: () => void): void {
+  if (item.kind === 'genesis') {
+    handleGenesis(host, from, item, formed);
+    return;
+  }
+  if (!host.genesis.isComplete || host.genesis.strangers.has(from)) return;
+  const partition = host.partitions.get(item.partitionId);
+  if (partition === undefined || !host.replicaIds.has(from)) return;
+  switch (item.kind) {
+    case 'raft':
+      receiveMessage(host, partition, from, item);
+      break;
+    case 'propose':
+      handlePropose(host, partition, from, item);
+      break;
+    case 'proposeResponse':
+      handleProposeResponse(host, partition, item);
+      break;
+    case 'snapshotPiece':
+      handleSnapshotPiece(host, partition, from, item);
+      break;
+  }
+}
+
+function receiveMessage(
+  host: Host,
+  partition: Partition,
+  from: NodeId,
+  item: Extract<FrameItem, { kind: 'raft' }>,
+): void {
+  const { message } = item;
+  const isAddressed =
+    message.to === partition.raft.id && message.from === host.replicaIds.get(from);
+  // A peer speaks for its own replica only.
+  if (!isAddressed) return;
+  if (message.type === 'installSnapshot') {
+    beginSnapshotReceive(partition, from, message);
+    return;
+  }
+  stepPartition(host, partition, message);
+  markDirty(host, partition);
+}
+
+/** A connection was made or lost. */
+export function noteReachable(host: Host, peer: NodeId, isReachable: boolean): void {
+  if (host.state === 'closed' || host.state === 'failed') return;
+  if (isReachable) {
+    if (host.reachable.has(peer)) return;
+    host.reachable.add(peer);
+    host.observe({ level: 'info', name: 'peer-connected', fields: { peer } });
+    sendGenesis(host, peer);
+    return;
+  }
+  if (!host.reachable.delete(peer)) return;
+  host.observe({ level: 'warn', name: 'peer-disconnected', fields: { peer } });
+  failSnapshotsWith(host, peer);
+  const replicaId = host.replicaIds.get(peer);
+  if (replicaId === undefined) return;
+  for (const partition of host.partitions.values()) {
+    failForwardsTo(host, partition, peer);
+    guard(host, partition, () => reportUnreachable(partition.raft, replicaId));
+    markDirty(host, partition);
+  }
+}

@@ -1,0 +1,196 @@
+// A node from outside: opening it, its public methods, closing it. Opening reads the store, delivers what was committed
+// before to the state machines, begins to listen, and then takes part.
+
+import { KommanderError } from '../base/errors.ts';
+import { partitionOfKey } from '../cluster/hash-ranges.ts';
+import { partitionIdsOf } from '../cluster/system-state.ts';
+import type { PartitionId } from '../ports/wal.ts';
+import { Role } from '../raft/types.ts';
+import type {
+  CommitResult,
+  KommanderNode,
+  NodeOptions,
+  ProposalInput,
+  ReplicateOptions,
+  WaitOptions,
+} from './api.ts';
+import { closeHost } from './closing.ts';
+import { type Host, nowMs } from './host.ts';
+import { leaderNode, submitLeaderWait, submitTransfer } from './leadership.ts';
+import { openHost } from './opening.ts';
+import type { Partition } from './partition.ts';
+import { OutgoingPayload, typeBytes, typeBytesMax } from './payload.ts';
+import { notLeader, submitProposal } from './proposals.ts';
+import { readResult, submitRead } from './reads.ts';
+import { statusOf } from './status.ts';
+import { reservedPrefix, systemTypes } from './system-entries.ts';
+import { Wait } from './wait.ts';
+
+/**
+ * Opens a node and resolves once its store is read, what was committed before is applied, and it listens. It takes part
+ * as soon as it reaches its peers; `waitForLeader` tells when a partition can be written.
+ *
+ * @throws INVALID_OPTION, WAL_LOCKED, WAL_CORRUPT, WAL_VERSION, MISSING_DEPENDENCY, TRANSPORT_FAILED, APPLY_FAILED
+ */
+export async function openNode(options: NodeOptions): Promise<KommanderNode> {
+  const host = await openHost(options);
+  return {
+    nodeId: host.settings.nodeId,
+    replicate: ((partitionId: PartitionId, ...rest: ReplicateArguments) =>
+      replicate(host, partitionId, rest)) as KommanderNode['replicate'],
+    checkpoint: (partitionId, waitOptions = {}) =>
+      write(host, partitionId, {
+        payloads: [new OutgoingPayload(typeBytes(systemTypes.checkpoint), noData)],
+        isBatch: false,
+        options: waitOptions,
+      }),
+    isLeader: (partitionId) => partitionOf(host, partitionId).raft.role === Role.leader,
+    leaderOf: (partitionId) => leaderNode(host, partitionOf(host, partitionId)),
+    waitForLeader: (partitionId, waitOptions = {}) =>
+      waiting(host, partitionId, waitOptions, (partition, wait) =>
+        submitLeaderWait(host, partition, { wait, wanted: undefined }),
+      ),
+    read: (partitionId, { consistency = 'linearizable', forward = true, ...limits } = {}) =>
+      waiting(host, partitionId, limits, (partition, wait) => {
+        if (consistency === 'local') return wait.succeed(readResult(partition));
+        if (consistency !== 'linearizable') throw badArgument('consistency', consistency);
+        if (!forward && partition.raft.role !== Role.leader) throw notLeader(host, partition);
+        return submitRead(host, partition, wait);
+      }),
+    transferLeadership: async (partitionId, to, waitOptions = {}) => {
+      const { tickMs, electionTicks } = host.settings;
+      const limits = { timeoutMs: 3 * tickMs * electionTicks, ...waitOptions };
+      await waiting<string>(host, partitionId, limits, (partition, wait) =>
+        submitTransfer(host, partition, to, wait),
+      );
+    },
+    partitionOf: (key) => partitionOfKey(host.system.ranges, key),
+    partitionIds: () => partitionIdsOf(host.system),
+    status: () => statusOf(host),
+    on: host.events.on,
+    off: host.events.off,
+    close: () => closeHost(host),
+    [Symbol.asyncDispose]: () => closeHost(host),
+  };
+}
+
+const noData = new Uint8Array(0);
+
+type ReplicateArguments =
+  | readonly [type: string, data: Uint8Array, options?: ReplicateOptions]
+  | readonly [entries: readonly ProposalInput[], options?: ReplicateOptions];
+
+function replicate(
+  host: Host,
+  partitionId: PartitionId,
+  rest: ReplicateArguments,
+): Promise<CommitResult> {
+  const [first] = rest;
+  try {
+    if (typeof first === 'string') {
+      const [type, data, options = {}] = rest as readonly [string, Uint8Array, ReplicateOptions?];
+      const payloads = [checkedPayload(host, { type, data })];
+      return write(host, partitionId, { payloads, isBatch: false, options });
+    }
+    if (!Array.isArray(first)) throw badArgument('type', first);
+    const [entries, options = {}] = rest as readonly [readonly ProposalInput[], ReplicateOptions?];
+    if (entries.length === 0) throw badArgument('entries', 'an empty list');
+    const payloads = entries.map((entry) => checkedPayload(host, entry));
+    return write(host, partitionId, { payloads, isBatch: true, options });
+  } catch (error) {
+    return Promise.reject(error);
+  }
+}
+
+function checkedPayload(host: Host, { type, data }: ProposalInput): OutgoingPayload {
+  if (typeof type !== 'string' || type === '') throw badArgument('type', type);
+  if (type.startsWith(reservedPrefix)) {
+    throw new KommanderError(
+      `the entry type "${type}" begins with "_", which is kept for the library; choose another`,
+      { code: 'RESERVED_TYPE', details: { type } },
+    );
+  }
+  const bytes = typeBytes(type);
+  if (bytes.byteLength > typeBytesMax) throw badArgument('type', `${bytes.byteLength} bytes long`);
+  if (!(data instanceof Uint8Array)) throw badArgument('data', typeof data);
+  const { entryBytesMax } = host.settings;
+  if (data.byteLength > entryBytesMax) throw tooLarge(data.byteLength, entryBytesMax);
+  return new OutgoingPayload(bytes, data);
+}
+
+function write(
+  host: Host,
+  partitionId: PartitionId,
+  what: {
+    readonly payloads: readonly OutgoingPayload[];
+    readonly isBatch: boolean;
+    readonly options: ReplicateOptions;
+  },
+): Promise<CommitResult> {
+  const { payloads, isBatch, options } = what;
+  return waiting<CommitResult>(host, partitionId, options, (partition, wait) => {
+    let bytes = 0;
+    for (const payload of payloads) bytes += payload.byteLength;
+    const { entryBytesMax, appendBytesMax } = host.settings;
+    const batchBytesMax = Math.max(appendBytesMax, entryBytesMax);
+    if (isBatch && bytes > batchBytesMax) throw tooLarge(bytes, batchBytesMax);
+    submitProposal(host, partition, {
+      payloads,
+      bytes,
+      isBatch,
+      mayForward: options.forward ?? true,
+      origin: { kind: 'local', wait },
+      position: undefined,
+      results: [],
+    });
+  });
+}
+
+/** A promise that ends with the wait which `begin` puts where it belongs; what `begin` throws ends it at once. */
+function waiting<Result>(
+  host: Host,
+  partitionId: PartitionId,
+  { signal, timeoutMs = host.settings.proposalTimeoutMs }: WaitOptions,
+  begin: (partition: Partition, wait: Wait<Result>) => void,
+): Promise<Result> {
+  return new Promise((resolve, reject) => {
+    checkOpen(host);
+    const partition = partitionOf(host, partitionId);
+    if (partition.stopped !== undefined) throw partition.stopped;
+    if (!(timeoutMs >= 1 && timeoutMs <= 2_147_483_647)) throw badArgument('timeoutMs', timeoutMs);
+    const wait = new Wait(resolve, reject, { deadlineMs: nowMs(host) + timeoutMs, signal });
+    if (!wait.isSettled) begin(partition, wait);
+  });
+}
+
+function checkOpen(host: Host): void {
+  if (host.failure !== undefined) throw host.failure;
+  if (host.state === 'forming' || host.state === 'running') return;
+  throw new KommanderError('this node is closing or closed; nothing was written', {
+    code: 'NODE_CLOSED',
+    details: { nodeId: host.settings.nodeId },
+  });
+}
+
+function partitionOf(host: Host, partitionId: PartitionId): Partition {
+  const partition = host.partitions.get(partitionId);
+  if (partition !== undefined) return partition;
+  throw new KommanderError(
+    `there is no partition ${partitionId}; this node has 0 to ${host.partitions.size - 1}`,
+    { code: 'UNKNOWN_PARTITION', details: { partitionId } },
+  );
+}
+
+function badArgument(argument: string, value: unknown): KommanderError {
+  return new KommanderError(`the argument ${argument} is not valid: ${String(value)}`, {
+    code: 'INVALID_ARGUMENT',
+    details: { argument },
+  });
+}
+
+function tooLarge(bytes: number, bytesMax: number): KommanderError {
+  return new KommanderError(
+    `the data has ${bytes} bytes, more than ${bytesMax}; split it, or raise the limit`,
+    { code: 'ENTRY_TOO_LARGE', details: { bytes, bytesMax } },
+  );
+}

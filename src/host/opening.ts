@@ -1,0 +1,328 @@
+// Opening a node, step by step: the store is read; an empty one accepts the genesis record, one with state is believed;
+// the partitions are opened and what was committed before is applied; then the node listens and takes part.
+
+import { KommanderError } from '../base/errors.ts';
+import { seededRandom } from '../base/random.ts';
+import { genesisState, partitionIdsOf } from '../cluster/system-state.ts';
+import type { DiscoveredNode } from '../ports/discovery.ts';
+import type { StateMachine } from '../ports/state-machine.ts';
+import type { Endpoint, NodeId } from '../ports/transport.ts';
+import type { PartitionId, PartitionWrite, StoredPartition, WalContents } from '../ports/wal.ts';
+import { storageReady } from '../raft/raft.ts';
+import { emptyHardState, type ReplicaId } from '../raft/types.ts';
+import { hybridClock } from '../time/hybrid-clock.ts';
+import { drawNonce } from '../time/seed.ts';
+import type { NodeListeners, NodeOptions } from './api.ts';
+import { restoreMachine } from './applier.ts';
+import { type EventHub, eventHub } from './events.ts';
+import { stopPartition } from './failure.ts';
+import { clusterIdOf, decodeGenesis, encodeGenesis, type Genesis, newGenesis } from './genesis.ts';
+import type { Host } from './host.ts';
+import { noteReachable, receiveFrame } from './inbox.ts';
+import { decodeNumber, encodeNumber, metaKeys } from './meta.ts';
+import { checkOptions, type NodeSettings } from './options.ts';
+import { newOutbox } from './outbox.ts';
+import { openPartition, type Partition } from './partition.ts';
+import { guard, markDirty } from './ready-loop.ts';
+import { statusOf } from './status.ts';
+import { newStorageWriter } from './storage-writer.ts';
+import { systemMachine } from './system-entries.ts';
+import { startTimer } from './ticker.ts';
+
+/** How far a peer's clock may be ahead of ours and still be believed. */
+const driftMsMax = 60_000;
+
+export async function openHost(options: NodeOptions): Promise<Host> {
+  const settings = checkOptions(options);
+  const discovered = new Map<NodeId, Endpoint>();
+  let changed = (): void => {};
+  await options.discovery.open((nodes) => {
+    noteDiscovered(discovered, nodes);
+    changed();
+  });
+  const members = settings.members ?? discovered;
+  const opened = { contents: undefined as WalContents | undefined };
+  try {
+    const contents = await options.wal.open();
+    opened.contents = contents;
+    const host = await buildHost(options, settings, members, contents);
+    await restoreAll(host);
+    await startListening(host);
+    changed = () => connectPeers(host, discovered);
+    connectPeers(host, new Map([...(settings.members ?? []), ...discovered]));
+    if (host.genesis.isComplete) host.state = 'running';
+    startTimer(host);
+    return host;
+  } catch (error) {
+    if (opened.contents !== undefined) await options.wal.close();
+    await options.discovery.close();
+    throw error;
+  }
+}
+
+function noteDiscovered(discovered: Map<NodeId, Endpoint>, nodes: readonly DiscoveredNode[]): void {
+  discovered.clear();
+  for (const { nodeId, endpoint } of nodes) {
+    if (nodeId !== undefined) discovered.set(nodeId, endpoint);
+  }
+}
+
+async function buildHost(
+  options: NodeOptions,
+  settings: NodeSettings,
+  members: ReadonlyMap<NodeId, Endpoint>,
+  contents: WalContents,
+): Promise<Host> {
+  const { wal } = options;
+  const genesis = readGenesis(settings, members, contents);
+  const replicaIds = new Map<NodeId, ReplicaId>();
+  for (const member of genesis.record.members) replicaIds.set(member.nodeId, member.replicaId);
+  const incarnation = decodeNumber(contents.meta.get(metaKeys.incarnation)) + 1;
+  const stored = storedPartitions(genesis, contents);
+  await wal.write({
+    writes: stored.filter(({ isNew }) => isNew).map(({ partition }) => firstWrite(partition)),
+    meta: new Map([
+      [metaKeys.genesis, encodeGenesis(genesis)],
+      [metaKeys.incarnation, encodeNumber(incarnation)],
+    ]),
+    sync: true,
+  });
+  const random = seededRandom(settings.seed);
+  const events = eventHub(settings.logger);
+  attach(events, settings.listeners);
+  const partitions = new Map<PartitionId, Partition>();
+  const host: Host = {
+    settings,
+    hybridClock: hybridClock({
+      clock: settings.clock,
+      driftMsMax,
+      floor: decodeNumber(contents.meta.get(metaKeys.clockFloor)),
+    }),
+    random,
+    wal,
+    transport: options.transport,
+    discovery: options.discovery,
+    observe: settings.logger,
+    events,
+    genesis,
+    incarnation,
+    replicaIds,
+    nodeIds: new Map([...replicaIds].map(([nodeId, replicaId]) => [replicaId, nodeId])),
+    partitions,
+    system: genesis.record,
+    isSystemKnown: false,
+    state: 'forming',
+    failure: undefined,
+    endpoint: settings.listen,
+    reachable: new Set(),
+    dirty: new Set(),
+    toApply: new Set(),
+    isTurnScheduled: false,
+    outbox: newOutbox(),
+    writer: newStorageWriter(),
+    snapshotSends: new Map(),
+    nextRequestId: 1,
+    tickCount: 0,
+    timerDueMs: 0,
+    timerLatenessMsMax: 0,
+    stopTimer: () => {},
+    closing: undefined,
+  };
+  for (const { partition } of stored) {
+    partitions.set(partition.partitionId, openOne(host, partition));
+  }
+  return host;
+}
+
+function openOne(host: Host, stored: StoredPartition): Partition {
+  const { partitionId } = stored;
+  return openPartition({
+    stored,
+    replicaId: host.replicaIds.get(host.settings.nodeId) ?? 0,
+    settings: host.settings,
+    wal: host.wal,
+    machine: machineFor(host, partitionId),
+    seed: host.random.below(0x7fff_ffff),
+    pageLoaded: () => withPartition(host, partitionId, (partition) => storageReady(partition.raft)),
+    pageFailed: (error) =>
+      withPartition(host, partitionId, (partition) => stopPartition(host, partition, error)),
+  });
+}
+
+function withPartition(
+  host: Host,
+  partitionId: PartitionId,
+  call: (partition: Partition) => void,
+): void {
+  const partition = host.partitions.get(partitionId);
+  if (partition === undefined) return;
+  guard(host, partition, () => call(partition));
+  markDirty(host, partition);
+}
+
+function machineFor(host: Host, partitionId: PartitionId): StateMachine | undefined {
+  return partitionId === 0 ? systemMachine(host) : host.settings.stateMachine?.(partitionId);
+}
+
+function attach(events: EventHub, listeners: NodeListeners): void {
+  for (const [name, listener] of Object.entries(listeners)) {
+    events.on(name as keyof NodeListeners, listener as never);
+  }
+}
+
+/** The genesis record that this node accepted before, or the one that it accepts now. */
+function readGenesis(
+  settings: NodeSettings,
+  members: ReadonlyMap<NodeId, Endpoint>,
+  contents: WalContents,
+): Genesis {
+  const { nodeId, partitions } = settings;
+  const stored = contents.meta.get(metaKeys.genesis);
+  if (stored === undefined) {
+    if (contents.partitions.length > 0) {
+      throw new KommanderError(
+        'the store has partitions but no genesis record: it is no directory of this version, or it is damaged',
+        { code: 'WAL_CORRUPT' },
+      );
+    }
+    if (!members.has(nodeId)) throw mismatch('members', `does not list this node, "${nodeId}"`);
+    return newGenesis(genesisState(members, partitions), nodeId, drawNonce());
+  }
+  const genesis = decodeGenesis(stored);
+  const known = genesis.record.members.map((member) => member.nodeId);
+  if (!known.includes(nodeId)) {
+    throw mismatch(
+      'nodeId',
+      `is "${nodeId}", but the directory belongs to a cluster of ${known.join(', ')}`,
+    );
+  }
+  const isOther = members.size > 0 && known.join() !== [...members.keys()].sort().join();
+  if (isOther) {
+    const given = [...members.keys()].sort().join(', ');
+    throw mismatch('members', `lists ${given}, but the cluster was formed by ${known.join(', ')}`);
+  }
+  const count = genesis.record.ranges.length;
+  if (count !== partitions) {
+    throw mismatch('partitions', `is ${partitions}, but the cluster was formed with ${count}`);
+  }
+  return genesis;
+}
+
+function mismatch(option: string, what: string): KommanderError {
+  return new KommanderError(`option ${option} ${what}`, {
+    code: 'INVALID_OPTION',
+    details: { option },
+  });
+}
+
+/** Every partition of the cluster: as it is stored, or new and empty with all first members as voters. */
+function storedPartitions(
+  genesis: Genesis,
+  contents: WalContents,
+): { readonly partition: StoredPartition; readonly isNew: boolean }[] {
+  const voters = genesis.record.members.map((member) => member.replicaId);
+  return partitionIdsOf(genesis.record).map((partitionId) => {
+    const known = contents.partitions.find((partition) => partition.partitionId === partitionId);
+    if (known !== undefined) return { partition: known, isNew: false };
+    const confState = {
+      voters,
+      votersOutgoing: [],
+      learners: [],
+      learnersNext: [],
+      autoLeave: false,
+    };
+    return {
+      partition: {
+        partitionId,
+        hardState: emptyHardState,
+        base: { index: 0, term: 0, confState, data: undefined },
+        compactedIndex: 0,
+        compactedTerm: 0,
+        lastIndex: 0,
+        termRuns: [],
+      },
+      isNew: true,
+    };
+  });
+}
+
+function firstWrite({ partitionId, hardState, base }: StoredPartition): PartitionWrite {
+  return {
+    partitionId,
+    hardState,
+    base,
+    resetLog: false,
+    entries: [],
+    compactThroughIndex: undefined,
+  };
+}
+
+/** Brings every state machine to where it was, from its snapshot and the entries that were committed behind it. */
+async function restoreAll(host: Host): Promise<void> {
+  for (const partition of host.partitions.values()) {
+    host.events.emit('restoreStarted', { partitionId: partition.id });
+    if (partition.snapshot !== undefined) await restoreMachine(partition, partition.snapshot);
+    if (partition.isRestored) {
+      const { id, lastApplied } = partition;
+      host.events.emit('restoreFinished', { partitionId: id, lastApplied });
+    } else {
+      await restored(host, partition);
+    }
+  }
+}
+
+/** One partition at a time: a restart reads the store in order, and needs little memory. */
+function restored(host: Host, partition: Partition): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const finished = ({ partitionId }: { readonly partitionId: PartitionId }): void => {
+      if (partitionId === partition.id) settle(resolve);
+    };
+    const failed = (event: { readonly partitionId: PartitionId; readonly error: Error }): void => {
+      if (event.partitionId === partition.id) settle(() => reject(event.error));
+    };
+    const settle = (end: () => void): void => {
+      host.events.off('restoreFinished', finished);
+      host.events.off('replicationError', failed);
+      end();
+    };
+    host.events.on('restoreFinished', finished);
+    host.events.on('replicationError', failed);
+    markDirty(host, partition);
+  });
+}
+
+async function startListening(host: Host): Promise<void> {
+  const { settings, genesis, incarnation } = host;
+  const { nodeId } = settings;
+  host.endpoint = await host.transport.open({
+    identity: { clusterId: clusterIdOf(genesis), nodeId, incarnation },
+    listen: settings.listen,
+    clock: settings.clock,
+    observer: host.observe,
+    status: { statusJson: () => JSON.stringify(statusOf(host)) },
+    receive: (from, _lane, frame) => receiveFrame(host, from, frame, () => formed(host)),
+    reachable: (peer, isReachable) => noteReachable(host, peer, isReachable),
+  });
+  if (settings.advertise !== undefined) host.endpoint = settings.advertise;
+}
+
+/** Membership comes from the roster; discovery only says where a member is. */
+function connectPeers(host: Host, endpoints: ReadonlyMap<NodeId, Endpoint>): void {
+  if (host.state === 'closed' || host.state === 'failed') return;
+  for (const member of host.genesis.record.members) {
+    if (member.nodeId === host.settings.nodeId) continue;
+    host.transport.setPeer(member.nodeId, endpoints.get(member.nodeId) ?? member.endpoint);
+  }
+}
+
+/** All first members have accepted: from now on this node takes part. */
+function formed(host: Host): void {
+  host.observe({
+    level: 'info',
+    name: 'cluster-formed',
+    fields: { clusterId: clusterIdOf(host.genesis) },
+  });
+  host.writer.meta.set(metaKeys.genesis, encodeGenesis(host.genesis));
+  host.state = 'running';
+  for (const partition of host.partitions.values()) markDirty(host, partition);
+}

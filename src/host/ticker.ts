@@ -1,0 +1,102 @@
+// The node's one timer. It drives the ticks of all partitions, sweeps deadlines, and watches two things that make a
+// leader useless while it still sends heartbeats: an event loop that stands still and a disk that does not answer.
+
+import type { Timer } from '../ports/clock.ts';
+import { bestSuccessor, hasReady, stepDown, tick, transferLeadership } from '../raft/raft.ts';
+import { Role } from '../raft/types.ts';
+import { remindOfGenesis } from './genesis.ts';
+import { type Host, nowMs } from './host.ts';
+import { expireLeaderWaits } from './leadership.ts';
+import type { Partition } from './partition.ts';
+import { expireProposals } from './proposals.ts';
+import { sweepReads } from './reads.ts';
+import { guard, markDirty } from './ready-loop.ts';
+import { pumpSnapshots } from './snapshots.ts';
+import { flushLazyHardStates } from './storage-writer.ts';
+
+/** Ticks between two sweeps of deadlines that nobody waits for urgently. */
+const lazyFlushTicks = 20;
+/** Lateness, in ticks, from which on waiting input is taken before anybody counts the tick. */
+const lateTicks = 2;
+
+/** Starts the timer; it runs until `host.stopTimer`. */
+export function startTimer(host: Host): void {
+  const { clock, tickMs } = host.settings;
+  let timer: Timer | undefined;
+  let isStopped = false;
+  const arm = (): void => {
+    host.timerDueMs = nowMs(host) + tickMs;
+    timer = clock.setTimer(tickMs, fire);
+  };
+  const fire = (): void => {
+    const latenessMs = nowMs(host) - host.timerDueMs;
+    host.timerLatenessMsMax = Math.max(host.timerLatenessMsMax, latenessMs);
+    if (latenessMs < lateTicks * tickMs) {
+      beat();
+      return;
+    }
+    // What peers sent while this process stood still waits in its sockets. It is read first: two turns of the event
+    // loop, so that a leader that is alive is heard before its time counts as over.
+    host.observe({ level: 'warn', name: 'timer-late', fields: { latenessMs } });
+    clock.defer(() => clock.defer(() => beat(latenessMs)));
+  };
+  const beat = (latenessMs = 0): void => {
+    if (isStopped) return;
+    tickAll(host, latenessMs);
+    if (!isStopped) arm();
+  };
+  host.stopTimer = () => {
+    isStopped = true;
+    timer?.cancel();
+  };
+  arm();
+}
+
+function tickAll(host: Host, latenessMs: number): void {
+  host.tickCount += 1;
+  remindOfGenesis(host);
+  if (host.state === 'running' || host.state === 'closing') {
+    for (const partition of host.partitions.values()) tickPartition(host, partition);
+    pumpSnapshots(host);
+    giveAwayIfUseless(host, latenessMs);
+    if (host.tickCount % lazyFlushTicks === 0) void flushLazyHardStates(host);
+  }
+  for (const partition of host.partitions.values()) {
+    expireProposals(host, partition);
+    sweepReads(host, partition);
+    expireLeaderWaits(host, partition);
+  }
+}
+
+function tickPartition(host: Host, partition: Partition): void {
+  guard(host, partition, () => {
+    tick(partition.raft);
+    if (hasReady(partition.raft)) markDirty(host, partition);
+  });
+}
+
+/** Leadership needs progress, not pings (HAZARDS 14, 26). */
+function giveAwayIfUseless(host: Host, latenessMs: number): void {
+  const { tickMs, electionTicks } = host.settings;
+  const electionMs = tickMs * electionTicks;
+  const { busySinceMs } = host.writer;
+  const stalledMs = busySinceMs === undefined ? 0 : nowMs(host) - busySinceMs;
+  if (latenessMs < electionMs && stalledMs < electionMs) return;
+  for (const partition of host.partitions.values()) {
+    if (partition.raft.role !== Role.leader) continue;
+    const isLost = latenessMs >= electionMs || stalledMs >= 2 * electionMs;
+    host.observe({
+      level: 'warn',
+      name: 'leadership-given-away',
+      fields: { partitionId: partition.id, latenessMs, stalledMs },
+    });
+    guard(host, partition, () => {
+      const successor = bestSuccessor(partition.raft);
+      if (isLost || successor === undefined) stepDown(partition.raft);
+      else if (partition.raft.transferee === undefined) {
+        transferLeadership(partition.raft, successor);
+      }
+    });
+    markDirty(host, partition);
+  }
+}

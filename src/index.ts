@@ -1,0 +1,52 @@
+// The public API of `kommander`. Adapters are modules of their own (`kommander/wal/rocksdb`, …), so that nobody loads
+// what nobody uses. Nothing inside `src/` imports this file except the server.
+
+export {
+  type ErrorCode,
+  type ErrorDetails,
+  isKommanderError,
+  KommanderError,
+} from './base/errors.ts';
+export type {
+  CommitResult,
+  KommanderNode,
+  NodeEvents,
+  NodeListeners,
+  NodeOptions,
+  NodeStatus,
+  PartitionStatus,
+  ProposalInput,
+  ReadOptions,
+  ReadResult,
+  ReplicateOptions,
+  WaitOptions,
+} from './host/api.ts';
+export { openNode } from './host/node.ts';
+export type { Clock, HybridClock, Timer, Timestamp } from './ports/clock.ts';
+export type { DiscoveredNode, Discovery } from './ports/discovery.ts';
+export type { ObservedEvent, Observer } from './ports/observer.ts';
+export type { CommittedEntry, StateMachine } from './ports/state-machine.ts';
+export type {
+  Endpoint,
+  Frame,
+  FrameItem,
+  Lane,
+  NodeId,
+  NodeIdentity,
+  Transport,
+  TransportContext,
+} from './ports/transport.ts';
+export type {
+  LogBase,
+  PartitionId,
+  PartitionWrite,
+  ReadRange,
+  StoredPartition,
+  Wal,
+  WalBatch,
+  WalContents,
+  WalStats,
+} from './ports/wal.ts';
+export type { ConfState, Entry, LogIndex, Role, Term } from './raft/types.ts';
+export { systemClock } from './time/system-clock.ts';
+export { formatTimestamp, parseTimestamp, timestampWallMs } from './time/timestamp.ts';
