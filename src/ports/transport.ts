@@ -130,7 +130,8 @@ export interface Transport {
   /**
    * Queues a frame.
    *
-   * @returns false when it was dropped: no such peer, not connected, or the lane's outbox is full
+   * @returns false when it, or a part of it, was dropped: no such peer, not connected, the lane's outbox is full, or an
+   * item is larger than `frameBytesMax`
    */
   send(peer: NodeId, lane: Lane, frame: Frame): boolean;
   /** Idempotent. Frames that are still queued may be lost. */

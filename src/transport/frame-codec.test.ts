@@ -284,7 +284,7 @@ for (const [kind, arbitrary] of Object.entries(items)) {
   });
 }
 
-const heartbeat: FrameItem = {
+const heartbeat = {
   kind: 'raft',
   partitionId: 1,
   message: {
@@ -295,7 +295,7 @@ const heartbeat: FrameItem = {
     leaderCommit: 70_000,
     readRound: undefined,
   },
-};
+} as const satisfies FrameItem;
 
 test('the bytes of a heartbeat are the golden ones', () => {
   const encoded = encodeWhole({ timestamp: 300, items: [heartbeat] });
@@ -503,6 +503,19 @@ test('a large run is sent from the very buffer that holds the entries', () => {
     items: [{ kind: 'raft', partitionId: 1, message }],
   }).frames;
   assert.equal(first?.chunks[1], proposed.bytes);
+});
+
+test('a frame that breaks a rule leaves nothing behind in the next one', () => {
+  const encoder = new FrameEncoder({
+    frameBytesMax: 1 << 20,
+    frameBytesTarget: 1 << 20,
+    headroomBytes: 0,
+  });
+  const broken: PeerMessage = { ...heartbeat.message, leaderCommit: -1 };
+  const frame = { ...heartbeats(2), items: [heartbeat, { ...heartbeat, message: broken }] };
+  assert.throws(() => encoder.encode(frame), /numbers on the wire are not negative/);
+  const [next] = encoder.encode(heartbeats(1)).frames;
+  assert.deepEqual(Buffer.concat(next?.chunks ?? []), Buffer.from(encodeWhole(heartbeats(1))));
 });
 
 test('a small entry does not hold the chunk that it was received in', () => {

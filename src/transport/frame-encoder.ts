@@ -80,10 +80,19 @@ export class FrameEncoder {
     const frames: EncodedFrame[] = [];
     let oversizedCount = 0;
     this.#timestamp = frame.timestamp;
+    this.#abandon();
     this.#openFrame();
     for (const item of frame.items) if (!this.#tryItem(item, frames)) oversizedCount += 1;
     if (this.#isFrameOpen) frames.push(this.#closeFrame());
     return { frames, oversizedCount };
+  }
+
+  /** Forgets what a call that threw has left behind. */
+  #abandon(): void {
+    this.#chunks = [];
+    this.#chunkBytes = 0;
+    this.#segmentStart = this.#at;
+    this.#isFrameOpen = false;
   }
 
   #openFrame(): void {

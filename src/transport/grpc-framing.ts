@@ -188,13 +188,13 @@ export function malformed(message: string, cause?: unknown): KommanderError {
   return new KommanderError(message, { code: 'MALFORMED_MESSAGE', cause });
 }
 
-/** The event that accepts a greeting, with prefix. */
-export function acceptedEvent(identity: NodeIdentity): Uint8Array {
+/** The event that accepts a greeting, with prefix. It chooses the newest version that both sides speak. */
+export function acceptedEvent(identity: NodeIdentity, peerVersionMax: number): Uint8Array {
   const value = {
     clusterId: identity.clusterId,
     nodeId: identity.nodeId,
     incarnation: BigInt(identity.incarnation),
-    protocolVersion: protocolVersionMax,
+    protocolVersion: Math.min(protocolVersionMax, peerVersionMax),
   };
   return eventBytes(create(StreamEventSchema, { event: { case: 'accepted', value } }));
 }

@@ -35,7 +35,7 @@ function rule(name: string, body: (attack: Attack) => Promise<void>): void {
     const transports: GrpcTransport[] = [];
     const bench = transportBench({
       make: () => {
-        const transport = grpcTransport({ keepAliveMs: 20, backoffMsMin: 5, seed: 1 });
+        const transport = grpcTransport({ keepAliveMs: 10, backoffMsMin: 5, seed: 1 });
         transports.push(transport);
         return transport;
       },
@@ -225,6 +225,31 @@ rule('a connection that stays silent is closed', async ({ node }) => {
   socket.on('error', () => {});
   socket.resume();
   await once(socket, 'close');
+});
+
+rule('streams that are taken back at once do no harm', async ({ node }) => {
+  for (const path of ['/kommander.v1.Raft/Stream', '/kommander.v1.Raft/Status', '/nowhere']) {
+    const session = connectHttp2(`http://${node.endpoint}`);
+    session.on('error', () => {}); // too many of them may end the session
+    for (let round = 0; round < 100; round++) {
+      const stream = session.request({
+        ':method': 'POST',
+        ':path': path,
+        'content-type': 'application/grpc',
+        ...greeting,
+      });
+      stream.on('error', () => {});
+      stream.close(round % 12);
+    }
+    await new Promise((resolve) => session.ping(resolve));
+    session.destroy();
+  }
+});
+
+rule('a session without a stream is closed after a while', async ({ node }) => {
+  const session = connectHttp2(`http://${node.endpoint}`);
+  session.on('error', () => {});
+  await once(session, 'close');
 });
 
 rule(

@@ -43,7 +43,7 @@ export function http2Settings(settings: GrpcSettings): Settings {
     enablePush: false,
     initialWindowSize: settings.windowBytes,
     maxFrameSize: 1_048_576,
-    maxConcurrentStreams: 64,
+    maxConcurrentStreams: 16,
     maxHeaderListSize: 16_384,
   };
 }

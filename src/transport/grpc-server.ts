@@ -59,6 +59,8 @@ export class GrpcServer {
     server.on('session', (session) => this.#handleSession(session));
     server.on('stream', (stream, headers, _flags, rawHeaders) => {
       stream.on('error', () => {}); // its 'close' follows, which is what counts
+      // The peer may have taken the stream back in the very packet that opened it.
+      if (stream.destroyed || stream.closed) return;
       if (headers[':path'] === streamPath) this.#handleStream(stream, headers);
       else
         handleColdCall(
@@ -173,7 +175,7 @@ export class GrpcServer {
       { waitForTrailers: true },
     );
     this.#endWithTrailers(stream, () => ({ 'grpc-status': String(status) }));
-    stream.write(acceptedEvent(this.#node.context.identity));
+    stream.write(acceptedEvent(this.#node.context.identity, greeting.versionMax));
     stream.on('data', (chunk: Uint8Array) => {
       try {
         splitter.push(chunk);
@@ -232,6 +234,7 @@ export class GrpcServer {
   /** Once the answer is written: its trailers, and the end of the stream, whatever the peer still sends. */
   #endWithTrailers(stream: ServerHttp2Stream, trailers: () => OutgoingHttpHeaders): void {
     stream.on('wantTrailers', () => {
+      if (stream.destroyed || stream.closed) return;
       stream.sendTrailers(trailers());
       // Resetting at once would overtake the trailers.
       this.#node.context.clock.defer(() => stream.close(http2Constants.NGHTTP2_NO_ERROR));

@@ -265,7 +265,7 @@ async function openStalledServer() {
   server.on('stream', (stream) => {
     stream.on('error', () => {});
     stream.respond({ ':status': 200, 'content-type': 'application/grpc' });
-    stream.write(acceptedEvent({ clusterId: 'contract', nodeId: 'b', incarnation: 1 }));
+    stream.write(acceptedEvent({ clusterId: 'contract', nodeId: 'b', incarnation: 1 }, 1));
     read.push(
       mayRead.promise.then(() => {
         stream.on('data', (chunk: Uint8Array) => {
