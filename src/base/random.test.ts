@@ -27,7 +27,8 @@ describe('the seeded random source', () => {
   it('gives the streams that it has always given', () => {
     assert.deepEqual(take(0, 4), [1_789_933_344, 44_971_166, 2_521_387_044, 3_848_737_593]);
     assert.deepEqual(take(42, 4), [660_444_221, 3_652_823_732, 77_672_526, 910_233_633]);
-    assert.deepEqual(take(Number.MAX_SAFE_INTEGER, 2), [570_435_069, 4_236_407_490]);
+    assert.deepEqual(take(-1, 2), [4_076_303_445, 944_738_407]);
+    assert.deepEqual(take(Number.MAX_SAFE_INTEGER, 2), [219_981_187, 3_356_140]);
   });
 
   it('gives neighbouring seeds, and seeds that differ only above 32 bits, different streams', () => {
@@ -36,6 +37,13 @@ describe('the seeded random source', () => {
         const other = Number.isSafeInteger(seed + distance) ? seed + distance : seed - distance;
         assert.notDeepEqual(take(seed, 8), take(other, 8));
       }),
+      {
+        examples: [
+          [-1, 1],
+          [0, 0x1_0000_0000],
+          [0xffff_ffff, 1],
+        ],
+      },
     );
   });
 

@@ -14,7 +14,8 @@ export interface Random {
 /** Opens a stream. `seed` is any safe integer. */
 export function seededRandom(seed: number): Random {
   assert(Number.isSafeInteger(seed), 'a seed is a safe integer');
-  const nextSeed = splitmix32((seed ^ Math.floor(seed / 0x1_0000_0000)) | 0);
+  // The upper half is spread out, so that neither neighbours (-1 and 0) nor equal halves meet in one stream.
+  const nextSeed = splitmix32(seed ^ Math.imul(Math.floor(seed / 0x1_0000_0000), 0x9e37_79b1));
   let a = nextSeed();
   let b = nextSeed();
   let c = nextSeed();
