@@ -26,6 +26,7 @@ import {
   noteHanded,
   noteSnapshotStable,
   noteStable,
+  noteStoreReady,
   openLog,
   type RaftLog,
   restoreLog,
@@ -34,7 +35,7 @@ import {
   unstoredEntries,
 } from './log.ts';
 import { emptyConfState } from './membership.ts';
-import { type Entry, EntryKind, type LogIndex, type Term } from './types.ts';
+import { type Entry, EntryKind, type LogIndex, payloadBytesOf, type Term } from './types.ts';
 
 function entryAt(index: LogIndex, term: Term, payloadBytes = 0): Entry {
   const bytes = new Uint8Array(payloadBytes);
@@ -42,7 +43,7 @@ function entryAt(index: LogIndex, term: Term, payloadBytes = 0): Entry {
 }
 
 function entriesOf(terms: readonly Term[], firstIndex = 1): Entry[] {
-  return terms.map((term, at) => entryAt(firstIndex + at, term));
+  return terms.map((term, at) => entryAt(firstIndex + at, term, (firstIndex + at) % 4));
 }
 
 /** A store that has `entries`, and honours the limit of bytes. */
@@ -176,6 +177,7 @@ describe('appending', () => {
           } else if (step.verb === 'trim') trimTail(log, step.index);
           else compactTo(log, Math.min(step.index, log.appliedIndex));
           checkLog(log);
+          assert.equal(log.tailBytes, payloadBytesOf(log.tail));
           assert.equal(log.lastIndex, model.length);
           const from = log.compactedIndex;
           assert.deepEqual(termsOf(log).slice(from), model.slice(from));
@@ -364,16 +366,21 @@ describe('reading entries', () => {
     );
   });
 
-  it('says so when the store has the entries not at hand', () => {
+  it('says so when the store has the entries not at hand, and asks again when it has them', () => {
+    let stored: readonly Entry[] | undefined;
     const log = openLog({
-      storage: { entries: () => undefined, snapshot: () => undefined },
+      storage: { entries: () => stored, snapshot: () => undefined },
       applyingBytesMax: 1_000,
       compacted: { index: 0, term: 0 },
       ...{ lastIndex: 3, termRuns: [{ firstIndex: 1, term: 1 }], commitIndex: 3, appliedIndex: 0 },
     });
     assert.equal(entriesBetween(log, 1, 4, 1_000), undefined);
+    assert.ok(hasCommittedEntries(log, false));
     assert.deepEqual(committedEntries(log, false), []);
-    assert.ok(hasCommittedEntries(log, false), 'they are asked for again later');
+    assert.ok(!hasCommittedEntries(log, false), 'there is nothing to do until the store has them');
+    stored = entriesOf([1, 1, 1]);
+    noteStoreReady(log);
+    assert.deepEqual(committedEntries(log, false), stored);
   });
 
   it('is refused for what is compacted or beyond the end', () => {
