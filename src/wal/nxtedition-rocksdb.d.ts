@@ -18,6 +18,8 @@ declare module '@nxtedition/rocksdb' {
 
   export class RocksLevel {
     constructor(path: string, options: Readonly<Record<string, string | number | boolean>>);
+    /** The store's own UUID; only while it is open. */
+    readonly identity: string;
     open(): Promise<void>;
     close(): Promise<void>;
     batch(): RocksBatch;

@@ -8,10 +8,12 @@ import { MalformedBytesError } from '../base/bytes.ts';
 import type { LogBase } from '../ports/wal.ts';
 import {
   decodeBase,
+  decodeBatchMark,
   decodeCompactionMark,
   decodeHardState,
   decodeMeta,
   encodeBase,
+  encodeBatchMark,
   encodeCompactionMark,
   encodeHardState,
   encodeMeta,
@@ -55,6 +57,12 @@ const golden = [
     bytes: encodeMeta(Uint8Array.of(1, 2, 3)),
     hex: '01040000 1d80bc55 010203',
     decode: decodeMeta,
+  },
+  {
+    name: 'batch mark',
+    bytes: encodeBatchMark({ identity: 'stor', batchNumber: 7, syncedBatch: 6 }),
+    hex: '01050000 48929a0b 0700000000000000 0600000000000000 0473746f72',
+    decode: decodeBatchMark,
   },
 ] as const;
 

@@ -1,4 +1,5 @@
-// The records that durable engines keep beside the runs: hard state, base, compaction mark, node-wide facts. Where
+// The records that durable engines keep beside the runs: hard state, base, compaction mark, node-wide facts, batch
+// marks. Where
 // and under which key a record lies is the engine's affair. Layout, little-endian:
 //
 //   0  u8  format version (1)     2  2 B  zero                              8  body
@@ -13,13 +14,48 @@ import type { ConfState, HardState, LogIndex, ReplicaId, Term } from '../raft/ty
 const formatVersion = 1;
 const headerBytes = 8;
 
-const RecordKind = { hardState: 1, base: 2, compaction: 3, meta: 4 } as const;
+const RecordKind = { hardState: 1, base: 2, compaction: 3, meta: 4, batch: 5 } as const;
 type RecordKind = (typeof RecordKind)[keyof typeof RecordKind];
 
 /** Entries up to `index` were removed; the last of them had `term`. */
 export interface CompactionMark {
   readonly index: LogIndex;
   readonly term: Term;
+}
+
+/** What a store says of its batches, in each of them. */
+export interface BatchMark {
+  /** Name of the store, at most `identityBytesMax` bytes. */
+  readonly identity: string;
+  /** Counts the batches of the store. */
+  readonly batchNumber: number;
+  /** The last batch that was known to be synced when this one was written. */
+  readonly syncedBatch: number;
+}
+
+const identityBytesMax = 64;
+/** Bytes of an encoded batch mark. */
+export const batchMarkBytesMax: number = headerBytes + 16 + 1 + identityBytesMax;
+
+/** Body: batch number u53, synced batch u53, identity (varint length, UTF-8). */
+export function encodeBatchMark(mark: BatchMark): Uint8Array {
+  assert(mark.syncedBatch < mark.batchNumber, 'a batch knows of syncs before it');
+  const writer = openRecord(RecordKind.batch, batchMarkBytesMax);
+  writer.uint53(mark.batchNumber);
+  writer.uint53(mark.syncedBatch);
+  writer.text(mark.identity);
+  assert(writer.length <= batchMarkBytesMax, 'the name of a store is short');
+  return sealRecord(writer);
+}
+
+/** @throws MalformedBytesError */
+export function decodeBatchMark(bytes: Uint8Array): BatchMark {
+  const reader = openBody(bytes, RecordKind.batch);
+  const batchNumber = reader.uint53();
+  const syncedBatch = reader.uint53();
+  const identity = reader.text();
+  checkEnd(reader);
+  return { identity, batchNumber, syncedBatch };
 }
 
 /** Body: term u53, commit index u53, voted for varint (0: nobody). */

@@ -1,19 +1,20 @@
 // The keys of the RocksDB log store. Integers are big-endian, so that a partition's runs lie in order, and its records
 // before them:
 //
+//   0 + "kommander"      mark of the last batch  3 + partition u32                       base
 //   1 + name             node-wide fact          4 + partition u32                       compaction mark
 //   2 + partition u32    hard state              5 + partition u32 + first index u64     run
-//   3 + partition u32    base
 
 import { MalformedBytesError, utf8Bytes, utf8Text } from '../base/bytes.ts';
 import type { PartitionId } from '../ports/wal.ts';
 import type { LogIndex } from '../raft/types.ts';
 
-export const KeyKind = { meta: 1, hardState: 2, base: 3, compaction: 4, run: 5 } as const;
+export const KeyKind = { batch: 0, meta: 1, hardState: 2, base: 3, compaction: 4, run: 5 } as const;
 export type KeyKind = (typeof KeyKind)[keyof typeof KeyKind];
 
 /** What a key says. */
 export type ParsedKey =
+  | { readonly kind: typeof KeyKind.batch }
   | { readonly kind: typeof KeyKind.meta; readonly name: string }
   | {
       readonly kind: typeof KeyKind.hardState | typeof KeyKind.base | typeof KeyKind.compaction;
@@ -32,12 +33,13 @@ const runKeyBytes = 13;
 export const keysFrom: Uint8Array = Uint8Array.of(0);
 export const keysEnd: Uint8Array = Uint8Array.of(0xff);
 
-/** A key that is never stored. */
-export const barrierKey: Uint8Array = Uint8Array.of(0);
+/** Key of the mark that every batch begins with. */
+export const batchMarkKey: Uint8Array = Uint8Array.of(KeyKind.batch, ...utf8Bytes('kommander'));
 
 /** @throws MalformedBytesError not a key of this store */
 export function parseKey(key: Uint8Array): ParsedKey {
   const kind = key[0];
+  if (kind === KeyKind.batch && key.byteLength === batchMarkKey.byteLength) return { kind };
   if (kind === KeyKind.meta) return { kind, name: utf8Text(key.subarray(1)) };
   if (kind === KeyKind.run && key.byteLength === runKeyBytes) {
     const firstIndex = readUint32BigEndian(key, 5) * 0x1_0000_0000 + readUint32BigEndian(key, 9);

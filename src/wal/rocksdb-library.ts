@@ -16,6 +16,8 @@ export interface RocksDbLibrary {
 }
 
 export interface RocksDbHandle {
+  /** A name that no other store has, drawn when the store was made. */
+  readonly identity: string;
   /** Atomic. When `sync` is set it resolves once the operations survive a power loss; else it syncs nothing. */
   write(
     operations: readonly RocksDbOperation[],
@@ -47,7 +49,11 @@ export interface RocksDbRow {
 }
 
 export interface RocksDbScan {
-  /** The next rows; none at the end. */
+  /**
+   * The next rows; none at the end.
+   *
+   * @throws WAL_CORRUPT, WAL_FAILED
+   */
   next(): Promise<readonly RocksDbRow[]>;
   close(): Promise<void>;
 }
@@ -61,6 +67,7 @@ const openOptions = {
   createIfMissing: true,
   // Entries are written once, read rarely and removed soon: compressing them costs more than it saves.
   compression: false,
+  // The logs are searched for batch marks, which compression would hide (`recovery-evidence.ts`).
   walCompression: false,
   // The core and the page cache hold what is hot; a block cache would hold it a third time.
   cacheSize: 0,
@@ -91,9 +98,10 @@ async function openHandle(store: RocksLevel): Promise<RocksDbHandle> {
   try {
     await store.open();
   } catch (error) {
-    throw openError(error);
+    throw storeError(error);
   }
   return {
+    identity: store.identity,
     async write(operations, options) {
       // The binding writes and syncs on this thread. What was handed to sockets before leaves first: frames to the
       // followers travel while this disk works.
@@ -116,8 +124,12 @@ async function openHandle(store: RocksLevel): Promise<RocksDbHandle> {
 function openScan(iterator: RocksIterator): RocksDbScan {
   return {
     async next() {
-      const rows = await iterator.nextv(scanRowsMax);
-      return rows.map(([key, value]) => ({ key, value: plain(value) }));
+      try {
+        const rows = await iterator.nextv(scanRowsMax);
+        return rows.map(([key, value]) => ({ key, value: plain(value) }));
+      } catch (error) {
+        throw storeError(error);
+      }
     },
     close: () => iterator.close(),
   };
@@ -129,7 +141,7 @@ function plain(bytes: Uint8Array): Uint8Array {
 }
 
 /** abstract-level wraps what RocksDB said: the cause has the code. */
-function openError(error: unknown): KommanderError {
+function storeError(error: unknown): KommanderError {
   const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
   const message = cause instanceof Error ? cause.message : String(cause);
   switch (codeOf(cause)) {
@@ -144,7 +156,7 @@ function openError(error: unknown): KommanderError {
         cause,
       });
     default:
-      return new KommanderError(`the log store cannot be opened: ${message}`, {
+      return new KommanderError(`the log store cannot be read: ${message}`, {
         code: 'WAL_FAILED',
         cause,
       });

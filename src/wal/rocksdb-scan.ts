@@ -7,8 +7,14 @@ import { readRunHeader } from '../ports/run.ts';
 import type { PartitionId, StoredPartition } from '../ports/wal.ts';
 import type { LogIndex, TermRun } from '../raft/types.ts';
 import { corrupt, decoded, missing } from './damage.ts';
-import { decodeBase, decodeCompactionMark, decodeHardState, decodeMeta } from './record.ts';
-import { KeyKind, keysEnd, keysFrom, type ParsedKey, parseKey } from './rocksdb-keys.ts';
+import {
+  decodeBase,
+  decodeBatchMark,
+  decodeCompactionMark,
+  decodeHardState,
+  decodeMeta,
+} from './record.ts';
+import { KeyKind, keysEnd, keysFrom, parseKey } from './rocksdb-keys.ts';
 import type { RocksDbHandle, RocksDbRow } from './rocksdb-library.ts';
 import { emptyRunIndex, lastRun, pushRun, type RunIndex } from './run-index.ts';
 import { emptyPartition } from './stored-partition.ts';
@@ -24,6 +30,8 @@ export interface ScannedStore {
   /** Ascending by id. */
   readonly partitions: readonly ScannedPartition[];
   readonly meta: ReadonlyMap<string, Uint8Array>;
+  /** Number of the last batch; 0 before the first. */
+  readonly lastBatch: number;
 }
 
 /** A partition while its rows come in: its records first, then its runs. */
@@ -38,6 +46,7 @@ interface GatheredPartition {
 interface GatheredStore {
   readonly partitions: Map<PartitionId, GatheredPartition>;
   readonly meta: Map<string, Uint8Array>;
+  lastBatch: number;
 }
 
 /**
@@ -46,7 +55,7 @@ interface GatheredStore {
  * @throws WAL_CORRUPT a record is damaged, or a run is missing or not where it belongs
  */
 export async function scanStore(handle: RocksDbHandle): Promise<ScannedStore> {
-  const store: GatheredStore = { partitions: new Map(), meta: new Map() };
+  const store: GatheredStore = { partitions: new Map(), meta: new Map(), lastBatch: 0 };
   const scan = handle.scan({ from: keysFrom, end: keysEnd, chunkBytes });
   try {
     for (let rows = await scan.next(); rows.length > 0; rows = await scan.next()) {
@@ -57,11 +66,15 @@ export async function scanStore(handle: RocksDbHandle): Promise<ScannedStore> {
   }
   const partitions = [...store.partitions.values()].map(checkedPartition);
   partitions.sort((a, b) => a.stored.partitionId - b.stored.partitionId);
-  return { partitions, meta: store.meta };
+  return { partitions, meta: store.meta, lastBatch: store.lastBatch };
 }
 
 function takeRow(store: GatheredStore, { key, value }: RocksDbRow): void {
   const parsed = decoded({ record: 'key' }, () => parseKey(key));
+  if (parsed.kind === KeyKind.batch) {
+    store.lastBatch = decoded({ record: 'batch mark' }, () => decodeBatchMark(value)).batchNumber;
+    return;
+  }
   if (parsed.kind === KeyKind.meta) {
     const { name } = parsed;
     store.meta.set(
@@ -86,7 +99,7 @@ function gatheredPartition(store: GatheredStore, partitionId: PartitionId): Gath
 
 function takeRecord(
   partition: GatheredPartition,
-  kind: Exclude<ParsedKey['kind'], typeof KeyKind.meta | typeof KeyKind.run>,
+  kind: typeof KeyKind.hardState | typeof KeyKind.base | typeof KeyKind.compaction,
   bytes: Uint8Array,
 ): void {
   const { stored } = partition;

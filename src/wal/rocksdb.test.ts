@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -14,8 +14,9 @@ import type { PartitionWrite, Wal, WalBatch } from '../ports/wal.ts';
 import { type Entry, EntryKind } from '../raft/types.ts';
 import { walContract } from '../testing/wal-contract.ts';
 import { factsOf, laidOut, membersOf, numbered } from '../testing/wal-model.ts';
+import { encodeBatchMark } from './record.ts';
 import { rocksdbWal } from './rocksdb.ts';
-import { KeyKind, metaKey, partitionKey, runKey } from './rocksdb-keys.ts';
+import { batchMarkKey, KeyKind, metaKey, partitionKey, runKey } from './rocksdb-keys.ts';
 import {
   importRocksDb,
   type RocksDbHandle,
@@ -139,10 +140,15 @@ test('a store of several runs has one row per run, and one per record', async ()
     await wal.close();
     assert.deepEqual(
       rows.map(({ key }) => Buffer.from(key).toString('hex')),
-      ['0200000001', '05000000010000000000000001', '0500000001000000000000001f'],
+      [
+        '006b6f6d6d616e646572', // mark of the batch
+        '0200000001',
+        '05000000010000000000000001',
+        '0500000001000000000000001f',
+      ],
     );
     assert.deepEqual(
-      rows.slice(1).map(({ value }) => value),
+      rows.slice(2).map(({ value }) => value),
       encodeRuns(entries),
     );
   });
@@ -373,6 +379,105 @@ for (const { name, says, operations } of damages) {
     });
   });
 }
+
+/** RocksDB's own log of a closed store: the file that holds what was written since it was opened. */
+async function logOf(path: string): Promise<string> {
+  const names = (await readdir(path)).filter((name) => name.endsWith('.log'));
+  assert.equal(names.length, 1);
+  return join(path, names[0] ?? '');
+}
+
+/** Entries 1 … `synced` in synced batches of one entry, then up to `last` in batches that are not synced. */
+async function writeSingles(
+  path: string,
+  counts: { readonly synced: number; readonly last: number },
+): Promise<void> {
+  const wal = rocksdbWal({ path });
+  await wal.open();
+  for (let index = 1; index <= counts.last; index++)
+    await wal.write(batchOf({ entries: entriesFrom(index, 1, 1) }, index <= counts.synced));
+  await wal.close();
+}
+
+/** Flips a bit in the payload of entry `index`, which only the log holds. */
+async function damageLog(path: string, index: number): Promise<void> {
+  const log = await logOf(path);
+  const bytes = await readFile(log);
+  const at = bytes.indexOf(`entry ${index}`);
+  assert.ok(at > 0);
+  bytes[at] = (bytes[at] as number) ^ 0x20;
+  await writeFile(log, bytes);
+}
+
+test('damage in the middle of the log is reported at every open, not cut like a torn tail', async () => {
+  await inDirectory(async (path) => {
+    await writeSingles(path, { synced: 90, last: 90 });
+    await damageLog(path, 20);
+    for (let attempt = 0; attempt < 3; attempt++) {
+      const error = await rejectsOpen(path, 'WAL_CORRUPT');
+      assert.match(error.message, /lost acknowledged batches 20 … 89/);
+    }
+  });
+});
+
+test('a log that ends anywhere in its last batch loses that batch and nothing else', async () => {
+  await inDirectory(async (path) => {
+    for (const cutBytes of [1, 40, 120]) {
+      const directory = join(path, `${cutBytes}`);
+      await writeSingles(directory, { synced: 10, last: 10 });
+      const log = await logOf(directory);
+      await truncate(log, (await stat(log)).size - cutBytes);
+      const wal = rocksdbWal({ path: directory });
+      assert.equal((await wal.open()).partitions[0]?.lastIndex, 9);
+      await wal.write(batchOf({ entries: entriesFrom(10, 2, 2) }, true));
+      await wal.close();
+      assert.equal((await wal.open()).partitions[0]?.lastIndex, 11);
+      await wal.close();
+      assert.ok(!(await readdir(directory)).includes('recovering'));
+    }
+  });
+});
+
+test('batches that were never synced may be lost from any point on', async () => {
+  await inDirectory(async (path) => {
+    await writeSingles(path, { synced: 10, last: 20 });
+    await damageLog(path, 12);
+    const wal = rocksdbWal({ path });
+    assert.equal((await wal.open()).partitions[0]?.lastIndex, 11);
+    await wal.close();
+  });
+});
+
+test('the mark of another store in a payload proves nothing', async () => {
+  await inDirectory(async (path) => {
+    const identity = 'f00d0000-0000-4000-8000-000000000000';
+    const mark = encodeBatchMark({ identity, batchNumber: 1_000, syncedBatch: 999 });
+    const bytes = new Uint8Array([...batchMarkKey, mark.byteLength, ...mark]);
+    const payload = laidOut([{ kind: EntryKind.normal, bytes }]);
+    const wal = rocksdbWal({ path });
+    await wal.open();
+    await wal.write(batchOf({ entries: numbered(payload, { index: 1, term: 1 }) }, true));
+    await wal.close();
+    assert.equal((await wal.open()).partitions[0]?.lastIndex, 1);
+    await wal.close();
+  });
+});
+
+test('a damaged file of RocksDB is a damaged store', async () => {
+  await inDirectory(async (path) => {
+    await writeSingles(path, { synced: 1, last: 100 });
+    // Opening moves what the log holds to a table.
+    const wal = rocksdbWal({ path });
+    await wal.open();
+    await wal.close();
+    const [table = ''] = (await readdir(path)).filter((name) => name.endsWith('.sst'));
+    const bytes = await readFile(join(path, table));
+    const at = bytes.indexOf('entry 50');
+    bytes[at] = (bytes[at] as number) ^ 0x20;
+    await writeFile(join(path, table), bytes);
+    await rejectsOpen(path, 'WAL_CORRUPT');
+  });
+});
 
 test('compaction removes the rows of runs that it has passed, and truncation those it replaces', async () => {
   await inDirectory(async (path) => {

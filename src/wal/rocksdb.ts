@@ -4,7 +4,7 @@
 // mark, and the run goes when the mark has passed it. `open` checks headers and order of all runs, `read` checksums.
 
 import { assert, must } from '../base/assert.ts';
-import { KommanderError } from '../base/errors.ts';
+import { isKommanderError, KommanderError } from '../base/errors.ts';
 import { decodeRun, encodeRuns, readRunHeader } from '../ports/run.ts';
 import type {
   PartitionId,
@@ -18,8 +18,15 @@ import type {
 } from '../ports/wal.ts';
 import { type Entry, type LogIndex, payloadBytes } from '../raft/types.ts';
 import { decoded, missing } from './damage.ts';
-import { encodeBase, encodeCompactionMark, encodeHardState, encodeMeta } from './record.ts';
-import { barrierKey, KeyKind, metaKey, partitionKey, runKey } from './rocksdb-keys.ts';
+import {
+  encodeBase,
+  encodeBatchMark,
+  encodeCompactionMark,
+  encodeHardState,
+  encodeMeta,
+} from './record.ts';
+import { dropKeptLogs, forgetKeptLogs, keepLogsAside, provenBatch } from './recovery-evidence.ts';
+import { batchMarkKey, KeyKind, metaKey, partitionKey, runKey } from './rocksdb-keys.ts';
 import {
   importRocksDb,
   type RocksDbHandle,
@@ -68,6 +75,10 @@ interface RocksDbPartition {
 interface OpenStore {
   readonly handle: RocksDbHandle;
   readonly partitions: Map<PartitionId, RocksDbPartition>;
+  /** Number of the last batch that was written. */
+  lastBatch: number;
+  /** Number of the last batch that is known to be synced. Invariant: syncedBatch <= lastBatch */
+  syncedBatch: number;
 }
 
 /**
@@ -116,7 +127,7 @@ export function rocksdbWal(options: RocksDbWalOptions): Wal {
       return opened.contents;
     } catch (error) {
       opening = undefined;
-      throw error;
+      throw isKommanderError(error) ? error : failedToOpen(path, error);
     }
   }
 
@@ -138,7 +149,8 @@ export function rocksdbWal(options: RocksDbWalOptions): Wal {
     batch: WalBatch,
     after: readonly StoredPartition[],
   ): Promise<void> {
-    const operations: RocksDbOperation[] = [];
+    const batchNumber = current.lastBatch + 1;
+    const operations = [batchMark(current, batchNumber)];
     try {
       for (let i = 0; i < batch.writes.length; i++) {
         const part = batch.writes[i] as PartitionWrite;
@@ -155,10 +167,12 @@ export function rocksdbWal(options: RocksDbWalOptions): Wal {
           value: value === undefined ? undefined : encodeMeta(value),
         });
       }
-      // RocksDB syncs nothing for a batch without operations; what was written before must still get its sync.
-      if (operations.length === 0 && batch.sync)
-        operations.push({ key: barrierKey, value: undefined });
-      if (operations.length > 0) await current.handle.write(operations, { sync: batch.sync });
+      // A synced batch without content still is a barrier: what was written before it must get its sync.
+      if (operations.length > 1 || batch.sync) {
+        await current.handle.write(operations, { sync: batch.sync });
+        current.lastBatch = batchNumber;
+        if (batch.sync) current.syncedBatch = batchNumber;
+      }
     } catch (error) {
       throw fail(error);
     }
@@ -175,7 +189,7 @@ export function rocksdbWal(options: RocksDbWalOptions): Wal {
     try {
       return await task;
     } catch (error) {
-      throw error instanceof KommanderError ? error : fail(error);
+      throw isKommanderError(error, 'WAL_CORRUPT') ? error : fail(error);
     } finally {
       reading.delete(task);
     }
@@ -204,23 +218,63 @@ export function rocksdbWal(options: RocksDbWalOptions): Wal {
 async function openStore(
   options: RocksDbWalOptions,
 ): Promise<{ store: OpenStore; contents: WalContents }> {
+  const { path } = options;
   const library = options.library ?? (await importRocksDb());
-  await claimStoreDirectory(options.path, storeFormat);
-  const handle = await library.open(options.path);
+  await claimStoreDirectory(path, storeFormat);
+  const handle = await openHandle(library, path);
   try {
-    const scanned = await scanStore(handle);
+    const { partitions: scanned, meta, lastBatch } = await scanStore(handle);
+    await checkNothingLost(path, { identity: handle.identity, lastBatch });
     const partitions = new Map<PartitionId, RocksDbPartition>();
-    for (const { stored, runs } of scanned.partitions)
+    for (const { stored, runs } of scanned)
       partitions.set(stored.partitionId, { stored: withoutBaseData(stored), runs });
-    const contents = scanned.partitions.map(({ stored }) => stored);
-    return {
-      store: { handle, partitions },
-      contents: { partitions: contents, meta: scanned.meta },
-    };
+    // What RocksDB has recovered it has written to synced files before it opens.
+    const store = { handle, partitions, lastBatch, syncedBatch: lastBatch };
+    return { store, contents: { partitions: scanned.map(({ stored }) => stored), meta } };
   } catch (error) {
     await handle.close();
     throw error;
   }
+}
+
+async function openHandle(library: RocksDbLibrary, path: string): Promise<RocksDbHandle> {
+  const keptLogs = await keepLogsAside(path);
+  try {
+    return await library.open(path);
+  } catch (error) {
+    if (isKommanderError(error, 'WAL_LOCKED')) await dropKeptLogs(path, keptLogs);
+    throw error;
+  }
+}
+
+function failedToOpen(path: string, cause: unknown): KommanderError {
+  return new KommanderError(`the log store ${path} cannot be opened: ${String(cause)}`, {
+    code: 'WAL_FAILED',
+    details: { path },
+    cause,
+  });
+}
+
+/** The logs stay aside when something is lost: the next `open` must find out as well. */
+async function checkNothingLost(
+  path: string,
+  recovered: { readonly identity: string; readonly lastBatch: number },
+): Promise<void> {
+  const proven = await provenBatch(path, recovered.identity);
+  if (proven > recovered.lastBatch) {
+    throw new KommanderError(
+      `the log store ${path} lost acknowledged batches ${recovered.lastBatch + 1} … ${proven}: ` +
+        'its log is damaged in the middle. Restore the directory or replace the node',
+      { code: 'WAL_CORRUPT', details: { path, recovered: recovered.lastBatch, proven } },
+    );
+  }
+  await forgetKeptLogs(path);
+}
+
+function batchMark(store: OpenStore, batchNumber: number): RocksDbOperation {
+  const { syncedBatch, handle } = store;
+  const value = encodeBatchMark({ identity: handle.identity, batchNumber, syncedBatch });
+  return { key: batchMarkKey, value };
 }
 
 function countedIn(
