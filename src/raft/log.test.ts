@@ -439,7 +439,8 @@ describe('committed entries', () => {
   });
 
   it('weigh something even when they are empty', () => {
-    const log = logOf([1, 1, 1], entryOverheadBytes * 2);
+    const log = logOf([], entryOverheadBytes * 2);
+    appendToLog(log, [entryAt(1, 1), entryAt(2, 1), entryAt(3, 1)]);
     stabilize(log);
     commitTo(log, 3);
     assert.equal(committedEntries(log, false).length, 2);
