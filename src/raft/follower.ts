@@ -3,7 +3,7 @@
 
 import { setLeader } from './election.ts';
 import { appendToLog, commitTo, conflictHint, findConflict, matches, restoreLog } from './log.ts';
-import { emptyConfState, isMember } from './membership.ts';
+import { emptyConfState } from './membership.ts';
 import { send } from './send.ts';
 import { adoptMembers, type RaftState } from './state.ts';
 import { trace } from './trace.ts';
@@ -91,11 +91,15 @@ function refuse(state: RaftState, message: AppendEntries): void {
   });
 }
 
-/** Takes the snapshot over, unless it is older than what is here. @returns whether the log begins behind it now */
+/**
+ * Takes the snapshot over, unless it is older than what is here. Its members need not include this replica: it may have
+ * been taken before the change that added it, which then follows in the log.
+ *
+ * @returns whether the log begins behind it now
+ */
 function tryRestore(state: RaftState, snapshot: Snapshot): boolean {
   const { index, term, confState } = snapshot;
   if (index <= state.log.commitIndex) return ignore(state, index, 'older than what is committed');
-  if (!isMember(confState, state.id)) return ignore(state, index, 'its members do not include us');
   if (matches(state.log, { index, term })) {
     // The log has everything that the snapshot has: all of it is committed.
     commitTo(state.log, index);

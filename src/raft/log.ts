@@ -81,6 +81,8 @@ export interface RaftLog {
   /** Bytes between the last two. */
   applyingBytes: number;
   isApplyingPaused: boolean;
+  /** The store did not have the next entries to apply at hand: there is nothing to apply until it says otherwise. */
+  isStoreAwaited: boolean;
 }
 
 export interface LogStart {
@@ -118,6 +120,7 @@ export function openLog(start: LogStart): RaftLog {
     appliedIndex: start.appliedIndex,
     applyingBytes: 0,
     isApplyingPaused: false,
+    isStoreAwaited: false,
   };
 }
 
@@ -257,7 +260,8 @@ function appliableIndex(log: RaftLog, allowUnstable: boolean): LogIndex {
 }
 
 export function hasCommittedEntries(log: RaftLog, allowUnstable: boolean): boolean {
-  if (log.isApplyingPaused || log.pendingSnapshot !== undefined) return false;
+  if (log.isApplyingPaused || log.isStoreAwaited) return false;
+  if (log.pendingSnapshot !== undefined) return false;
   return log.applyingIndex < appliableIndex(log, allowUnstable);
 }
 
@@ -266,7 +270,15 @@ export function committedEntries(log: RaftLog, allowUnstable: boolean): readonly
   if (!hasCommittedEntries(log, allowUnstable)) return [];
   const endIndex = appliableIndex(log, allowUnstable) + 1;
   const bytesMax = log.applyingBytesMax - log.applyingBytes;
-  return entriesBetween(log, log.applyingIndex + 1, endIndex, bytesMax) ?? [];
+  const entries = entriesBetween(log, log.applyingIndex + 1, endIndex, bytesMax);
+  if (entries !== undefined) return entries;
+  log.isStoreAwaited = true;
+  return [];
+}
+
+/** Entries that the store did not have at hand are there now. */
+export function noteStoreReady(log: RaftLog): void {
+  log.isStoreAwaited = false;
 }
 
 /** Notes that `entries` were handed to the state machine. */
@@ -312,6 +324,7 @@ export function restoreLog(log: RaftLog, snapshot: Snapshot): void {
   log.commitIndex = snapshot.index;
   log.pendingSnapshot = snapshot;
   log.isPendingSnapshotHanded = false;
+  log.isStoreAwaited = false;
 }
 
 /** Takes the store's word that the snapshot at `index` is installed. */

@@ -10,6 +10,7 @@ import {
   commitTo,
   conflictHint,
   entriesBetween,
+  noteStoreReady,
   type RaftLog,
   termAt,
 } from './log.ts';
@@ -361,8 +362,9 @@ export function expireSnapshots(state: RaftState): void {
   }
 }
 
-/** Sends to peers whose entries were not at hand when they were to be sent. */
+/** Goes on where entries were not at hand: applies them, and sends them to the peers that lack them. */
 export function handleStorageReady(state: RaftState): void {
+  noteStoreReady(state.log);
   if (state.role === Role.leader) sendMissing(state);
 }
 

@@ -50,7 +50,8 @@ export function takeReady(state: RaftState): Ready {
   const mustSync = entries.length > 0 || isPromiseChanged(state);
   const stored = storageAppended(state, snapshot);
   const applied = committed.length > 0 ? storageApplied(committed) : undefined;
-  const afterAppend = state.messagesAfterAppend;
+  const messages = given(state.messages);
+  const afterAppend = given(state.messagesAfterAppend);
   const ready: Ready = {
     softState: hasSoftStateChanged(state) ? { leader: state.leader, role: state.role } : undefined,
     hardState,
@@ -58,9 +59,9 @@ export function takeReady(state: RaftState): Ready {
     snapshot,
     committedEntries: committed,
     messages: config.asyncStorageWrites
-      ? state.messages
-      : [...state.messages, ...afterAppend.filter((message) => message.to !== state.id)],
-    readStates: state.readStates,
+      ? messages
+      : [...messages, ...afterAppend.filter((message) => message.to !== state.id)],
+    readStates: given(state.readStates),
     mustSync,
     storageAppend: config.asyncStorageWrites
       ? storageAppend({ hardState, entries, snapshot, mustSync, afterAppend, stored })
@@ -78,6 +79,13 @@ export function takeReady(state: RaftState): Ready {
   }
   accept(state, ready);
   return ready;
+}
+
+const nothing: readonly never[] = [];
+
+/** An empty list stays with the core, which goes on writing to it: what was given out never changes afterwards. */
+function given<T>(list: readonly T[]): readonly T[] {
+  return list.length === 0 ? nothing : list;
 }
 
 function accept(state: RaftState, ready: Ready): void {
