@@ -26,6 +26,8 @@ export interface NodeProcessOptions {
 const readyMsMax = 60_000;
 const stopMsMax = 30_000;
 const logTailLines = 15;
+/** Small, so that a demo that runs for hours keeps a small log, and shows that compaction does no harm. */
+const checkpointBytes = 4_194_304;
 
 export type NodeProcessState = 'stopped' | 'starting' | 'running' | 'ending';
 
@@ -112,6 +114,7 @@ export class NodeProcess {
       data: join(directory, nodeId),
       partitions,
       wal,
+      'checkpoint-bytes': checkpointBytes,
     };
     const flags = Object.entries(options).flatMap(([name, value]) => [`--${name}`, `${value}`]);
     const program = [process.execPath, ...process.execArgv, entryFile];
