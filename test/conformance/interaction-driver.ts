@@ -1,4 +1,4 @@
-// Replays the files about whole cores: reads a directive's arguments and plays it on a cluster (cluster.ts). Which
+// Replays the files about whole cores: reads a directive's arguments and plays it on a cluster (cluster.ts, wishes.ts, turns.ts). Which
 // directive prints what follows the data files; what a core does is decided in src/raft only.
 
 import { type SingleChange, Transition } from '../../src/raft/conf-change.ts';
@@ -17,32 +17,36 @@ import { parseChanges } from './changes.ts';
 import {
   addNodes,
   type Cluster,
-  campaignAt,
   checkCluster,
-  compactAt,
   defaultNodeOptions,
-  deliverMessages,
-  forgetLeaderAt,
   type NodeOptions,
   newCluster,
+} from './cluster.ts';
+import type { Argument, Directive } from './data-file.ts';
+import { indented, print } from './output.ts';
+import {
+  deliverMessages,
   processAppendWork,
   processApplyWork,
   processReady,
+  type Recipient,
+  stabilize,
+} from './turns.ts';
+import {
+  campaignAt,
+  compactAt,
+  forgetLeaderAt,
   proposeAt,
   proposeChangeAt,
   queueSnapshot,
-  type Recipient,
   reportUnreachableAt,
   setElectionTimeout,
   showLog,
   showProgress,
   showStates,
-  stabilize,
   tickAt,
   transferLeadershipAt,
-} from './cluster.ts';
-import type { Argument, Directive } from './data-file.ts';
-import { indented, print } from './output.ts';
+} from './wishes.ts';
 
 type Play = (cluster: Cluster, directive: Directive) => void;
 
