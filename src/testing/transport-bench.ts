@@ -51,6 +51,8 @@ export interface TransportBench {
   readonly outboxBytesMax: number;
   make(): Transport;
   node(wish: NodeWish): Promise<BenchNode>;
+  /** Opens a transport that `make` made. */
+  open(transport: Transport, wish: NodeWish): Promise<BenchNode>;
   /** Two nodes that reach each other. */
   connected(first: NodeId, second: NodeId): Promise<readonly [BenchNode, BenchNode]>;
   /** Lets what is waiting happen. */
@@ -70,7 +72,8 @@ export function transportBench(subject: TransportSubject): TransportBench {
       opened.push(transport);
       return transport;
     },
-    node: (wish) => openBenchNode(subject, bench.make(), wish),
+    node: (wish) => bench.open(bench.make(), wish),
+    open: (transport, wish) => openBenchNode(subject, transport, wish),
     async connected(first, second) {
       const a = await bench.node({ nodeId: first });
       const b = await bench.node({ nodeId: second });

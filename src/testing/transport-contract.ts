@@ -250,5 +250,22 @@ export function transportContract(
     await transport.close();
     await transport.close();
     assert.equal(transport.send('b', Lane.control, numberedFrame(1)), false);
+    await assert.rejects(bench.open(transport, { nodeId: 'a' }), (error) =>
+      isKommanderError(error, 'TRANSPORT_FAILED'),
+    );
+  });
+
+  rule('a transport that is closed while it opens does not open', async (bench) => {
+    const transport = bench.make();
+    const opening = bench.open(transport, { nodeId: 'a' }).then(
+      () => 'opened',
+      (error: unknown) => error,
+    );
+    await transport.close();
+    const outcome = await opening;
+    assert.ok(outcome === 'opened' || isKommanderError(outcome, 'TRANSPORT_FAILED'));
+    const peer = await bench.node({ nodeId: 'b' });
+    transport.setPeer('b', peer.endpoint);
+    assert.equal(transport.send('b', Lane.control, numberedFrame(1)), false);
   });
 }

@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { connect as connectHttp2 } from 'node:http2';
 import { test } from 'node:test';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
-import { createClient, type Transport as RpcTransport } from '@connectrpc/connect';
+import { ConnectError, createClient, type Transport as RpcTransport } from '@connectrpc/connect';
 import {
   createConnectTransport,
   createGrpcTransport,
@@ -299,6 +299,73 @@ rule(
     }
   },
 );
+
+test('a status that cannot be made is an error of the call, and no more', waiting, async () => {
+  const transport = grpcTransport();
+  const endpoint = await transport.open({
+    identity: { clusterId: 'contract', nodeId: 'a', incarnation: 1 },
+    listen: '127.0.0.1:0',
+    clock: systemClock,
+    observer: () => {},
+    status: {
+      statusJson() {
+        throw new Error('not now');
+      },
+    },
+    receive: () => {},
+    reachable: () => {},
+  });
+  const baseUrl = `http://${endpoint}`;
+  const sessionManager = new Http2SessionManager(baseUrl);
+  try {
+    const client = createClient(Raft, createGrpcTransport({ baseUrl, sessionManager }));
+    for (let i = 0; i < 2; i++)
+      await assert.rejects(client.status({}), (error) => ConnectError.from(error).code > 0);
+  } finally {
+    sessionManager.abort();
+    await transport.close();
+  }
+});
+
+rule('a caller that hangs up during a call does no harm', async (node) => {
+  const session = connectHttp2(`http://${node.endpoint}`);
+  session.on('error', () => {}); // we hang up ourselves
+  const request = session.request({
+    ':method': 'POST',
+    ':path': '/kommander.v1.Raft/Status',
+    'content-type': 'application/json',
+  });
+  request.on('error', () => {});
+  request.write('{');
+  await new Promise((resolve) => session.ping(resolve));
+  session.destroy();
+  const again = new Http2SessionManager(`http://${node.endpoint}`);
+  try {
+    const baseUrl = `http://${node.endpoint}`;
+    const client = createClient(Raft, createGrpcTransport({ baseUrl, sessionManager: again }));
+    assert.equal((await client.status({})).statusJson, '{"nodeId":"a"}');
+  } finally {
+    again.abort();
+  }
+});
+
+rule('a call whose request makes no sense is reported, and ends', async (node) => {
+  const session = connectHttp2(`http://${node.endpoint}`);
+  session.on('error', () => {}); // we hang up ourselves
+  const request = session.request({
+    ':method': 'POST',
+    ':path': '/kommander.v1.Raft/Status',
+    ':authority': '[',
+    'content-type': 'application/json',
+  });
+  request.on('error', () => {}); // its 'close' follows
+  request.end('{}');
+  await Promise.all([
+    once(request, 'close'),
+    node.until(() => node.events.some(({ name }) => name === 'call-failed')),
+  ]);
+  session.destroy();
+});
 
 rule('our client sends frames to a server made with grpc-js', async (node) => {
   const server = new grpc.Server({ 'grpc.max_receive_message_length': -1 });

@@ -5,7 +5,13 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer as createHttp2Server } from 'node:http2';
-import { type AddressInfo, connect as connectTcp, createServer, type Socket } from 'node:net';
+import {
+  type AddressInfo,
+  connect as connectTcp,
+  createServer,
+  type Server,
+  type Socket,
+} from 'node:net';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
 import { isKommanderError } from '../base/errors.ts';
@@ -318,6 +324,66 @@ rule(
     }
   },
 );
+
+const strangers: Readonly<Record<string, { readonly answer: Buffer; readonly reason: RegExp }>> = {
+  'sends a broken event': {
+    answer: Buffer.from([0, 0, 0, 0, 1, 0xff]),
+    reason: /answer of 1 bytes/,
+  },
+  'sends an event that is too large': { answer: Buffer.from([0, 1, 0, 0, 0]), reason: /16777216/ },
+  'accepts twice': {
+    answer: Buffer.concat(
+      [1, 1].map((version) =>
+        acceptedEvent({ clusterId: 'contract', nodeId: 'b', incarnation: 1 }, version),
+      ),
+    ),
+    reason: /accepted twice/,
+  },
+};
+
+for (const [name, { answer, reason }] of Object.entries(strangers)) {
+  rule(`a server that ${name} is left`, {}, async (bench) => {
+    const server = createHttp2Server();
+    const sessions = new Set<{ destroy(): void }>();
+    server.on('session', (session) => sessions.add(session));
+    server.on('sessionError', () => {});
+    server.on('stream', (stream) => {
+      stream.on('error', () => {});
+      stream.respond({ ':status': 200, 'content-type': 'application/grpc' });
+      stream.write(answer);
+    });
+    await assertLeft(bench, server, reason);
+    for (const session of sessions) session.destroy();
+  });
+}
+
+rule('a server that is no node is left', {}, async (bench) => {
+  const web = createHttp2Server((_request, response) => {
+    response.writeHead(404, { 'content-type': 'text/html' });
+    response.end('<p>nothing here</p>');
+  });
+  await assertLeft(bench, web, /HTTP status 404, text\/html/);
+  const old = createServer((socket) => {
+    socket.on('error', () => {});
+    socket.end('HTTP/1.1 400 Bad Request\r\n\r\n');
+  });
+  await assertLeft(bench, old, /./);
+});
+
+/** Our node calls `server` and gives it up for `reason`. */
+async function assertLeft(bench: GrpcBench, server: Server, reason: RegExp): Promise<void> {
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const node = await bench.node({ nodeId: 'a' });
+  node.transport.setPeer('b', `127.0.0.1:${(server.address() as AddressInfo).port}`);
+  await node.until(() =>
+    node.events.some(
+      ({ name, fields }) => name === 'peer-disconnected' && reason.test(String(fields.reason)),
+    ),
+  );
+  await node.transport.close();
+  server.close();
+}
 
 rule('no more connections than allowed are taken', { inboundSessionsMax: 2 }, async (bench) => {
   const a = await bench.node({ nodeId: 'a' });

@@ -23,11 +23,6 @@ export class SessionKeeper {
     this.#intervalMs = intervalMs;
   }
 
-  /** Sessions that are watched. */
-  get count(): number {
-    return this.#sessions.size;
-  }
-
   /** Watches a session until it closes. */
   add(session: Http2Session): void {
     if (this.#isClosed) {
