@@ -1,0 +1,159 @@
+// Three node processes on loopback, and the questions to them. A process that ends before it was asked to, or an answer
+// that does not come, fails the benchmark.
+
+import { type ChildProcess, fork } from 'node:child_process';
+import { createServer, type Server } from 'node:net';
+import { join } from 'node:path';
+import { must } from '../../src/base/assert.ts';
+import type { Endpoint, NodeId } from '../../src/index.ts';
+import type { NodeRequests, ReplyMessage, RequestName, WalEngine } from './node-requests.ts';
+
+const nodeIds: readonly NodeId[] = ['a', 'b', 'c'];
+/** Milliseconds until an answer is overdue. */
+const answerMsMax = 60_000;
+
+export class NodeProcess {
+  readonly nodeId: NodeId;
+  readonly #child: ChildProcess;
+  readonly #exited: Promise<void>;
+  readonly #waiting: Map<number, (reply: ReplyMessage) => void> = new Map();
+  #requestCount = 0;
+  #exit = '';
+
+  constructor(nodeId: NodeId) {
+    this.nodeId = nodeId;
+    const entry = new URL('./cluster-node.ts', import.meta.url);
+    this.#child = fork(entry, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+    this.#child.on('message', (message) => {
+      const reply = message as ReplyMessage;
+      this.#waiting.get(reply.id)?.(reply);
+      this.#waiting.delete(reply.id);
+    });
+    this.#exited = new Promise((resolve) => {
+      this.#child.once('exit', (code, signal) => {
+        this.#exit = `node ${nodeId} ended with ${signal ?? code}`;
+        for (const [id, wake] of this.#waiting) wake({ id, error: this.#exit });
+        this.#waiting.clear();
+        resolve();
+      });
+    });
+  }
+
+  ask<Name extends RequestName>(
+    name: Name,
+    ...[body]: NodeRequests[Name]['request'] extends undefined
+      ? []
+      : [body: NodeRequests[Name]['request']]
+  ): Promise<NodeRequests[Name]['reply']> {
+    if (this.#exit !== '') return Promise.reject(new Error(this.#exit));
+    this.#requestCount += 1;
+    const id = this.#requestCount;
+    return new Promise((resolve, reject) => {
+      const overdue = setTimeout(() => {
+        this.#waiting.delete(id);
+        reject(new Error(`node ${this.nodeId} did not answer "${name}"`));
+      }, answerMsMax);
+      this.#waiting.set(id, ({ body: answer, error }) => {
+        clearTimeout(overdue);
+        if (error === undefined) resolve(answer as NodeRequests[Name]['reply']);
+        else reject(new Error(`node ${this.nodeId}, ${name}: ${error}`));
+      });
+      this.#child.send({ id, name, body });
+    });
+  }
+
+  /** Ends the process at once. */
+  async kill(): Promise<void> {
+    this.#child.kill('SIGKILL');
+    await this.#exited;
+  }
+}
+
+export interface ClusterOptions {
+  readonly partitions: number;
+  readonly wal: WalEngine;
+  /** Each node has its store in a directory below. */
+  readonly directory: string;
+}
+
+/** A formed cluster. */
+export interface Cluster extends AsyncDisposable {
+  readonly nodes: readonly NodeProcess[];
+  /** Leaders of partitions 1 … n. */
+  readonly leaders: readonly NodeProcess[];
+}
+
+/**
+ * Starts a cluster and waits until every partition has a leader. With more than one partition the nodes lead in turn.
+ * `await using` ends the processes.
+ */
+export async function startCluster(options: ClusterOptions): Promise<Cluster> {
+  const endpoints = await freeEndpoints(nodeIds.length);
+  const members = Object.fromEntries(nodeIds.map((nodeId, at) => [nodeId, endpoints[at] ?? '']));
+  const nodes = nodeIds.map((nodeId) => new NodeProcess(nodeId));
+  const end = async (): Promise<void> => {
+    await Promise.all(nodes.map((node) => node.kill()));
+  };
+  try {
+    const { partitions, wal, directory } = options;
+    await Promise.all(
+      nodes.map((node) => {
+        const { nodeId } = node;
+        const path = join(directory, nodeId);
+        return node.ask('open', { nodeId, members, partitions, wal, path });
+      }),
+    );
+    const leaders = await settleLeaders(nodes);
+    return { nodes, leaders, [Symbol.asyncDispose]: end };
+  } catch (error) {
+    await end();
+    throw error;
+  }
+}
+
+async function settleLeaders(nodes: readonly NodeProcess[]): Promise<readonly NodeProcess[]> {
+  const elected = await agreedLeaders(nodes);
+  if (elected.length === 1) return elected.map((nodeId) => nodeOf(nodes, nodeId));
+  for (const [at, leader] of elected.entries()) {
+    const { nodeId: to } = nodes[at % nodes.length] as NodeProcess;
+    if (to !== leader) await nodeOf(nodes, leader).ask('transfer', { partitionId: at + 1, to });
+  }
+  return (await agreedLeaders(nodes)).map((nodeId) => nodeOf(nodes, nodeId));
+}
+
+/** The leaders once all nodes name the same ones. */
+async function agreedLeaders(nodes: readonly NodeProcess[]): Promise<readonly NodeId[]> {
+  for (const deadlineMs = performance.now() + answerMsMax; performance.now() < deadlineMs; ) {
+    const [first = [], ...others] = await Promise.all(nodes.map((node) => node.ask('leaders')));
+    if (others.every((other) => other.join() === first.join())) return first;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  throw new Error('the nodes do not agree on their leaders');
+}
+
+function nodeOf(nodes: readonly NodeProcess[], nodeId: NodeId): NodeProcess {
+  return must(
+    nodes.find((node) => node.nodeId === nodeId),
+    'a leader is one of the nodes',
+  );
+}
+
+/** Loopback endpoints that were free a moment ago. */
+async function freeEndpoints(count: number): Promise<readonly Endpoint[]> {
+  const servers = await Promise.all(Array.from({ length: count }, listen));
+  const endpoints = servers.map((server) => {
+    const address = server.address();
+    if (address === null || typeof address === 'string') throw new Error('no port was given');
+    return `127.0.0.1:${address.port}`;
+  });
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  return endpoints;
+}
+
+function listen(): Promise<Server> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', () => resolve(server));
+  });
+}
