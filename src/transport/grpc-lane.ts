@@ -146,7 +146,9 @@ export class GrpcLane {
 
   #listen(connection: Connection): void {
     const { session, stream } = connection;
-    session.on('connect', () => session.setLocalWindowSize(this.#node.settings.windowBytes));
+    session.on('connect', () => {
+      if (!session.destroyed) session.setLocalWindowSize(this.#node.settings.windowBytes);
+    });
     session.on('error', (error: Error) => this.#lose(connection, error.message));
     session.on('goaway', () => this.#lose(connection, 'the peer is going away'));
     session.on('close', () => this.#lose(connection, 'the connection was closed'));
