@@ -127,7 +127,7 @@ async function writeCommand(
       presentIndex === 0
         ? 'the condition failed: there is no such key'
         : `the condition failed: the key's last write has index ${presentIndex}`,
-      { code: 'CONDITION_FAILED', details: { partition, presentIndex } },
+      { code: 'CONDITION_FAILED', details: { partitionId: partition, presentIndex } },
     );
   }
   const { index, term, timestamp } = commit;
@@ -269,7 +269,7 @@ function parseForward(text: string | undefined): boolean {
 function keyNotFound(key: string, partition: PartitionId): KommanderError {
   return new KommanderError('there is no such key', {
     code: 'KEY_NOT_FOUND',
-    details: { key, partition },
+    details: { key, partitionId: partition },
   });
 }
 
