@@ -3,7 +3,16 @@
 
 import { assert, must } from '../base/assert.ts';
 import { abortTransfer } from './leader-transfer.ts';
-import { isUpToDate, lastTerm, mayHoldUnappliedConfChange } from './log.ts';
+import {
+  commitTo,
+  covers,
+  isUpToDate,
+  type LogPosition,
+  lastTerm,
+  matches,
+  mayHoldUnappliedConfChange,
+  termAt,
+} from './log.ts';
 import { votersOf } from './membership.ts';
 import { becomeReplicate, resetProgress } from './progress.ts';
 import { type VoteResult, voteResult } from './quorum.ts';
@@ -111,7 +120,7 @@ function campaign(state: RaftState, kind: CampaignKind): void {
   for (const to of votersOf(state.confState)) {
     if (to === from) {
       // Its own vote counts like the others: once it is durable.
-      send(state, { type: 'requestVoteResponse', from, to, term, preVote, rejected: false });
+      sendVote(state, { to, term, preVote, rejected: false });
       continue;
     }
     send(state, {
@@ -158,13 +167,29 @@ export function sendVote(
     readonly rejected: boolean;
   },
 ): void {
-  send(state, { type: 'requestVoteResponse', from: state.id, ...vote });
+  const { log } = state;
+  send(state, {
+    type: 'requestVoteResponse',
+    from: state.id,
+    ...vote,
+    lastLogIndex: log.lastIndex,
+    lastLogTerm: lastTerm(log),
+    commitIndex: log.commitIndex,
+    commitTerm: must(termAt(log, log.commitIndex), 'the commit index is in the log'),
+  });
 }
 
 /** Counts a vote of the running campaign. */
 export function handleRequestVoteResponse(state: RaftState, message: RequestVoteResponse): void {
+  learnCommitted(state, { index: message.commitIndex, term: message.commitTerm });
   const counts = message.preVote ? Role.preCandidate : Role.candidate;
   if (state.role !== counts) return;
+  const voter = { index: message.lastLogIndex, term: message.lastLogTerm };
+  if (!message.rejected && !covers(state.log, voter)) {
+    // Given to this replica before a crash took the end of its log, in a term that the crash made it forget.
+    trace(state, { type: 'ignored', message, reason: 'staleVote' });
+    return;
+  }
   if (!state.votes.has(message.from)) state.votes.set(message.from, !message.rejected);
   const result: VoteResult = voteResult(state.confState, state.votes);
   if (result === 'lost') {
@@ -172,9 +197,27 @@ export function handleRequestVoteResponse(state: RaftState, message: RequestVote
     becomeFollower(state, state.currentTerm, undefined);
   } else if (result === 'won' && state.role === Role.preCandidate) {
     campaign(state, 'election');
-  } else if (result === 'won') {
+  } else if (result === 'won' && state.votes.has(state.id)) {
+    // Its own vote is durable, and so is the term: after a crash it cannot lead the same term again with another log.
     becomeLeader(state);
     sendAppends(state);
+  }
+}
+
+/**
+ * Takes over what a voter knows to be committed. Without it a group could lock itself out: replicas that know of their
+ * removal do not campaign, and those that stay, which do not know that it is committed, need the others' votes and do
+ * not get them while their logs are shorter.
+ */
+function learnCommitted(state: RaftState, known: LogPosition): void {
+  const { log } = state;
+  if (state.role === Role.leader || known.index <= log.commitIndex) return;
+  if (!matches(log, known)) return;
+  commitTo(log, known.index);
+  const isCampaigning = state.role !== Role.follower;
+  // A change of the voters may be among what is committed now: campaign again when it is applied.
+  if (isCampaigning && mayHoldUnappliedConfChange(log, isConfChange)) {
+    becomeFollower(state, state.currentTerm, undefined);
   }
 }
 

@@ -149,6 +149,12 @@ export function isUpToDate(log: RaftLog, other: LogPosition): boolean {
   return other.term > term || (other.term === term && other.index >= log.lastIndex);
 }
 
+/** Whether this log is at least as up to date as one that ends at `other` (§5.4.1). */
+export function covers(log: RaftLog, other: LogPosition): boolean {
+  const term = lastTerm(log);
+  return term > other.term || (term === other.term && log.lastIndex >= other.index);
+}
+
 /**
  * The highest index at or below `position.index` whose term is at most `position.term`: above it the two logs cannot
  * agree (§5.3, "the protocol can be optimized"). Skips whole terms, not single entries.

@@ -174,7 +174,9 @@ describe('an answer of a stranger', () => {
   it('is refused: it is no vote and no acknowledgement', () => {
     const state = openThird({ asyncStorageWrites: false });
     campaign(state);
-    const vote = { type: 'requestVoteResponse', to: 3, preVote: false, rejected: false } as const;
+    const known = { lastLogIndex: 1, lastLogTerm: 1, commitIndex: 1, commitTerm: 1 };
+    const answer = { type: 'requestVoteResponse', preVote: false, rejected: false } as const;
+    const vote = { ...answer, ...known, to: 3 };
     for (const from of [7, 8, 9]) {
       assert.equal(step(state, { ...vote, from, term: 1 }), 'unknownPeer');
     }

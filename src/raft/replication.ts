@@ -2,7 +2,7 @@
 // acknowledgements, moving the commit index. Pipelining and flow control follow dissertation 10.2.1.
 
 import { assert, must } from '../base/assert.ts';
-import { type ConfChange, decodeConfChange, isLeaveJoint } from './conf-change.ts';
+import { type ConfChange, decodeConfChange } from './conf-change.ts';
 import { isFull } from './inflights.ts';
 import { timeoutNowTo } from './leader-transfer.ts';
 import {
@@ -14,7 +14,7 @@ import {
   type RaftLog,
   termAt,
 } from './log.ts';
-import { isJoint } from './membership.ts';
+import { ConfChangeError, changedConfState } from './membership.ts';
 import {
   abandonSnapshot,
   becomeProbe,
@@ -64,12 +64,14 @@ export function proposeEntries(
     return 'dropped';
   }
   const firstIndex = state.log.lastIndex + 1;
+  const { pendingConfChangeIndex } = state;
   const checked = proposals.map((proposal, position) =>
     proposal.kind === EntryKind.confChange
       ? checkedConfChange(state, proposal, firstIndex + position)
       : proposal,
   );
   if (!tryAppend(state, checked)) {
+    state.pendingConfChangeIndex = pendingConfChangeIndex;
     trace(state, { type: 'proposalDropped', reason: 'uncommittedFull' });
     return 'dropped';
   }
@@ -107,10 +109,14 @@ function confChangeRefusal(state: RaftState, change: ConfChange): string | undef
   if (pendingConfChangeIndex > log.appliedIndex) {
     return `a change at index ${pendingConfChangeIndex} may not be applied yet`;
   }
-  const leaves = isLeaveJoint(change);
-  if (isJoint(confState) && !leaves) return 'the joint configuration must be left first';
-  if (!isJoint(confState) && leaves) return 'there is no joint configuration to leave';
-  return undefined;
+  try {
+    // Once committed it would stop every replica that applies it. Nothing else changes the configuration before.
+    changedConfState(confState, change);
+    return undefined;
+  } catch (error) {
+    if (error instanceof ConfChangeError) return error.message;
+    throw error;
+  }
 }
 
 /** Gives the proposals index and term and appends them. @returns false when the uncommitted tail is full */

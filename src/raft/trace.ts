@@ -28,7 +28,8 @@ export type IgnoreReason =
   | 'noLeader'
   | 'notForThisRole'
   | 'tooManyReads'
-  | 'impossibleAck';
+  | 'impossibleAck'
+  | 'staleVote';
 
 export type DropReason = 'notLeader' | 'notMember' | 'transferring' | 'uncommittedFull';
 

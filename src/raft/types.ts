@@ -141,10 +141,17 @@ export interface RequestVote extends Envelope {
   readonly leadershipTransfer: boolean;
 }
 
+/** Answers a vote request and says what the voter has. */
 export interface RequestVoteResponse extends Envelope {
   readonly type: 'requestVoteResponse';
   readonly preVote: boolean;
   readonly rejected: boolean;
+  /** Where the voter's log ends: a vote counts only for a log that is at least as up to date. */
+  readonly lastLogIndex: LogIndex;
+  readonly lastLogTerm: Term;
+  /** What the voter knows to be committed: the candidate may not know it yet. */
+  readonly commitIndex: LogIndex;
+  readonly commitTerm: Term;
 }
 
 /** Keeps the leader's authority. Carries no previous index, so it may commit only what is known to match. */

@@ -64,7 +64,16 @@ const sampleMessages: { readonly [Type in PeerMessageType]: PeerMessage } = {
     lastLogTerm: 16_384,
     leadershipTransfer: true,
   },
-  requestVoteResponse: { type: 'requestVoteResponse', ...envelope, preVote: true, rejected: true },
+  requestVoteResponse: {
+    type: 'requestVoteResponse',
+    ...envelope,
+    preVote: true,
+    rejected: true,
+    lastLogIndex: 300,
+    lastLogTerm: 7,
+    commitIndex: 299,
+    commitTerm: 6,
+  },
   heartbeat: { type: 'heartbeat', ...envelope, leaderCommit: 2_097_152, readRound: 0 },
   heartbeatResponse: { type: 'heartbeatResponse', ...envelope, readRound: undefined },
   installSnapshot: {

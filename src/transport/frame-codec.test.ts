@@ -100,6 +100,10 @@ const messages: { readonly [Type in PeerMessageType]: fc.Arbitrary<PeerMessage> 
     ...envelope,
     preVote: fc.boolean(),
     rejected: fc.boolean(),
+    lastLogIndex: number,
+    lastLogTerm: number,
+    commitIndex: number,
+    commitTerm: number,
   }),
   heartbeat: fc.record({
     type: fc.constant('heartbeat'),

@@ -181,6 +181,10 @@ const messageReaders: { readonly [Type in PeerMessageType]: MessageReader<Type> 
     term: fields.number(3),
     preVote: fields.flag(4),
     rejected: fields.flag(5),
+    lastLogIndex: fields.number(6),
+    lastLogTerm: fields.number(7),
+    commitIndex: fields.number(8),
+    commitTerm: fields.number(9),
   }),
   heartbeat: (fields) => ({
     type: 'heartbeat',

@@ -262,7 +262,11 @@ function putScalars(bytes: Uint8Array, offset: number, message: ScalarMessage): 
       return putFlag(bytes, at, 56, message.leadershipTransfer);
     case 'requestVoteResponse':
       at = putFlag(bytes, at, 32, message.preVote);
-      return putFlag(bytes, at, 40, message.rejected);
+      at = putFlag(bytes, at, 40, message.rejected);
+      at = putNumber(bytes, at, 48, message.lastLogIndex);
+      at = putNumber(bytes, at, 56, message.lastLogTerm);
+      at = putNumber(bytes, at, 64, message.commitIndex);
+      return putNumber(bytes, at, 72, message.commitTerm);
     case 'heartbeat':
       at = putNumber(bytes, at, 32, message.leaderCommit);
       return putOptional(bytes, at, 40, message.readRound);
