@@ -34,6 +34,7 @@ const driftMsMax = 60_000;
 
 export async function openHost(options: NodeOptions): Promise<Host> {
   const settings = checkOptions(options);
+  checkFrames(settings, options.transport.frameBytesMax);
   const discovered = new Map<NodeId, Endpoint>();
   let changed = (): void => {};
   await options.discovery.open((nodes) => {
@@ -57,6 +58,19 @@ export async function openHost(options: NodeOptions): Promise<Host> {
     if (opened.contents !== undefined) await options.wal.close();
     await options.discovery.close();
     throw error;
+  }
+}
+
+/** What a frame carries beside the data: types, timestamps, lengths, and the frame's own fields. */
+const frameOverheadBytes = 65_536;
+
+/** An append that no frame can carry would be dropped again and again. */
+function checkFrames(settings: NodeSettings, frameBytesMax: number | undefined): void {
+  if (frameBytesMax === undefined) return;
+  for (const option of ['entryBytesMax', 'appendBytesMax'] as const) {
+    if (settings[option] + frameOverheadBytes <= frameBytesMax) continue;
+    const most = frameBytesMax - frameOverheadBytes;
+    throw mismatch(option, `is ${settings[option]}; this transport carries ${most} at most`);
   }
 }
 
