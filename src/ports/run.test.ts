@@ -122,6 +122,16 @@ test('a run holds one term: entries are split where the term changes', () => {
   );
 });
 
+test('payloads that were laid out together and got two terms become two runs', () => {
+  const [a, b] = laidOut([bytesOf('a'), bytesOf('b')]);
+  assert.ok(a !== undefined && b !== undefined);
+  const runs = encodeRuns([...numbered([a], 1, 1), ...numbered([b], 2, 2)]);
+  assert.deepEqual(
+    runs.map((run) => texts(decodeRun(run))),
+    [['1/1/0/a'], ['2/2/0/b']],
+  );
+});
+
 test('a slice of a run becomes a run of its own and leaves the first one as it was', () => {
   const entries = goldenEntries();
   const run = onlyRun(entries);
