@@ -122,34 +122,34 @@ export function nodeCluster(options: NodeClusterOptions = {}): NodeCluster {
     ownSettings: Partial<NodeOptions> = {},
   ): Promise<KommanderNode> {
     const seat = cluster.seat(nodeId);
-      assert(seat.node === undefined, 'a seat has one node');
-      lives += 1;
-      const clock = nodeClock(time);
-      const transport = network.transport();
-      seat.clock = clock;
-      seat.transport = transport;
-      seat.journals.clear();
-      const node = await openNode({
-          nodeId,
-          listen: seat.endpoint,
-          members,
-          partitions,
-          wal: seat.disk.attach(clock),
-          transport,
-          discovery: staticDiscovery(members),
-          clock,
-          seed: seed * 1_000 + lives,
-          logger: (event) => {
-            seat.observed.push(event);
-          },
-          ...(hasMachine ? { stateMachine: (id: number) => machineOf(seat, id) } : {}),
-          ...testSettings,
-          ...settings,
-          ...ownSettings,
-      });
-      seat.node = node;
-      return node;
-    }
+    assert(seat.node === undefined, 'a seat has one node');
+    lives += 1;
+    const clock = nodeClock(time);
+    const transport = network.transport();
+    seat.clock = clock;
+    seat.transport = transport;
+    seat.journals.clear();
+    const node = await openNode({
+      nodeId,
+      listen: seat.endpoint,
+      members,
+      partitions,
+      wal: seat.disk.attach(clock),
+      transport,
+      discovery: staticDiscovery(members),
+      clock,
+      seed: seed * 1_000 + lives,
+      logger: (event) => {
+        seat.observed.push(event);
+      },
+      ...(hasMachine ? { stateMachine: (id: number) => machineOf(seat, id) } : {}),
+      ...testSettings,
+      ...settings,
+      ...ownSettings,
+    });
+    seat.node = node;
+    return node;
+  }
 
   const cluster: NodeCluster = {
     time,
@@ -213,12 +213,13 @@ export function nodeCluster(options: NodeClusterOptions = {}): NodeCluster {
         await time.run(1);
       }
     },
-    async leader(partitionId = 1) 
+    async leader(partitionId = 1) {
       await cluster.until(
         () => agreedLeader(cluster, partitionId) !== undefined,
         `partition ${partitionId} has a leader that all know`,
       );
-      return must(agreedLeader(cluster, partitionId), 'a leader was found');,
+      return must(agreedLeader(cluster, partitionId), 'a leader was found');
+    },
     async makeLeader(nodeId, partitionId = 1) {
       const present = await cluster.leader(partitionId);
       if (present !== nodeId) {
@@ -230,21 +231,24 @@ export function nodeCluster(options: NodeClusterOptions = {}): NodeCluster {
       );
     },
     followers: (leader) => nodeIds.filter((nodeId) => nodeId !== leader),
-    isolate(isolated, how = 'drop') 
+    isolate(isolated, how = 'drop') {
       for (const inside of isolated) {
         for (const outside of nodeIds.filter((nodeId) => !isolated.includes(nodeId))) {
           network.setLink(inside, outside, how);
           network.setLink(outside, inside, how);
         }
-      },
-    async converge(partitionId = 1) 
+      }
+    },
+    async converge(partitionId = 1) {
       await cluster.until(
         () => isConverged(cluster, partitionId),
-        `all replicas of partition $partitionIdhave applied the same`,
-      );,
-    async [Symbol.asyncDispose]() 
+        `all replicas of partition ${partitionId} have applied the same`,
+      );
+    },
+    async [Symbol.asyncDispose]() {
       // Nobody is asked to close: a test that failed may have left the nodes in any state.
-      for (const nodeId of nodeIds) await cluster.crash(nodeId);,
+      for (const nodeId of nodeIds) await cluster.crash(nodeId);
+    },
   };
   return cluster;
 }
