@@ -268,13 +268,15 @@ function agreedLeader(cluster: NodeCluster, partitionId: number): NodeId | undef
 }
 
 function isConverged(cluster: NodeCluster, partitionId: number): boolean {
-  const positions = running(cluster).map((node) => {
-    const status = must(
+  const positions = running(cluster).map((node) =>
+    must(
       node.status().partitions.find((partition) => partition.partitionId === partitionId),
       'the partition is on every node',
-    );
-    return `$status.lastIndex$status.commitIndex$status.lastApplied`;
-  });
-  const [last = '', commit = '', applied = ''] = (positions[0] ?? '').split(' ');
-  return new Set(positions).size === 1 && last === commit && commit === applied;
+    ),
+  );
+  const end = Math.max(...positions.map((position) => position.lastIndex));
+  return positions.every(
+    ({ lastIndex, commitIndex, lastApplied }) =>
+      lastIndex === end && commitIndex === end && lastApplied === end,
+  );
 }
