@@ -4,9 +4,10 @@
 //
 //   node benchmarks/wal.ts [--seconds 0.5] [--path DIR] [--only memory|rocksdb] [--json]
 //
-// Expected (2 cores, fdatasync of 4 KiB 0.25 ms): rocksdb with 16 B and one partition 0.9 to 1.2 times the raw rate at
-// 1 to 100 entries a sync, above 0.6 at 1,000; 64 partitions cost at most half of it. Opening 1,000,000 entries of 128 B
-// in runs of 30: below 1 s.
+// Expected (2 quiet cores, fdatasync of 4 KiB 0.2 ms): rocksdb with one partition 0.65 to 0.95 times the raw rate at 1
+// to 100 entries of 16 B a sync, 0.5 at 1,000. 64 partitions in one batch write 129 rows at about 3 us of CPU each (the
+// mark of the batch, and a run and a hard state per partition): 0.25 to 0.3 at 100 and more entries. Opening 1,000,000
+// entries of 128 B in runs of 30: 0.5 to 0.6 s.
 
 import { closeSync, fdatasyncSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -88,13 +88,19 @@ export interface Wal {
    * anybody afterwards. One call at a time.
    *
    * @throws WAL_FAILED the outcome is unknown; the store refuses everything from then on
+   * @throws NODE_CLOSED the store is not open
+   * @throws AssertionError the batch breaks a rule of this port; nothing was changed
    */
   write(batch: WalBatch): Promise<void>;
   /**
    * Reads entries `fromIndex … endIndex - 1`, at least one and then as many as fit in `bytesMax` of payload.
    * The range is stored (the caller knows `compactedIndex` and `lastIndex`).
    *
+   * Sees the store as it is when it is called, also while a batch is written.
+   *
    * @throws WAL_CORRUPT a record is damaged or missing
+   * @throws INVALID_ARGUMENT the range is empty or not wholly stored (any more)
+   * @throws NODE_CLOSED the store is not open
    */
   read(range: ReadRange): Promise<readonly Entry[]>;
   stats(): WalStats;
