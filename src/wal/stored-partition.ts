@@ -31,7 +31,7 @@ const noMembers: ConfState = {
 };
 
 /** The base of a log that begins at index 1. */
-export const emptyBase: LogBase = { index: 0, term: 0, confState: noMembers, data: undefined };
+const emptyBase: LogBase = { index: 0, term: 0, confState: noMembers, data: undefined };
 
 const partitionIdEnd = 0x8000_0000;
 
@@ -124,7 +124,7 @@ export function afterWrite(stored: StoredPartition, write: PartitionWrite): Stor
 }
 
 /** Term of the entry at `index`, which is `compactedIndex` or stored. */
-export function storedTerm(stored: StoredPartition, index: LogIndex): Term {
+function storedTerm(stored: StoredPartition, index: LogIndex): Term {
   assert(index >= stored.compactedIndex, 'terms of removed entries are not known');
   assert(index <= stored.lastIndex, 'the log has this entry');
   if (index === stored.compactedIndex) return stored.compactedTerm;
