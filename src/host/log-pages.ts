@@ -13,7 +13,9 @@ const pageBytesMax = 1_048_576;
 
 export interface LogPages {
   readonly entries: LogStorage['entries'];
-  /** Forgets pages: they were replaced, compacted, or nobody reads them any more. */
+  /** Entries from `fromIndex` on are written, in place of those that stood there: the old ones are forgotten. */
+  replaced(fromIndex: LogIndex): void;
+  /** Forgets all pages: they were compacted, or nobody reads them any more. */
   clear(): void;
 }
 
@@ -25,14 +27,14 @@ export function logPages(options: {
 }): LogPages {
   const { partitionId, wal } = options;
   let pages: (readonly Entry[])[] = [];
-  /** First indexes of pages that are being read. */
-  const loading = new Set<LogIndex>();
-  /** Grows with every `clear`: a page that was asked for before is not believed. */
+  /** First and end indexes of pages that are being read. */
+  const loading = new Map<LogIndex, LogIndex>();
+  /** Grows when entries are forgotten: a page that was asked for before is not believed. */
   let generation = 0;
 
   function load(fromIndex: LogIndex, endIndex: LogIndex): void {
     if (loading.has(fromIndex) || loading.size >= pagesMax) return;
-    loading.add(fromIndex);
+    loading.set(fromIndex, endIndex);
     const asked = generation;
     wal.read({ partitionId, fromIndex, endIndex, bytesMax: pageBytesMax }).then(
       (entries) => {
@@ -59,6 +61,14 @@ export function logPages(options: {
       }
       load(fromIndex, endIndex);
       return undefined;
+    },
+    replaced(fromIndex) {
+      if (loading.size === 0 && pages.length === 0) return;
+      if ([...loading.values()].some((endIndex) => endIndex > fromIndex)) generation += 1;
+      if (!pages.some((page) => (page.at(-1)?.index ?? 0) >= fromIndex)) return;
+      pages = pages
+        .map((page) => page.filter((entry) => entry.index < fromIndex))
+        .filter((page) => page.length > 0);
     },
     clear() {
       generation += 1;

@@ -44,6 +44,8 @@ export function isWriterBusy(host: Host): boolean {
 /** Takes the storage work of a `Ready`. */
 export function enqueueAppend(host: Host, partition: Partition, request: StorageAppend): void {
   const { hardState, snapshot, entries } = request;
+  // The core asks the store for what is below its own tail only; what it once read there may be of a term that lost.
+  if (entries[0] !== undefined) partition.pages.replaced(entries[0].index);
   const write: PartitionWrite = {
     partitionId: partition.id,
     hardState,
