@@ -54,6 +54,7 @@ export interface Host {
   readonly writer: StorageWriter;
   readonly snapshotSends: Map<string, SnapshotSend>;
 
+  /** Begins at a timestamp, so that no two lives of a node use the same numbers. */
   nextRequestId: number;
   tickCount: number;
   /** When the running timer is due, on the monotonic clock. */

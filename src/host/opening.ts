@@ -19,7 +19,7 @@ import { stopPartition } from './failure.ts';
 import { clusterIdOf, decodeGenesis, encodeGenesis, type Genesis, newGenesis } from './genesis.ts';
 import type { Host } from './host.ts';
 import { noteReachable, receiveFrame } from './inbox.ts';
-import { decodeNumber, encodeNumber, metaKeys } from './meta.ts';
+import { decodeNumber, encodeClockFloor, encodeNumber, metaKeys } from './meta.ts';
 import { checkOptions, type NodeSettings } from './options.ts';
 import { newOutbox } from './outbox.ts';
 import { openPartition, type Partition } from './partition.ts';
@@ -93,11 +93,19 @@ async function buildHost(
   for (const member of genesis.record.members) replicaIds.set(member.nodeId, member.replicaId);
   const incarnation = decodeNumber(contents.meta.get(metaKeys.incarnation)) + 1;
   const stored = storedPartitions(genesis, contents);
+  const clock = hybridClock({
+    clock: settings.clock,
+    driftMsMax,
+    floor: decodeNumber(contents.meta.get(metaKeys.clockFloor)),
+  });
+  // Questions are numbered from here on: above all numbers of earlier lives, whose answers may still be on the way.
+  const firstRequestId = clock.now();
   await wal.write({
     writes: stored.filter(({ isNew }) => isNew).map(({ partition }) => firstWrite(partition)),
     meta: new Map([
       [metaKeys.genesis, encodeGenesis(genesis)],
       [metaKeys.incarnation, encodeNumber(incarnation)],
+      [metaKeys.clockFloor, encodeClockFloor(firstRequestId)],
     ]),
     sync: true,
   });
@@ -107,11 +115,7 @@ async function buildHost(
   const partitions = new Map<PartitionId, Partition>();
   const host: Host = {
     settings,
-    hybridClock: hybridClock({
-      clock: settings.clock,
-      driftMsMax,
-      floor: decodeNumber(contents.meta.get(metaKeys.clockFloor)),
-    }),
+    hybridClock: clock,
     random,
     wal,
     transport: options.transport,
@@ -135,7 +139,7 @@ async function buildHost(
     outbox: newOutbox(),
     writer: newStorageWriter(),
     snapshotSends: new Map(),
-    nextRequestId: 1,
+    nextRequestId: firstRequestId,
     tickCount: 0,
     timerDueMs: 0,
     timerLatenessMsMax: 0,
@@ -156,6 +160,7 @@ function openOne(host: Host, stored: StoredPartition): Partition {
     settings: host.settings,
     wal: host.wal,
     machine: machineFor(host, partitionId),
+    firstReadContext: host.nextRequestId,
     seed: host.random.below(0x7fff_ffff),
     pageLoaded: () => withPartition(host, partitionId, (partition) => storageReady(partition.raft)),
     pageFailed: (error) =>

@@ -39,6 +39,7 @@ export interface Partition {
   readonly readRounds: Map<number, ReadRound>;
   /** Reads that know their index and wait until it is applied. */
   readsToApply: { readonly index: LogIndex; readonly reads: readonly ReadWait[] }[];
+  /** As with requests, no two lives of a node use the same numbers. */
   nextReadContext: number;
 
   leaderWaits: LeaderWait[];
@@ -51,7 +52,9 @@ export interface Partition {
   readonly restoreThroughIndex: LogIndex;
   isRestored: boolean;
 
-  /** A hard state that only moved the commit index: it rides with the next write. */
+  /** The hard state whose term and vote were given to the store last. */
+  promised: HardState;
+  /** A hard state that only moved the commit index: it is stored in a quiet moment. */
   lazyHardState: HardState | undefined;
   /** The latest snapshot, which slow followers get. */
   snapshot: Snapshot | undefined;
@@ -75,6 +78,7 @@ export function openPartition(options: {
   readonly machine: StateMachine | undefined;
   readonly pageLoaded: (partitionId: PartitionId) => void;
   readonly pageFailed: (partitionId: PartitionId, error: unknown) => void;
+  readonly firstReadContext: number;
   readonly seed: number;
 }): Partition {
   const { stored, replicaId, settings } = options;
@@ -133,13 +137,14 @@ export function openPartition(options: {
     readsQueued: [],
     readRounds: new Map(),
     readsToApply: [],
-    nextReadContext: 1,
+    nextReadContext: options.firstReadContext,
     leaderWaits: [],
     applyUnits: [],
     isApplying: false,
     lastApplied: base.index,
     restoreThroughIndex: commitIndex,
     isRestored: commitIndex === base.index,
+    promised: stored.hardState,
     lazyHardState: undefined,
     snapshot:
       base.data === undefined

@@ -43,7 +43,7 @@ export interface SnapshotPieceItem {
 export interface ProposeItem {
   readonly kind: 'propose';
   readonly partitionId: PartitionId;
-  /** Unique for the sender while it runs. */
+  /** Unique for the sender, also over its restarts: an old answer is not taken for a new one. */
   readonly requestId: number;
   readonly payloads: readonly Uint8Array[];
 }
