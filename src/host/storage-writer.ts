@@ -2,7 +2,6 @@
 // disk works rides in the next one (group commit without timers). Responses are given out when their request is durable,
 // in the order of the requests. A failed write is never tried again: the node stops (DESIGN §6).
 
-import { assert } from '../base/assert.ts';
 import { KommanderError } from '../base/errors.ts';
 import type { PartitionWrite } from '../ports/wal.ts';
 import { restartElectionTimer } from '../raft/raft.ts';
@@ -48,7 +47,7 @@ export function enqueueAppend(host: Host, partition: Partition, request: Storage
   if (entries[0] !== undefined) partition.pages.replaced(entries[0].index);
   const write: PartitionWrite = {
     partitionId: partition.id,
-    hardState,
+    hardState: hardState === undefined ? undefined : promiseOf(partition, hardState),
     base:
       snapshot === undefined
         ? undefined
@@ -68,6 +67,21 @@ export function enqueueAppend(host: Host, partition: Partition, request: Storage
     mustSync: request.mustSync,
     responses: request.responses,
   });
+}
+
+/**
+ * Term and vote are written with the batch that they belong to. A commit index alone waits for a quiet moment: a row for
+ * it in every batch would cost more than the entries of a small one.
+ */
+function promiseOf(partition: Partition, hardState: HardState): HardState | undefined {
+  const { promised } = partition;
+  if (hardState.term === promised.term && hardState.votedFor === promised.votedFor) {
+    partition.lazyHardState = hardState;
+    return undefined;
+  }
+  partition.promised = hardState;
+  partition.lazyHardState = undefined;
+  return hardState;
 }
 
 /** Stores a new base (a checkpoint), and optionally compacts the log below it. */
@@ -100,12 +114,12 @@ export function startWrite(host: Host): void {
   writer.queue = [];
   if (writer.meta.size === 0 && !requests.some((request) => request.mustSync)) {
     // Everything before is durable, so these depend on nothing: no write for a commit index alone.
-    for (const request of requests) postpone(request);
     complete(host, requests);
     return;
   }
   writer.busySinceMs = nowMs(host);
-  write(host, requests.map(takeLazyHardState), true).then(
+  const writes = requests.map((request) => request.write);
+  write(host, writes, true).then(
     () => {
       writer.busySinceMs = undefined;
       if (host.state === 'failed') return;
@@ -123,7 +137,7 @@ export function startWrite(host: Host): void {
 
 /** Stores commit indexes that wait for a write, without a sync: they only make a restart cheaper. */
 export async function flushLazyHardStates(host: Host): Promise<void> {
-  if (isWriterBusy(host) || host.state === 'failed') return;
+  if (isWriterBusy(host) || host.writer.queue.length > 0 || host.state === 'failed') return;
   const writes: PartitionWrite[] = [];
   for (const partition of host.partitions.values()) {
     if (partition.lazyHardState === undefined || partition.stopped !== undefined) continue;
@@ -158,20 +172,6 @@ function write(host: Host, writes: readonly PartitionWrite[], sync: boolean): Pr
   host.writer.meta = new Map();
   meta.set(metaKeys.clockFloor, encodeClockFloor(host.hybridClock.now()));
   return host.wal.write({ writes, meta, sync });
-}
-
-function postpone(request: StorageRequest): void {
-  const { hardState, entries, base } = request.write;
-  assert(entries.length === 0 && base === undefined, 'what must be durable is written');
-  if (hardState !== undefined) request.partition.lazyHardState = hardState;
-}
-
-/** A request without a hard state of its own takes the postponed one along. */
-function takeLazyHardState(request: StorageRequest): PartitionWrite {
-  const { partition, write: own } = request;
-  const lazy = partition.lazyHardState;
-  partition.lazyHardState = undefined;
-  return own.hardState === undefined && lazy !== undefined ? { ...own, hardState: lazy } : own;
 }
 
 function hardStateWrite(partition: Partition, hardState: HardState): PartitionWrite {
