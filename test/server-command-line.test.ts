@@ -88,7 +88,7 @@ test('put, get, delete, status and transfer speak to a node and print what it sa
   const at = ['--http', url];
   const written = await run(['put', 'a/b', 'value', ...at]);
   assert.equal(written.code, 0, written.stderr);
-  assert.equal(JSON.parse(written.stdout.toString()).index, 1);
+  assert.match(written.stdout.toString(), /"index":1,/);
   assert.equal((await run(['get', 'a/b', ...at])).stdout.toString(), 'value');
   const local = await run(['get', 'a/b', '--consistency', 'local', ...at]);
   assert.equal(local.stdout.toString(), 'value');
@@ -110,7 +110,7 @@ test('put, get, delete, status and transfer speak to a node and print what it sa
   assert.match(status, /node a is running, cluster fake-cluster/);
   assert.match(status, /^1 +leader +3 +a /m);
   const json = (await run(['status', '--json', ...at])).stdout.toString();
-  assert.equal(JSON.parse(json).node, 'a');
+  assert.match(json, /^\{"node":"a",/);
 
   assert.equal((await run(['transfer', '1', 'b', ...at])).code, 0);
   assert.equal(service.leader, 'b');

@@ -134,7 +134,11 @@ test('SIGTERM hands leadership over, ends with 0, and a restart has everything',
       .filter(({ role }) => role === 'leader')
       .map(({ partition }) => partition),
   );
-  assert.deepEqual(led.sort(), [0, 1, 2, 3], 'the others lead everything as soon as it has ended');
+  assert.deepEqual(
+    led.sort((one, other) => one - other),
+    [0, 1, 2, 3],
+    'the others lead everything as soon as it has ended',
+  );
   await writeKeys(staying[0], 'during', 20);
   leaving.restart();
   await allReady([leaving]);

@@ -128,7 +128,7 @@ interface StatusJson {
   readonly clusterId: string;
   readonly state: string;
   readonly roster: readonly { node: string; endpoint: string; reachable: boolean }[];
-  readonly partitions: readonly Readonly<Record<string, unknown>>[];
+  readonly partitions: readonly Readonly<Record<string, string | number | null>>[];
 }
 
 function statusTable(status: StatusJson): string {

@@ -67,7 +67,7 @@ function addServe(program: Command): void {
       '  kommander serve --node-id a --http 127.0.0.1:7101 --data ./data/a \\\n' +
       '    --members a=127.0.0.1:8001,b=127.0.0.1:8002,c=127.0.0.1:8003',
   );
-  command.action(async (flags: Record<string, unknown>) => {
+  command.action(async (flags: Record<string, string | boolean>) => {
     const options = readServeOptions({ flags, environment: process.env });
     const { runServe } = await import('./serve.ts');
     process.exit(await runServe(options));

@@ -6,7 +6,7 @@ import * as v from 'valibot';
 import { must } from '../base/assert.ts';
 import { MalformedBytesError, utf8Text } from '../base/bytes.ts';
 import { KommanderError } from '../base/errors.ts';
-import type { CommitResult, KommanderNode } from '../host/api.ts';
+import type { CommitResult, KommanderNode } from '../index.ts';
 import type { PartitionId } from '../ports/wal.ts';
 import { badArgument } from './http-errors.ts';
 import { type HttpLimits, jsonBytesMax, listedKeysDefault, listedKeysMax } from './http-limits.ts';

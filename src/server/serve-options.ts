@@ -105,13 +105,13 @@ export function variableOf(name: string): string {
 const configName = 'config';
 
 /** All flags, for messages. */
-export const serveFlags: string = [...serveOptionTable.map(({ name }) => name), configName]
+const serveFlags: string = [...serveOptionTable.map(({ name }) => name), configName]
   .map(flagOf)
   .join(', ');
 
 export interface OptionSources {
   /** Flags as given, by camelCase name; `config` among them. */
-  readonly flags: Readonly<Record<string, unknown>>;
+  readonly flags: Readonly<Record<string, string | boolean | undefined>>;
   readonly environment: Readonly<Record<string, string | undefined>>;
   /** Reads the config file; default: the file system. */
   readonly readText?: (path: string) => string;
@@ -125,12 +125,12 @@ export interface OptionSources {
 export function readServeOptions(sources: OptionSources): ServeOptions {
   const { flags, environment, readText = (path: string) => readFileSync(path, 'utf8') } = sources;
   checkVariables(environment);
-  const configPath = flags[configName] ?? environment[variableOf(configName)];
-  const file = configPath === undefined ? {} : readConfig(String(configPath), readText);
+  const configPath = flags[configName]?.toString() ?? environment[variableOf(configName)];
+  const file = configPath === undefined ? {} : readConfig(configPath, readText);
 
   const given: Record<string, unknown> = { ...file };
   const origins = new Map<string, string>();
-  for (const name of Object.keys(file)) origins.set(name, `"${name}" in ${String(configPath)}`);
+  for (const name of Object.keys(file)) origins.set(name, `"${name}" in ${configPath}`);
   for (const { name } of serveOptionTable) {
     const [flag, variable] = [flags[name], environment[variableOf(name)]];
     if (flag !== undefined) origins.set(name, flagOf(name));
@@ -142,7 +142,7 @@ export function readServeOptions(sources: OptionSources): ServeOptions {
   if (parsed.success) return completed(parsed.output);
   throw badOptions(
     parsed.issues.map((issue) => {
-      const name = String(issue.path?.[0]?.key ?? '');
+      const name = optionOf(issue);
       const origin = origins.get(name) ?? flagOf(name);
       if (issue.type === 'strict_object' && issue.expected === 'never') {
         return { name, problem: `${origin}: there is no such option` };
@@ -151,6 +151,12 @@ export function readServeOptions(sources: OptionSources): ServeOptions {
       return { name, problem: `${origin}: ${shown(given[name])} is not valid: ${issue.message}` };
     }),
   );
+}
+
+/** The option that an issue is about. */
+export function optionOf(issue: v.BaseIssue<unknown>): string {
+  const key = issue.path?.[0]?.key;
+  return typeof key === 'string' ? key : '';
 }
 
 function integerOption(min: number, max: number): v.GenericSchema<unknown, number> {

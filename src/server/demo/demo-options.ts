@@ -2,7 +2,7 @@
 
 import * as v from 'valibot';
 import { KommanderError } from '../../base/errors.ts';
-import { flagOf, type WalName, walNames } from '../serve-options.ts';
+import { flagOf, optionOf, type WalName, walNames } from '../serve-options.ts';
 
 export interface DemoOptions {
   /** Seconds of load; undefined: until it is told to stop. */
@@ -71,10 +71,10 @@ export function readDemoOptions(flags: Readonly<Record<string, unknown>>): DemoO
   const parsed = v.safeParse(demoSchema, flags);
   if (!parsed.success) {
     const lines = parsed.issues.map((issue) => {
-      const name = String(issue.path?.[0]?.key ?? '');
+      const name = optionOf(issue);
       return `${flagOf(name)}: ${JSON.stringify(flags[name])} is not valid: ${issue.message}`;
     });
-    throw badOption(lines.join('\n'), String(parsed.issues[0].path?.[0]?.key ?? ''));
+    throw badOption(lines.join('\n'), optionOf(parsed.issues[0]));
   }
   const { seconds, killLeaderEvery, ...rest } = parsed.output;
   if (killLeaderEvery !== undefined && rest.wal === 'memory') {

@@ -66,7 +66,7 @@ test('many requests go over one connection, with their bodies and headers', asyn
 test('a reply may come in any pieces', async (t) => {
   const reply = 'HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello';
   const port = await openServer(t, (socket) => {
-    const pieces = [...reply];
+    const pieces = reply.split('');
     const timer = setInterval(() => {
       const piece = pieces.shift();
       if (piece === undefined) clearInterval(timer);

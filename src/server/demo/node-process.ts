@@ -70,7 +70,7 @@ export class NodeProcess {
     closeSync(log);
     this.#child = child;
     this.#state = 'starting';
-    child.once('exit', (code, signal) => this.#exited(child, `${signal ?? `exit code ${code}`}`));
+    child.once('exit', (code, signal) => this.#exited(child, signal ?? `exit code ${code}`));
     child.stdin?.on('error', () => {});
     await this.#ready(child);
     this.#state = 'running';
