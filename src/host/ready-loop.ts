@@ -52,6 +52,8 @@ export function runTurn(host: Host): void {
     for (const partition of toApply) guard(host, partition, () => runApplier(host, partition));
   }
   flushOutbox(host);
+  // Requests may wait although nothing else happened since: the write before them belonged to others.
+  startWrite(host);
   if (host.dirty.size > 0 || host.toApply.size > 0) scheduleTurn(host);
 }
 
@@ -76,6 +78,7 @@ function gather(host: Host, partition: Partition): void {
   guard(host, partition, () => {
     // While the disk works, proposals gather for the next batch; nothing else waits for it.
     if (!isWriterBusy(host)) drainProposals(host, partition);
+    else if (partition.queue.length > 0) host.writer.proposers.add(partition);
     askForReads(host, partition);
     if (hasReady(partition.raft)) handOut(host, partition);
   });

@@ -24,6 +24,8 @@ interface StorageRequest {
 export interface StorageWriter {
   /** Requests that wait for the next batch, in order. */
   queue: StorageRequest[];
+  /** Partitions whose proposals wait until the disk is idle. */
+  readonly proposers: Set<Partition>;
   /** When the running write began, on the monotonic clock; undefined while the disk is idle. */
   busySinceMs: number | undefined;
   /** Resolved whenever a write has ended. */
@@ -33,7 +35,13 @@ export interface StorageWriter {
 }
 
 export function newStorageWriter(): StorageWriter {
-  return { queue: [], busySinceMs: undefined, idleWaits: [], meta: new Map() };
+  return {
+    queue: [],
+    proposers: new Set(),
+    busySinceMs: undefined,
+    idleWaits: [],
+    meta: new Map(),
+  };
 }
 
 export function isWriterBusy(host: Host): boolean {
@@ -115,6 +123,7 @@ export function startWrite(host: Host): void {
   if (writer.meta.size === 0 && !requests.some((request) => request.mustSync)) {
     // Everything before is durable, so these depend on nothing: no write for a commit index alone.
     complete(host, requests);
+    wakeIdleWaits(writer);
     return;
   }
   writer.busySinceMs = nowMs(host);
@@ -122,10 +131,8 @@ export function startWrite(host: Host): void {
   write(host, writes, true).then(
     () => {
       writer.busySinceMs = undefined;
-      if (host.state === 'failed') return;
-      complete(host, requests);
-      wakeIdleWaits(writer);
-      runTurn(host);
+      if (host.state !== 'failed') complete(host, requests);
+      goOn(host);
     },
     (error: unknown) => {
       writer.busySinceMs = undefined;
@@ -152,9 +159,17 @@ export async function flushLazyHardStates(host: Host): Promise<void> {
     failNode(host, walFailure(error));
   } finally {
     host.writer.busySinceMs = undefined;
-    wakeIdleWaits(host.writer);
   }
-  if (host.writer.queue.length > 0) runTurn(host);
+  goOn(host);
+}
+
+/** The disk is idle: what waited for it has its turn. */
+function goOn(host: Host): void {
+  const { writer } = host;
+  for (const partition of writer.proposers) host.dirty.add(partition);
+  writer.proposers.clear();
+  wakeIdleWaits(writer);
+  runTurn(host);
 }
 
 /** Resolves when nothing is being written and nothing waits to be. */
@@ -167,11 +182,11 @@ export async function writerIdle(host: Host): Promise<void> {
   }
 }
 
-function write(host: Host, writes: readonly PartitionWrite[], sync: boolean): Promise<void> {
+async function write(host: Host, writes: readonly PartitionWrite[], sync: boolean): Promise<void> {
   const { meta } = host.writer;
   host.writer.meta = new Map();
   meta.set(metaKeys.clockFloor, encodeClockFloor(host.hybridClock.now()));
-  return host.wal.write({ writes, meta, sync });
+  await host.wal.write({ writes, meta, sync });
 }
 
 function hardStateWrite(partition: Partition, hardState: HardState): PartitionWrite {

@@ -18,3 +18,21 @@ test('a write is applied on every replica, and its caller gets what apply return
     );
   }
 });
+
+test('a write of one partition does not wait for news after the disk was busy with another one', async () => {
+  await using cluster = nodeCluster({ nodes: 1, partitions: 2 });
+  await cluster.openAll();
+  await cluster.leader(1);
+  await cluster.leader(2);
+  const { disk } = cluster.seat('a');
+  disk.hold();
+  const first = cluster.node('a').replicate(1, 'put', text('x'));
+  await cluster.time.settle();
+  const second = cluster.node('a').replicate(2, 'put', text('y'));
+  await cluster.time.settle();
+  disk.release();
+  // Without a tick: nothing but the disk's answer moves it on.
+  await cluster.time.settle();
+  await cluster.drive(first, 1);
+  await cluster.drive(second, 1);
+});
