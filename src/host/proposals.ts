@@ -148,8 +148,7 @@ function notePosition(
 ): void {
   const { origin } = proposal;
   if (origin.kind === 'local') {
-    proposal.position = position;
-    partition.pending.push(proposal);
+    awaitApplied(partition, proposal, position);
     return;
   }
   // In the bulk lane, in front of the entries themselves: the node that asked knows the index before it applies it.
@@ -235,15 +234,26 @@ export function handleProposeResponse(
     refuse(host, partition, proposal, new KommanderError(message, { code, details }));
     return;
   }
-  proposal.position = appended;
   if (appended.firstIndex <= partition.lastApplied) {
     // The entries overtook the answer by way of another leader: they are applied, but what they returned is gone.
     refuse(host, partition, proposal, outcomeUnknown(partition, 'its result was overtaken'));
     return;
   }
-  let at = partition.pending.length;
-  while (at > 0 && firstIndexOf(partition.pending[at - 1]) > appended.firstIndex) at -= 1;
-  partition.pending.splice(at, 0, proposal);
+  awaitApplied(partition, proposal, appended);
+}
+
+/** The proposal waits until its place is applied. A new leader's places may lie below those of an older one. */
+function awaitApplied(
+  partition: Partition,
+  proposal: Proposal,
+  position: { readonly firstIndex: LogIndex; readonly term: Term },
+): void {
+  proposal.position = position;
+  const { pending } = partition;
+  let at = pending.length;
+  while (at > 0 && firstIndexOf(pending[at - 1]) > position.firstIndex) at -= 1;
+  if (at === pending.length) pending.push(proposal);
+  else pending.splice(at, 0, proposal);
 }
 
 function firstIndexOf(proposal: Proposal | undefined): LogIndex {
@@ -283,28 +293,38 @@ export function settleApplied(
   const first = entries[0];
   const last = entries.at(-1);
   if (pending.length === 0 || first === undefined || last === undefined) return;
-  let settled = 0;
+  let examined = 0;
+  const unfinished: Proposal[] = [];
   for (const proposal of pending) {
-    const { firstIndex, term } = must(proposal.position, 'a pending proposal was appended');
-    if (firstIndex > last.index) break;
-    const lastIndex = firstIndex + proposal.payloads.length - 1;
-    let from = Math.max(firstIndex, first.index);
-    while (from <= Math.min(lastIndex, last.index)) {
-      const position = from - first.index;
-      if ((entries[position] as Entry).term !== term) break;
-      proposal.results.push(results?.[position]);
-      from += 1;
-    }
-    if (from <= Math.min(lastIndex, last.index)) {
-      fail(partition, proposal, lost(partition, firstIndex));
-    } else if (lastIndex > last.index) {
-      break;
-    } else {
-      succeed(partition, proposal, entries[lastIndex - first.index] as Entry);
-    }
-    settled += 1;
+    if (firstIndexOf(proposal) > last.index) break;
+    examined += 1;
+    if (!trySettle(partition, proposal, entries, results)) unfinished.push(proposal);
   }
-  if (settled > 0) pending.splice(0, settled);
+  if (examined > 0) pending.splice(0, examined, ...unfinished);
+}
+
+/** @returns whether the proposal is settled; entries of it may be yet to come */
+function trySettle(
+  partition: Partition,
+  proposal: Proposal,
+  entries: readonly Entry[],
+  results: readonly unknown[] | undefined,
+): boolean {
+  const { firstIndex, term } = must(proposal.position, 'a pending proposal was appended');
+  const offset = (entries[0] as Entry).index;
+  const lastIndex = firstIndex + proposal.payloads.length - 1;
+  const end = Math.min(lastIndex - offset + 1, entries.length);
+  for (let at = firstIndex + proposal.results.length - offset; at < end; at++) {
+    if ((entries[at] as Entry).term !== term) {
+      const isPartial = proposal.results.length > 0;
+      fail(partition, proposal, isPartial ? cutShort(partition) : lost(partition, firstIndex));
+      return true;
+    }
+    proposal.results.push(results?.[at]);
+  }
+  if (end !== lastIndex - offset + 1) return false;
+  succeed(partition, proposal, entries[end - 1] as Entry);
+  return true;
 }
 
 /** A snapshot took the place of entries up to `index`: what became of writes among them is not known here. */
@@ -425,6 +445,11 @@ function timedOut(partition: Partition): KommanderError {
     `no quorum of partition ${partition.id} answered in time; the write may still commit`,
     { code: 'PROPOSAL_TIMEOUT', details: { partitionId: partition.id } },
   );
+}
+
+/** The entries of a batch travel one after the other, and another leader may have got the first ones only. */
+function cutShort(partition: Partition): KommanderError {
+  return outcomeUnknown(partition, 'another leader committed only the first entries of the batch');
 }
 
 function outcomeUnknown(partition: Partition, why: string): KommanderError {
