@@ -24,8 +24,9 @@ async function close(host: Host): Promise<void> {
   if (host.state !== 'failed') {
     host.state = 'closing';
     const partitions = [...host.partitions.values()];
-    await until(host, drainMsMax, () => partitions.every((p) => p.outstandingEntries === 0));
+    // First leadership: while this node leads, others keep passing writes on to it, and it would never be done.
     await handLeadershipOver(host, partitions);
+    await until(host, drainMsMax, () => partitions.every((p) => p.outstandingEntries === 0));
     await writerIdle(host);
     await flushLazyHardStates(host);
   }
@@ -48,7 +49,7 @@ async function handLeadershipOver(host: Host, partitions: readonly Partition[]):
       (partition) =>
         partition.stopped === undefined &&
         partition.raft.role === Role.leader &&
-        bestSuccessor(partition.raft) !== undefined,
+        isVoterReachable(host, partition),
     );
   await until(host, 2 * tickMs * electionTicks, () => {
     for (const partition of led()) {
@@ -58,6 +59,14 @@ async function handLeadershipOver(host: Host, partitions: readonly Partition[]):
       markDirty(host, partition);
     }
     return led().length === 0;
+  });
+}
+
+/** Whether anybody could take over. Who is a good successor shows with the next heartbeat answers. */
+function isVoterReachable(host: Host, { raft }: Partition): boolean {
+  return raft.confState.voters.some((id) => {
+    const nodeId = host.nodeIds.get(id);
+    return id !== raft.id && nodeId !== undefined && host.reachable.has(nodeId);
   });
 }
 

@@ -17,10 +17,21 @@ export interface LeaderWait {
   readonly wanted: NodeId | undefined;
 }
 
-/** The partition's leader as far as this node knows. */
+/** Whether this node leads the partition as far as it knows. A replica that takes no part any more leads nothing. */
+export function isLeading(host: Host, partition: Partition): boolean {
+  return partition.raft.role === Role.leader && takesPart(host, partition);
+}
+
+/** The partition's leader as far as this node knows. A replica that takes no part any more knows nothing. */
 export function leaderNode(host: Host, partition: Partition): NodeId | undefined {
   const { leader } = partition.raft;
+  if (!takesPart(host, partition)) return undefined;
   return leader === undefined ? undefined : host.nodeIds.get(leader);
+}
+
+function takesPart(host: Host, partition: Partition): boolean {
+  if (partition.stopped !== undefined) return false;
+  return host.state === 'running' || host.state === 'closing';
 }
 
 /** Role or leader changed. */

@@ -16,7 +16,7 @@ import type {
 } from './api.ts';
 import { closeHost } from './closing.ts';
 import { type Host, nowMs } from './host.ts';
-import { leaderNode, submitLeaderWait, submitTransfer } from './leadership.ts';
+import { isLeading, leaderNode, submitLeaderWait, submitTransfer } from './leadership.ts';
 import { openHost } from './opening.ts';
 import type { Partition } from './partition.ts';
 import { OutgoingPayload, typeBytes, typeBytesMax } from './payload.ts';
@@ -44,7 +44,7 @@ export async function openNode(options: NodeOptions): Promise<KommanderNode> {
         isBatch: false,
         options: waitOptions,
       }),
-    isLeader: (partitionId) => partitionOf(host, partitionId).raft.role === Role.leader,
+    isLeader: (partitionId) => isLeading(host, partitionOf(host, partitionId)),
     leaderOf: (partitionId) => leaderNode(host, partitionOf(host, partitionId)),
     waitForLeader: (partitionId, waitOptions = {}) =>
       waiting(host, partitionId, waitOptions, (partition, wait) =>

@@ -4,7 +4,7 @@
 // another term, and it never will (§5.3, log matching).
 
 import { must } from '../base/assert.ts';
-import { KommanderError } from '../base/errors.ts';
+import { type ErrorCode, KommanderError } from '../base/errors.ts';
 import { layOutRun } from '../ports/run.ts';
 import {
   Lane,
@@ -374,13 +374,17 @@ function refuse(host: Host, partition: Partition, proposal: Proposal, error: Kom
   fail(partition, proposal, error);
 }
 
+/** Refusals that mean the same on another node. */
+const passedOn: ReadonlySet<ErrorCode> = new Set(['NOT_LEADER', 'NO_LEADER', 'QUEUE_FULL']);
+
 function answerRefusal(
   host: Host,
   partition: Partition,
   origin: { readonly peer: NodeId; readonly requestId: number },
   error: KommanderError,
 ): void {
-  const { code, message, details } = error;
+  // What stops this node is no fact about the node that asked: to that one, its write was not taken, and may be again.
+  const { code, message, details } = passedOn.has(error.code) ? error : dropped(partition);
   queueItem(host, origin.peer, Lane.bulk, {
     kind: 'proposeResponse',
     partitionId: partition.id,
@@ -428,7 +432,7 @@ export function noLeader(partition: Partition): KommanderError {
 
 function dropped(partition: Partition): KommanderError {
   return new KommanderError(
-    `leadership of partition ${partition.id} is moving; nothing was written, try again`,
+    `the leader of partition ${partition.id} is giving its place up; nothing was written, try again`,
     { code: 'PROPOSAL_DROPPED', details: { partitionId: partition.id } },
   );
 }

@@ -36,3 +36,21 @@ test('a write of one partition does not wait for news after the disk was busy wi
   await cluster.drive(first, 1);
   await cluster.drive(second, 1);
 });
+
+test('a write that was passed on to a leader whose replica stops is refused as not written, and may be tried again', async () => {
+  await using cluster = nodeCluster();
+  await cluster.openAll();
+  await cluster.makeLeader('a');
+  cluster.seat('a').disk.hold();
+  cluster
+    .node('a')
+    .replicate(1, 'put', text('busy'))
+    .catch(() => {});
+  await cluster.time.settle();
+  const forwarded = cluster.node('b').replicate(1, 'put', text('x'));
+  await cluster.time.settle();
+  cluster.seat('a').disk.fail();
+  cluster.seat('a').disk.release();
+  const error = await cluster.driveFailure(forwarded);
+  assert.ok(['PROPOSAL_DROPPED', 'OUTCOME_UNKNOWN'].includes(error.code ?? ''), error.code);
+});
