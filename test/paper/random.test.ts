@@ -10,9 +10,10 @@ import process from 'node:process';
 import { describe, it } from 'node:test';
 import { randomRun } from '../support/core-schedule.ts';
 
-const only = process.env['KOMMANDER_CORE_SEED'];
-const seedCount = Number(process.env['KOMMANDER_CORE_SEEDS'] ?? 300);
-const seeds = only === undefined ? Array.from({ length: seedCount }, (_, i) => i + 1) : [Number(only)];
+const only = process.env.KOMMANDER_CORE_SEED;
+const seedCount = Number(process.env.KOMMANDER_CORE_SEEDS ?? 150);
+const seeds =
+  only === undefined ? Array.from({ length: seedCount }, (_, i) => i + 1) : [Number(only)];
 
 describe('Figure 3: whatever fails, the safety rules hold, and a healed group goes on', () => {
   for (const replicaCount of [3, 5]) {
