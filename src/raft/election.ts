@@ -23,6 +23,7 @@ import {
   sendAppends,
   sendHeartbeats,
   tryAppend,
+  tryAutoLeave,
 } from './replication.ts';
 import { send } from './send.ts';
 import { priorityMax, type RaftState } from './state.ts';
@@ -42,7 +43,6 @@ export type CampaignKind = 'preVote' | 'election' | 'transfer';
 /** One tick of a replica that does not lead. */
 export function tickElection(state: RaftState): void {
   state.electionElapsed += 1;
-  if (state.voteEmbargoTicks > 0) state.voteEmbargoTicks -= 1;
   if (state.config.priority === 0 || !isPromotable(state)) return;
   if (state.electionElapsed < state.randomizedElectionTicks) return;
   state.electionElapsed = 0;
@@ -61,11 +61,16 @@ export function tickLeader(state: RaftState): void {
   if (state.electionElapsed >= config.electionTicks) {
     state.electionElapsed = 0;
     if (config.checkQuorum) checkQuorum(state);
-    if (state.role === Role.leader) abortTransfer(state);
   }
   if (state.role !== Role.leader) return;
+  if (state.transferee !== undefined) {
+    state.transferElapsed += 1;
+    if (state.transferElapsed >= config.electionTicks) abortTransfer(state);
+  }
   if (state.heartbeatElapsed >= config.heartbeatTicks) {
     state.heartbeatElapsed = 0;
+    // It may have been refused, when everything was: during a transfer.
+    tryAutoLeave(state);
     beginLeaseRound(state);
     sendHeartbeats(state);
   }
@@ -91,6 +96,9 @@ export function startCampaign(state: RaftState, kind: CampaignKind): void {
   if (state.role === Role.leader) return skipCampaign(state, 'already leads');
   if (!isPromotable(state))
     return skipCampaign(state, 'no voter, or a snapshot is being installed');
+  if (kind !== 'transfer' && state.voteEmbargoTicks > 0) {
+    return skipCampaign(state, 'a leader may rely on its lease');
+  }
   if (mayHoldUnappliedConfChange(state.log, isConfChange)) {
     return skipCampaign(state, 'a committed configuration change is not applied yet');
   }
@@ -142,6 +150,10 @@ function campaign(state: RaftState, kind: CampaignKind): void {
  */
 export function handleRequestVote(state: RaftState, message: RequestVote): void {
   const { from, term, preVote } = message;
+  if (state.voteEmbargoTicks > 0 && !message.leadershipTransfer) {
+    trace(state, { type: 'ignored', message, reason: 'leaseHeld' });
+    return;
+  }
   const isFree = state.votedFor === undefined && state.leader === undefined;
   const isEarlyPreVote = preVote && term > state.currentTerm;
   const canVote = state.votedFor === from || isFree || isEarlyPreVote;

@@ -19,6 +19,7 @@ import type {
 /** A message of the present leader arrived. */
 export function noteLeader(state: RaftState, leader: ReplicaId): void {
   state.electionElapsed = 0;
+  if (state.config.reads === 'lease') state.voteEmbargoTicks = state.config.electionTicks;
   setLeader(state, leader);
 }
 

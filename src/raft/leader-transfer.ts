@@ -17,8 +17,8 @@ export function startTransfer(state: RaftState, transferee: ReplicaId): void {
   abortTransfer(state);
   if (transferee === state.id) return;
   trace(state, { type: 'transferStarted', transferee });
-  // The whole transfer has one election timeout.
-  state.electionElapsed = 0;
+  // The whole transfer has one election timeout, beside the quorum check's, which nobody's wishes may put off.
+  state.transferElapsed = 0;
   state.transferee = transferee;
   if (progress.matchIndex === state.log.lastIndex) timeoutNowTo(state, transferee);
   else sendAppendTo(state, transferee);

@@ -36,6 +36,7 @@ import {
 import { changedConfState, isVoter } from './membership.ts';
 import type { ProgressState } from './progress.ts';
 import {
+  confirmRounds,
   expireLease as expireReadLease,
   forwardReadIndex,
   handleForwardedReadIndex,
@@ -86,6 +87,7 @@ export function openRaft(config: RaftConfig): RaftState {
 
 /** Time passes: one tick of the host's timer. */
 export function tick(state: RaftState): void {
+  if (state.voteEmbargoTicks > 0) state.voteEmbargoTicks -= 1;
   if (state.role === Role.leader) tickLeader(state);
   else tickElection(state);
 }
@@ -302,6 +304,7 @@ export function applyConfChange(state: RaftState, change: ConfChange, index: Log
   // With other voters more may be committed; and new members should not wait for the next heartbeat.
   if (tryAdvanceCommitIndex(state)) sendAppends(state);
   else sendMissing(state);
+  confirmRounds(state);
   if (state.transferee !== undefined && !isVoter(confState, state.transferee)) abortTransfer(state);
   return confState;
 }

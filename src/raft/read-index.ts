@@ -5,10 +5,10 @@
 
 import { assert, must } from '../base/assert.ts';
 import { termAt } from './log.ts';
-import { voteResult } from './quorum.ts';
+import { quorumIndex } from './quorum.ts';
 import { sendHeartbeats } from './replication.ts';
 import { send } from './send.ts';
-import type { RaftState } from './state.ts';
+import type { RaftConfig, RaftState } from './state.ts';
 import { trace } from './trace.ts';
 import { type LogIndex, type ReadIndex, type ReplicaId, Role } from './types.ts';
 
@@ -19,8 +19,8 @@ interface ReadRound {
   readonly index: LogIndex;
   /** Leader's ticks in this term when its first heartbeats were sent. */
   readonly sentAtTick: number;
-  readonly requests: ReadRequest[];
-  readonly acks: Map<ReplicaId, boolean>;
+  /** None in a round that only prolongs the lease. */
+  readonly requests: readonly ReadRequest[];
 }
 
 interface ReadRequest {
@@ -33,12 +33,18 @@ export interface ReadIndexState {
   rounds: ReadRound[];
   /** Never goes back, not even over terms: an echo from another term of leadership confirms nothing. */
   lastRound: number;
+  /** The youngest round that each member echoed in this term. An echo confirms the older rounds too. */
+  readonly ackedRounds: Map<ReplicaId, number>;
+  /** Requests in `rounds`. */
+  waitingCount: number;
   /** Requests that came before the leader committed an entry of its term. */
   postponed: ReadRequest[];
   /** Ticks since this replica became leader. */
   leaderTicks: number;
   /** Lease mode: when the heartbeats of the youngest confirmed round were sent, in `leaderTicks`. */
   leaseFromTick: number | undefined;
+  /** Rounds up to here prove nothing for the lease: time stood still after they were sent. */
+  leaseFloorRound: number;
   /** Lease mode: leadership was offered to somebody in this term, so that the lease proves nothing any more. */
   isLeaseForfeited: boolean;
 }
@@ -47,9 +53,12 @@ export function newReadIndexState(): ReadIndexState {
   return {
     rounds: [],
     lastRound: 0,
+    ackedRounds: new Map(),
+    waitingCount: 0,
     postponed: [],
     leaderTicks: 0,
     leaseFromTick: undefined,
+    leaseFloorRound: 0,
     isLeaseForfeited: false,
   };
 }
@@ -58,23 +67,28 @@ export function newReadIndexState(): ReadIndexState {
 export function resetReads(state: RaftState): void {
   const { reads } = state;
   reads.rounds = [];
+  reads.ackedRounds.clear();
+  reads.waitingCount = 0;
   reads.postponed = [];
   reads.leaderTicks = 0;
   reads.leaseFromTick = undefined;
   reads.isLeaseForfeited = false;
 }
 
-/** The host paused or was paused: ticks did not count the time, so the lease proves nothing until the next round. */
+/**
+ * The host paused or was paused: ticks did not count the time, so the lease proves nothing until a round that begins
+ * from now on is confirmed. Late answers to older rounds do not bring it back.
+ */
 export function expireLease(state: RaftState): void {
   state.reads.leaseFromTick = undefined;
+  state.reads.leaseFloorRound = state.reads.lastRound;
 }
 
 /** A leader takes a question, its own or a follower's. @returns false when too many wait */
 export function handleReadIndex(state: RaftState, request: ReadRequest): boolean {
   assert(state.role === Role.leader, 'only a leader answers read-index questions');
   const { reads, config } = state;
-  const waiting = reads.rounds.length + reads.postponed.length;
-  if (waiting >= config.pendingReadsMax) return false;
+  if (reads.waitingCount + reads.postponed.length >= config.pendingReadsMax) return false;
   // Before its first commit a leader does not know what is committed (§8, thesis 6.4 step 1).
   if (!hasCommittedInTerm(state)) {
     reads.postponed.push(request);
@@ -105,36 +119,46 @@ export function roundToConfirm(state: RaftState): number | undefined {
 
 /** Lease mode: every heartbeat interval begins a round of its own, so that the lease goes on without reads. */
 export function beginLeaseRound(state: RaftState): void {
-  if (state.config.reads !== 'lease' || !hasCommittedInTerm(state)) return;
-  const waiting = state.reads.rounds.at(-1);
-  // A quorum that does not answer must not pile rounds up: the last one is asked again instead.
-  if (waiting !== undefined && waiting.requests.length === 0) state.reads.rounds.pop();
+  const { reads, config } = state;
+  if (config.reads !== 'lease' || !hasCommittedInTerm(state)) return;
+  // A quorum that does not answer must not pile rounds up: those whose lease would be over are not waited for.
+  const overTick = reads.leaderTicks - leaseTicks(config);
+  reads.rounds = reads.rounds.filter(
+    ({ requests, sentAtTick }) => requests.length > 0 || sentAtTick > overTick,
+  );
   openRound(state, []);
 }
 
 /** A member echoed `round`. */
 export function handleReadAck(state: RaftState, from: ReplicaId, round: number): void {
+  const { ackedRounds, lastRound } = state.reads;
+  if (round > lastRound || round <= (ackedRounds.get(from) ?? 0)) return;
+  ackedRounds.set(from, round);
+  confirmRounds(state);
+}
+
+/** Answers the reads whose rounds a quorum has echoed: to be called after an echo, and when the voters change. */
+export function confirmRounds(state: RaftState): void {
   const { reads } = state;
-  for (const pending of reads.rounds) {
-    if (pending.round <= round) pending.acks.set(from, true);
-  }
-  let confirmed = 0;
-  for (const [position, pending] of reads.rounds.entries()) {
-    if (voteResult(state.confState, pending.acks) === 'won') confirmed = position + 1;
-  }
-  // A confirmed round confirms the older ones: their heartbeats were sent before, by the same leader.
-  for (const pending of reads.rounds.splice(0, confirmed)) {
+  if (reads.rounds.length === 0) return;
+  const { ackedRounds, lastRound } = reads;
+  const confirmed = quorumIndex(state.confState, (id) =>
+    id === state.id ? lastRound : (ackedRounds.get(id) ?? 0),
+  );
+  const open = reads.rounds.findIndex(({ round }) => round > confirmed);
+  for (const pending of reads.rounds.splice(0, open === -1 ? reads.rounds.length : open)) {
     for (const request of pending.requests) answer(state, request, pending.index);
-    reads.leaseFromTick = Math.max(reads.leaseFromTick ?? 0, pending.sentAtTick);
+    reads.waitingCount -= pending.requests.length;
+    if (pending.round > reads.leaseFloorRound) reads.leaseFromTick = pending.sentAtTick;
   }
 }
 
-function beginRound(state: RaftState, requests: ReadRequest[]): void {
+function beginRound(state: RaftState, requests: readonly ReadRequest[]): void {
   openRound(state, requests);
   sendHeartbeats(state);
 }
 
-function openRound(state: RaftState, requests: ReadRequest[]): void {
+function openRound(state: RaftState, requests: readonly ReadRequest[]): void {
   const { reads } = state;
   reads.lastRound += 1;
   reads.rounds.push({
@@ -142,8 +166,8 @@ function openRound(state: RaftState, requests: ReadRequest[]): void {
     index: state.log.commitIndex,
     sentAtTick: reads.leaderTicks,
     requests,
-    acks: new Map([[state.id, true]]),
   });
+  reads.waitingCount += requests.length;
 }
 
 function answer(state: RaftState, request: ReadRequest, index: LogIndex): void {
@@ -188,6 +212,10 @@ function isLeaseValid(state: RaftState): boolean {
   const { reads, config } = state;
   if (config.reads !== 'lease' || reads.isLeaseForfeited) return false;
   if (reads.leaseFromTick === undefined) return false;
-  const leaseTicks = Math.floor(config.electionTicks * (1 - config.clockDriftBound));
-  return reads.leaderTicks - reads.leaseFromTick < leaseTicks;
+  return reads.leaderTicks - reads.leaseFromTick < leaseTicks(config);
+}
+
+/** A follower's promise lasts `electionTicks` of its ticks, and the first of them may come at once: one does not count. */
+function leaseTicks({ electionTicks, clockDriftBound }: RaftConfig): number {
+  return Math.floor((electionTicks - 1) * (1 - clockDriftBound));
 }

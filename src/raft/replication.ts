@@ -282,10 +282,7 @@ function advance(state: RaftState, progress: Progress, message: AppendEntriesRes
       break;
     case 'snapshot':
       // Whatever it caught up by, it can go on from the log.
-      if (progress.matchIndex >= state.log.compactedIndex) {
-        becomeProbe(progress);
-        becomeReplicate(progress);
-      }
+      if (progress.matchIndex >= state.log.compactedIndex) becomeReplicate(progress);
       break;
     case 'replicate':
       freeAcknowledged(progress);
@@ -378,7 +375,7 @@ export function handleStorageReady(state: RaftState): void {
 export function tryAutoLeave(state: RaftState): void {
   if (state.role !== Role.leader || !state.confState.autoLeave) return;
   if (state.log.appliedIndex < state.pendingConfChangeIndex) return;
-  // May be dropped while leadership is handed over: the next applied entry, or the next leader, tries again.
+  // May be dropped while leadership is handed over: the next heartbeat, or the next leader, tries again.
   proposeEntries(state, [{ kind: EntryKind.confChange, bytes: noPayload, start: 0, end: 0 }]);
 }
 

@@ -25,7 +25,10 @@ import {
 /** What the store had when the replica was opened. */
 export interface InitialState {
   readonly hardState: HardState;
-  /** The configuration at `appliedIndex`. */
+  /**
+   * The configuration at `appliedIndex`. A group's first members stand in no entry, so the log of a group must begin
+   * behind a snapshot that has them: whoever joins later would otherwise never learn of them.
+   */
   readonly confState: ConfState;
   /** The log begins behind this position. */
   readonly compacted: { readonly index: LogIndex; readonly term: Term };
@@ -71,7 +74,7 @@ export interface RaftConfig {
   readonly reads: 'safe' | 'lease';
   /**
    * Lease reads: how much faster than ours another replica's clock may run, as a fraction in [0, 1). The lease lasts
-   * floor(electionTicks × (1 − bound)) ticks from when the heartbeats of a confirmed round were sent.
+   * floor((electionTicks − 1) × (1 − bound)) ticks from when the heartbeats of a confirmed round were sent.
    */
   readonly clockDriftBound: number;
   /** Refuse configuration changes that cannot be applied. Off only where scripted scenarios say so. */
@@ -114,12 +117,17 @@ export interface RaftState {
   electionElapsed: number;
   heartbeatElapsed: number;
   randomizedElectionTicks: number;
-  /** Lease mode: ticks for which no vote is granted after a start, because a promise made before it may still hold. */
+  /**
+   * Lease mode: ticks for which this replica neither votes nor campaigns, unless the leader itself hands over. It has
+   * promised so to a leader whose message it took, or may have before a restart; a later term does not end the promise.
+   */
   voteEmbargoTicks: number;
 
   // Leader only.
   /** To whom leadership is being handed over; proposals are refused meanwhile (thesis 3.10). */
   transferee: ReplicaId | undefined;
+  /** Ticks since the transfer began. */
+  transferElapsed: number;
   /** No configuration change is proposed before this index is applied. */
   pendingConfChangeIndex: LogIndex;
   /** Payload bytes proposed in this term and not yet applied. */
@@ -147,7 +155,8 @@ export function newRaftState(config: RaftConfig): RaftState {
     compacted: initial.compacted,
     lastIndex: initial.lastIndex,
     termRuns: initial.termRuns,
-    commitIndex: Math.max(initial.hardState.commitIndex, initial.compacted.index),
+    // The stored commit index may lag behind what was applied, which was committed all the same.
+    commitIndex: Math.max(initial.hardState.commitIndex, initial.appliedIndex),
     appliedIndex: initial.appliedIndex,
   });
   const state: RaftState = {
@@ -169,6 +178,7 @@ export function newRaftState(config: RaftConfig): RaftState {
     voteEmbargoTicks:
       config.reads === 'lease' && initial.hardState.term > 0 ? config.electionTicks : 0,
     transferee: undefined,
+    transferElapsed: 0,
     pendingConfChangeIndex: 0,
     uncommittedBytes: 0,
     reads: newReadIndexState(),
