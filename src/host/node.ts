@@ -140,6 +140,7 @@ function write(
       isBatch,
       mayForward: options.forward ?? true,
       origin: { kind: 'local', wait },
+      forwardedTo: undefined,
       position: undefined,
       results: [],
     });
@@ -159,7 +160,13 @@ function waiting<Result>(
     if (partition.stopped !== undefined) throw partition.stopped;
     if (!(timeoutMs >= 1 && timeoutMs <= 2_147_483_647)) throw badArgument('timeoutMs', timeoutMs);
     const wait = new Wait(resolve, reject, { deadlineMs: nowMs(host) + timeoutMs, signal });
-    if (!wait.isSettled) begin(partition, wait);
+    if (wait.isSettled) return;
+    try {
+      begin(partition, wait);
+    } catch (error) {
+      // Through the wait, which then lets go of the caller's signal.
+      wait.fail(error instanceof Error ? error : new Error(String(error)));
+    }
   });
 }
 

@@ -40,6 +40,8 @@ export interface Proposal {
   readonly origin:
     | { readonly kind: 'local'; readonly wait: Wait<CommitResult> }
     | { readonly kind: 'peer'; readonly peer: NodeId; readonly requestId: number };
+  /** The leader that it was passed on to last. */
+  forwardedTo: NodeId | undefined;
   /** Where it was appended. */
   position: { readonly firstIndex: LogIndex; readonly term: Term } | undefined;
   /** Results so far, while it is applied in pieces. */
@@ -58,7 +60,10 @@ export function submitProposal(host: Host, partition: Partition, proposal: Propo
   if (!isLeader && leader === undefined) throw noLeader(partition);
   const { queuedEntriesMax, queuedBytesMax } = host.settings;
   const entries = partition.outstandingEntries + proposal.payloads.length;
-  if (entries > queuedEntriesMax || partition.outstandingBytes + proposal.bytes > queuedBytesMax) {
+  const bytes = partition.outstandingBytes + proposal.bytes;
+  const isFull = entries > queuedEntriesMax || bytes > queuedBytesMax;
+  // One proposal always fits an empty queue: otherwise a legal batch could never be written.
+  if (isFull && partition.outstandingEntries > 0) {
     throw new KommanderError(
       `partition ${partition.id} has ${partition.outstandingEntries} writes (${partition.outstandingBytes} bytes) waiting; nothing was written, try again after a pause`,
       {
@@ -68,7 +73,7 @@ export function submitProposal(host: Host, partition: Partition, proposal: Propo
     );
   }
   partition.outstandingEntries = entries;
-  partition.outstandingBytes += proposal.bytes;
+  partition.outstandingBytes = bytes;
   if (isLeader) partition.queue.push(proposal);
   else forward(host, partition, proposal, must(leader, 'a leader is known here'));
   markDirty(host, partition);
@@ -170,7 +175,9 @@ export function rerouteQueue(host: Host, partition: Partition): void {
   const { queue } = partition;
   partition.queue = [];
   for (const proposal of queue) {
-    if (proposal.origin.kind === 'local' && proposal.mayForward) {
+    if (isAbandoned(proposal)) {
+      release(partition, proposal);
+    } else if (proposal.origin.kind === 'local' && proposal.mayForward) {
       forward(host, partition, proposal, leader);
     } else {
       refuse(host, partition, proposal, notLeader(host, partition));
@@ -181,6 +188,7 @@ export function rerouteQueue(host: Host, partition: Partition): void {
 function forward(host: Host, partition: Partition, proposal: Proposal, leader: NodeId): void {
   const requestId = host.nextRequestId;
   host.nextRequestId += 1;
+  proposal.forwardedTo = leader;
   partition.forwards.set(requestId, proposal);
   queueItem(host, leader, Lane.bulk, {
     kind: 'propose',
@@ -206,6 +214,7 @@ export function handlePropose(
     isBatch: payloads.length > 1,
     mayForward: false,
     origin: { kind: 'peer', peer, requestId: item.requestId },
+    forwardedTo: undefined,
     position: undefined,
     results: [],
   };
@@ -276,11 +285,12 @@ export function failForward(
 
 /** The connection to `peer` was lost: writes that it has not answered may have been appended, or not. */
 export function failForwardsTo(host: Host, partition: Partition, peer: NodeId): void {
-  if (partition.forwards.size === 0 || leaderNode(host, partition) !== peer) return;
-  const proposals = [...partition.forwards.values()];
-  partition.forwards.clear();
-  const error = outcomeUnknown(partition, `the connection to the leader "${peer}" was lost`);
-  for (const proposal of proposals) refuse(host, partition, proposal, error);
+  for (const [requestId, proposal] of partition.forwards) {
+    if (proposal.forwardedTo !== peer) continue;
+    partition.forwards.delete(requestId);
+    const why = `the connection to the leader "${peer}" was lost`;
+    refuse(host, partition, proposal, outcomeUnknown(partition, why));
+  }
 }
 
 /** Entries were applied: callers whose writes are among them get their answers. */
@@ -344,8 +354,7 @@ export function expireProposals(host: Host, partition: Partition): void {
   const isOver = ({ origin }: Proposal): boolean =>
     origin.kind === 'local' && (origin.wait.isSettled || origin.wait.deadlineMs <= now);
   for (const proposal of partition.queue.filter(isOver)) {
-    // It never left the queue: it has not been written.
-    fail(partition, proposal, noLeader(partition));
+    fail(partition, proposal, neverTaken(host, partition));
   }
   partition.queue = partition.queue.filter((proposal) => !isOver(proposal));
   for (const [requestId, proposal] of partition.forwards) {
@@ -433,6 +442,15 @@ export function noLeader(partition: Partition): KommanderError {
 function dropped(partition: Partition): KommanderError {
   return new KommanderError(
     `the leader of partition ${partition.id} is giving its place up; nothing was written, try again`,
+    { code: 'PROPOSAL_DROPPED', details: { partitionId: partition.id } },
+  );
+}
+
+/** It never left the queue: it has not been written. */
+function neverTaken(host: Host, partition: Partition): KommanderError {
+  if (leaderNode(host, partition) === undefined) return noLeader(partition);
+  return new KommanderError(
+    `the leader of partition ${partition.id} could not take the write in time (its disk or a quorum is slow); nothing was written, try again`,
     { code: 'PROPOSAL_DROPPED', details: { partitionId: partition.id } },
   );
 }

@@ -54,3 +54,25 @@ test('a write that was passed on to a leader whose replica stops is refused as n
   const error = await cluster.driveFailure(forwarded);
   assert.ok(['PROPOSAL_DROPPED', 'OUTCOME_UNKNOWN'].includes(error.code ?? ''), error.code);
 });
+
+test('writes that were passed on to an old leader are answered when the connection to it is lost', async () => {
+  await using cluster = nodeCluster({ settings: { proposalTimeoutMs: 600_000 } });
+  await cluster.openAll();
+  await cluster.makeLeader('a');
+  cluster.network.setLink('a', 'b', 'drop');
+  const toOld = cluster.node('b').replicate(1, 'put', text('to the old leader'));
+  await cluster.run(1);
+  cluster.isolate(['a']);
+  await cluster.until(
+    () => cluster.node('b').leaderOf(1) !== undefined && cluster.node('b').leaderOf(1) !== 'a',
+    'there is another leader',
+  );
+  if (cluster.node('b').isLeader(1)) {
+    await cluster.drive(cluster.node('b').transferLeadership(1, 'c'));
+  }
+  const toNew = cluster.node('b').replicate(1, 'put', text('to the new leader'));
+  await cluster.crash('a');
+  const error = await cluster.driveFailure(toOld, 1_000);
+  assert.equal(error.code, 'OUTCOME_UNKNOWN');
+  await cluster.drive(toNew);
+});
