@@ -39,11 +39,10 @@ export async function openNode(options: NodeOptions): Promise<KommanderNode> {
     replicate: ((partitionId: PartitionId, ...rest: ReplicateArguments) =>
       replicate(host, partitionId, rest)) as KommanderNode['replicate'],
     checkpoint: (partitionId, waitOptions = {}) =>
-      write(host, partitionId, {
+      write(host, partitionId, waitOptions, () => ({
         payloads: [new OutgoingPayload(typeBytes(systemTypes.checkpoint), noData)],
         isBatch: false,
-        options: waitOptions,
-      }),
+      })),
     isLeader: (partitionId) => isLeading(host, partitionOf(host, partitionId)),
     leaderOf: (partitionId) => leaderNode(host, partitionOf(host, partitionId)),
     waitForLeader: (partitionId, waitOptions = {}) =>
@@ -76,30 +75,40 @@ export async function openNode(options: NodeOptions): Promise<KommanderNode> {
 
 const noData = new Uint8Array(0);
 
-type ReplicateArguments =
-  | readonly [type: string, data: Uint8Array, options?: ReplicateOptions]
-  | readonly [entries: readonly ProposalInput[], options?: ReplicateOptions];
+type SingleArguments = readonly [type: string, data: Uint8Array, options?: ReplicateOptions];
+type BatchArguments = readonly [entries: readonly ProposalInput[], options?: ReplicateOptions];
+type ReplicateArguments = SingleArguments | BatchArguments;
+
+interface RequestedWrite {
+  readonly payloads: readonly OutgoingPayload[];
+  readonly isBatch: boolean;
+}
 
 function replicate(
   host: Host,
   partitionId: PartitionId,
   rest: ReplicateArguments,
 ): Promise<CommitResult> {
-  const [first] = rest;
-  try {
-    if (typeof first === 'string') {
-      const [type, data, options = {}] = rest as readonly [string, Uint8Array, ReplicateOptions?];
-      const payloads = [checkedPayload(host, { type, data })];
-      return write(host, partitionId, { payloads, isBatch: false, options });
-    }
-    if (!Array.isArray(first)) throw badArgument('type', first);
-    const [entries, options = {}] = rest as readonly [readonly ProposalInput[], ReplicateOptions?];
-    if (entries.length === 0) throw badArgument('entries', 'an empty list');
-    const payloads = entries.map((entry) => checkedPayload(host, entry));
-    return write(host, partitionId, { payloads, isBatch: true, options });
-  } catch (error) {
-    return Promise.reject(error);
+  const options = isSingle(rest) ? rest[2] : rest[1];
+  return write(host, partitionId, options ?? {}, () => requestedWrite(host, rest));
+}
+
+function isSingle(rest: ReplicateArguments): rest is SingleArguments {
+  return typeof rest[0] === 'string';
+}
+
+function requestedWrite(host: Host, rest: ReplicateArguments): RequestedWrite {
+  if (isSingle(rest)) {
+    const [type, data] = rest;
+    return { payloads: [checkedPayload(host, { type, data })], isBatch: false };
   }
+  const [entries] = rest;
+  if (!Array.isArray(entries)) throw badArgument('type', entries);
+  if (entries.length === 0) throw badArgument('entries', 'an empty list');
+  return {
+    payloads: entries.map((entry: ProposalInput) => checkedPayload(host, entry)),
+    isBatch: true,
+  };
 }
 
 function checkedPayload(host: Host, { type, data }: ProposalInput): OutgoingPayload {
@@ -121,14 +130,11 @@ function checkedPayload(host: Host, { type, data }: ProposalInput): OutgoingPayl
 function write(
   host: Host,
   partitionId: PartitionId,
-  what: {
-    readonly payloads: readonly OutgoingPayload[];
-    readonly isBatch: boolean;
-    readonly options: ReplicateOptions;
-  },
+  options: ReplicateOptions,
+  request: () => RequestedWrite,
 ): Promise<CommitResult> {
-  const { payloads, isBatch, options } = what;
   return waiting<CommitResult>(host, partitionId, options, (partition, wait) => {
+    const { payloads, isBatch } = request();
     let bytes = 0;
     for (const payload of payloads) bytes += payload.byteLength;
     const { entryBytesMax, appendBytesMax } = host.settings;
