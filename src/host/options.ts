@@ -3,6 +3,7 @@
 
 import { isNodeId, nodeIdRule, parseEndpoint } from '../base/endpoint.ts';
 import { KommanderError } from '../base/errors.ts';
+import { memberCountMax } from '../cluster/system-state.ts';
 import type { Clock } from '../ports/clock.ts';
 import { type Observer, silentObserver } from '../ports/observer.ts';
 import type { StateMachine } from '../ports/state-machine.ts';
@@ -10,7 +11,7 @@ import type { Endpoint, NodeId } from '../ports/transport.ts';
 import type { PartitionId } from '../ports/wal.ts';
 import { drawSeed } from '../time/seed.ts';
 import { systemClock } from '../time/system-clock.ts';
-import type { NodeListeners, NodeOptions } from './api.ts';
+import type { NodeEvents, NodeListeners, NodeOptions } from './api.ts';
 
 interface Bounds {
   readonly min: number;
@@ -98,7 +99,13 @@ export function checkOptions(options: NodeOptions): NodeSettings {
   checkRelations(numbers);
   checkNodeId('nodeId', options.nodeId);
   for (const name of ['wal', 'transport', 'discovery'] as const) {
-    if (typeof options[name] !== 'object') throw invalid(name, 'is missing: pass an adapter');
+    if (!isObject(options[name])) throw invalid(name, 'is missing: pass an adapter');
+  }
+  for (const name of ['stateMachine', 'logger'] as const) {
+    checkFunction(name, options[name]);
+  }
+  if (options.clock !== undefined && !isObject(options.clock)) {
+    throw invalid('clock', 'is no clock: leave it out for the system clock');
   }
   const seed = options.seed ?? drawSeed();
   if (!Number.isSafeInteger(seed)) throw invalid('seed', `is ${seed}; it is a safe integer`);
@@ -106,8 +113,8 @@ export function checkOptions(options: NodeOptions): NodeSettings {
   if (members !== undefined && !members.has(options.nodeId)) {
     throw invalid('members', `does not list this node, "${options.nodeId}"`);
   }
-  parseEndpoint(options.listen, { option: 'listen', portMin: 0 });
-  if (options.advertise !== undefined) parseEndpoint(options.advertise, { option: 'advertise' });
+  checkEndpoint('listen', options.listen, 0);
+  if (options.advertise !== undefined) checkEndpoint('advertise', options.advertise, 1);
   return {
     ...numbers,
     nodeId: options.nodeId,
@@ -117,8 +124,8 @@ export function checkOptions(options: NodeOptions): NodeSettings {
     stateMachine: options.stateMachine,
     clock: options.clock ?? systemClock,
     seed,
-    logger: options.logger ?? silentObserver,
-    listeners: options.listeners ?? {},
+    logger: guarded(options.logger ?? silentObserver),
+    listeners: options.listeners === undefined ? {} : checkListeners(options.listeners),
   };
 }
 
@@ -155,11 +162,14 @@ function checkNumber(name: string, value: number | undefined, bounds: Bounds): n
 }
 
 function checkMembers(members: Readonly<Record<NodeId, Endpoint>>): ReadonlyMap<NodeId, Endpoint> {
+  if (!isObject(members) || Array.isArray(members)) {
+    throw invalid('members', 'is no object of node ids and endpoints');
+  }
   const checked = new Map<NodeId, Endpoint>();
   const owners = new Map<Endpoint, NodeId>();
   for (const [nodeId, endpoint] of Object.entries(members)) {
     checkNodeId('members', nodeId);
-    parseEndpoint(endpoint, { option: 'members' });
+    checkEndpoint('members', endpoint, 1);
     const owner = owners.get(endpoint);
     if (owner !== undefined) {
       throw invalid('members', `gives "${owner}" and "${nodeId}" the same endpoint ${endpoint}`);
@@ -168,7 +178,59 @@ function checkMembers(members: Readonly<Record<NodeId, Endpoint>>): ReadonlyMap<
     checked.set(nodeId, endpoint);
   }
   if (checked.size === 0) throw invalid('members', 'is empty; list every first member');
+  if (checked.size > memberCountMax) {
+    throw invalid(
+      'members',
+      `lists ${checked.size} nodes; a cluster has at most ${memberCountMax}`,
+    );
+  }
   return checked;
+}
+
+const eventNames: ReadonlySet<string> = new Set<keyof NodeEvents>([
+  'restoreStarted',
+  'entryRestored',
+  'restoreFinished',
+  'entryReplicated',
+  'replicationError',
+  'leaderChanged',
+  'membershipChanged',
+]);
+
+function checkListeners(listeners: NodeListeners): NodeListeners {
+  if (!isObject(listeners)) throw invalid('listeners', 'is no object of event names and functions');
+  for (const [name, listener] of Object.entries(listeners)) {
+    if (!eventNames.has(name)) {
+      throw invalid('listeners', `has "${name}"; the events are ${[...eventNames].join(', ')}`);
+    }
+    checkFunction('listeners', listener);
+  }
+  return listeners;
+}
+
+/** Whoever takes the reports must not throw; if it does, the node goes on. */
+function guarded(observer: Observer): Observer {
+  return (event) => {
+    try {
+      observer(event);
+    } catch {
+      // There is nobody left to report to.
+    }
+  };
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null;
+}
+
+function checkFunction(option: string, value: unknown): void {
+  if (value === undefined || typeof value === 'function') return;
+  throw invalid(option, 'is no function');
+}
+
+function checkEndpoint(option: string, endpoint: Endpoint, portMin: 0 | 1): void {
+  if (typeof endpoint !== 'string') throw invalid(option, `is ${endpoint}; write it as host:port`);
+  parseEndpoint(endpoint, { option, portMin });
 }
 
 function checkNodeId(option: string, nodeId: NodeId): void {

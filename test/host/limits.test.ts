@@ -40,7 +40,7 @@ test('data above the limit is refused before anything is written', async () => {
   const node = cluster.node('a');
   const error = await cluster.driveFailure(node.replicate(1, 'put', new Uint8Array(101)));
   assert.ok(isKommanderError(error, 'ENTRY_TOO_LARGE'));
-  assert.equal(error.details['bytesMax'], 100);
+  assert.equal(error.details.bytesMax, 100);
   assert.equal(error.mayHaveCommitted, false);
   await cluster.drive(node.replicate(1, 'put', new Uint8Array(100)));
   // A batch as a whole has to fit one append.
@@ -77,7 +77,7 @@ test('a bad argument is refused with its name', async () => {
   for (const [argument, call] of calls) {
     const error = await cluster.driveFailure(call());
     assert.ok(isKommanderError(error, 'INVALID_ARGUMENT'), String(error));
-    assert.equal(error.details['argument'], argument);
+    assert.equal(error.details.argument, argument);
   }
   await cluster.drive(put('x'.repeat(255), empty));
   await cluster.drive(put('ü'.repeat(127), empty));
