@@ -419,6 +419,31 @@ test('bodies beyond what the server may hold are 429, and count no more once the
   }
 });
 
+test('a body that does not come in time is 408, and was no write', async (t) => {
+  const { api, service } = await openFixture(t, { headersTimeoutMs: 100, requestTimeoutMs: 200 });
+  const client = await rawClient(t, api.endpoint);
+  client.socket.write('PUT /v1/kv/k HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhalf');
+  await client.reads('HTTP/1.1 408 ');
+  await client.closed;
+  assert.equal(service.calls.length, 0);
+});
+
+test('connections beyond the bound are closed, and idle ones make room', async (t) => {
+  const { api } = await openFixture(t, { connectionsMax: 2, keepAliveTimeoutMs: 50 });
+  const kept = await rawClient(t, api.endpoint);
+  const idle = await rawClient(t, api.endpoint);
+  const beyond = await rawClient(t, api.endpoint);
+  await beyond.closed;
+  for (const client of [kept, idle]) {
+    client.socket.write('GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n');
+    await client.reads('HTTP/1.1 200 ');
+  }
+  await idle.closed;
+  const next = await rawClient(t, api.endpoint);
+  next.socket.write('GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n');
+  await next.reads('HTTP/1.1 200 ');
+});
+
 test('a client that goes away aborts what it asked for', async (t) => {
   const { url, service } = await openFixture(t);
   service.hold();

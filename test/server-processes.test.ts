@@ -11,7 +11,6 @@ import { fileURLToPath } from 'node:url';
 import { eventually, freePorts, isReady, statusOf } from './server-support.ts';
 
 const entryFile = fileURLToPath(new URL('../src/server/main.ts', import.meta.url));
-const nodeIds = ['a', 'b', 'c'];
 
 /** One server of a test; it can be started again on the same directory. */
 class NodeProcess {
@@ -50,6 +49,19 @@ class NodeProcess {
     return by ?? code;
   }
 
+  /** A second process on the same directory. */
+  another(): { readonly exited: Promise<number | null>; readonly stderr: string } {
+    const at = this.#flags.indexOf('--http');
+    const flags = this.#flags.with(at + 1, '127.0.0.1:0');
+    const child = spawn(process.execPath, [entryFile, 'serve', ...flags], { stdio: 'pipe' });
+    const exited = once(child, 'exit').then(([code]) => code as number | null);
+    const outcome = { exited, stderr: '' };
+    child.stderr.on('data', (text) => {
+      outcome.stderr += text;
+    });
+    return outcome;
+  }
+
   #spawn(): ChildProcess {
     const child = spawn(process.execPath, [entryFile, 'serve', ...this.#flags], { stdio: 'pipe' });
     child.stdout.on('data', (text) => {
@@ -62,7 +74,10 @@ class NodeProcess {
   }
 }
 
-async function openProcesses(t: TestContext): Promise<readonly NodeProcess[]> {
+async function openProcesses(
+  t: TestContext,
+  nodeIds: readonly string[] = ['a', 'b', 'c'],
+): Promise<readonly NodeProcess[]> {
   const directory = mkdtempSync(join(tmpdir(), 'kommander-'));
   const ports = await freePorts(nodeIds.length * 2);
   const members = nodeIds.map((id, at) => `${id}=127.0.0.1:${ports[at]}`).join(',');
@@ -160,10 +175,27 @@ test('a cluster whose processes were all killed has every acknowledged write aga
 });
 
 test('a server that follows its parent ends when its standard input does', async (t) => {
-  const [node] = await openProcesses(t);
+  const [node] = await openProcesses(t, ['a']);
   assert.ok(node !== undefined);
   const exited = once(node.child, 'exit');
   node.child.stdin?.end();
   const [code] = (await exited) as [number | null];
   assert.equal(code, 0, node.stderr);
+});
+
+test('a second signal ends a server at once, with 1', async (t) => {
+  const [node] = await openProcesses(t, ['a']);
+  assert.ok(node !== undefined);
+  const ended = node.end('SIGTERM');
+  node.child.kill('SIGINT');
+  assert.equal(await ended, 1, node.stderr);
+});
+
+test('a data directory that another process has open is refused with a readable message', async (t) => {
+  const [node] = await openProcesses(t, ['a']);
+  assert.ok(node !== undefined);
+  const second = node.another();
+  assert.equal(await second.exited, 1);
+  assert.match(second.stderr, /^kommander: .*\(WAL_LOCKED\)$/m);
+  assert.equal((await fetch(`${node.url}/healthz`)).status, 200);
 });

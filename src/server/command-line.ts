@@ -70,7 +70,8 @@ function addServe(program: Command): void {
   command.action(async (flags: Record<string, string | boolean>) => {
     const options = readServeOptions({ flags, environment: process.env });
     const { runServe } = await import('./serve.ts');
-    process.exit(await runServe(options));
+    // What the server listened to (signals, its standard input) must not keep a failed process alive.
+    process.exit(await runServe(options).catch(reportFailure));
   });
 }
 
