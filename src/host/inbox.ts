@@ -38,13 +38,15 @@ function observeTimestamp(host: Host, from: NodeId, frame: Frame): void {
 }
 
 function receiveItem(host: Host, from: NodeId, item: FrameItem, formed: () => void): void {
+  // Membership is a fact of the cluster; who merely knows its id is not listened to.
+  if (!host.replicaIds.has(from)) return;
   if (item.kind === 'genesis') {
     handleGenesis(host, from, item, formed);
     return;
   }
   if (!host.genesis.isComplete || host.genesis.strangers.has(from)) return;
   const partition = host.partitions.get(item.partitionId);
-  if (partition === undefined || !host.replicaIds.has(from)) return;
+  if (partition === undefined) return;
   switch (item.kind) {
     case 'raft':
       receiveMessage(host, partition, from, item);

@@ -49,8 +49,8 @@ export async function openHost(options: NodeOptions): Promise<Host> {
     const host = await buildHost(options, settings, members, contents);
     await restoreAll(host);
     await startListening(host);
-    changed = () => connectPeers(host, discovered);
-    connectPeers(host, new Map([...(settings.members ?? []), ...discovered]));
+    changed = () => connectPeers(host, new Map([...(settings.members ?? []), ...discovered]));
+    changed();
     if (host.genesis.isComplete) host.state = 'running';
     startTimer(host);
     return host;
