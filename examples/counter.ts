@@ -34,7 +34,7 @@ try {
   // Through any node: one that does not lead passes the write on.
   for (const node of nodes) {
     const { result } = await node.replicate(1, 'add', new TextEncoder().encode('7'));
-    console.log(`${node.nodeId} added 7: the total is ${result}`);
+    console.log(`${node.nodeId} added 7: the total is ${String(result)}`);
   }
 } finally {
   await Promise.all(nodes.map((node) => node.close()));

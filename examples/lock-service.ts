@@ -2,7 +2,6 @@
 // is the index of the entry that gave the lock, so that it grows with every holder, and whoever guards the protected
 // thing refuses lower ones (a holder may stand still for longer than its lease and not know it); and the same acquire
 // or release may happen twice, so that both can be retried.
-//
 //   npm run build && node examples/lock-service.ts
 
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -11,13 +10,17 @@ import { staticDiscovery } from 'kommander/discovery/static';
 import { grpcTransport } from 'kommander/transport/grpc';
 import { memoryWal } from 'kommander/wal/memory';
 
+type Lock = { owner: string; token: number; endMs: number };
 type Command =
   | { kind: 'acquire'; name: string; owner: string; leaseMs: number }
   | { kind: 'release'; name: string; token: number };
 
+const bytesOf = (value: unknown) => new TextEncoder().encode(JSON.stringify(value));
+const parse = (data: Uint8Array): unknown => JSON.parse(new TextDecoder().decode(data));
+
 function lockTable(): StateMachine {
   let nowMs = 0; // never goes back, also when another node's clock leads
-  let locks = new Map<string, { owner: string; token: number; endMs: number }>();
+  let locks = new Map<string, Lock>();
   function carryOut(command: Command, index: number): number | undefined {
     const held = locks.get(command.name);
     if (command.kind === 'release') {
@@ -34,11 +37,11 @@ function lockTable(): StateMachine {
     apply: (entries) =>
       entries.map(({ timestamp, data, index }) => {
         nowMs = Math.max(nowMs, timestampWallMs(timestamp));
-        return carryOut(JSON.parse(new TextDecoder().decode(data)), index);
+        return carryOut(parse(data) as Command, index);
       }),
-    snapshot: () => new TextEncoder().encode(JSON.stringify([nowMs, [...locks]])),
+    snapshot: () => bytesOf([nowMs, [...locks]]),
     restore(data) {
-      const [storedNowMs, stored] = JSON.parse(new TextDecoder().decode(data));
+      const [storedNowMs, stored] = parse(data) as [number, [string, Lock][]];
       nowMs = storedNowMs;
       locks = new Map(stored);
     },
@@ -56,9 +59,9 @@ const nodes = await Promise.all(
 
 /** Gives the token of an acquire, or undefined when another owner has the lock. */
 async function send(command: Command, triesLeft = 20): Promise<number | undefined> {
-  const data = new TextEncoder().encode(JSON.stringify(command));
   try {
-    return (await nodes[0]?.replicate(1, 'lock', data))?.result as number | undefined;
+    const written = await nodes[0]?.replicate(1, 'lock', bytesOf(command));
+    return written?.result as number | undefined;
   } catch (error) {
     if (!isKommanderError(error) || !error.retryable || triesLeft === 0) throw error;
     await sleep(100);
