@@ -99,7 +99,7 @@ export const errorCatalogue: Readonly<Record<ErrorCode, CatalogueEntry>> = {
   QUEUE_FULL: entry(
     true,
     false,
-    'Too many writes are waiting. Nothing was written; try again after a pause.',
+    'Too many calls of this kind are waiting. Nothing was written; try again after a pause.',
   ),
   PROPOSAL_DROPPED: entry(
     true,

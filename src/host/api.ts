@@ -157,7 +157,7 @@ export interface KommanderNode extends AsyncDisposable {
   /**
    * Resolves when the local state machine may be read with the wanted consistency.
    *
-   * @throws READ_TIMEOUT, NO_LEADER, NOT_LEADER, ABORTED, UNKNOWN_PARTITION, NODE_CLOSED
+   * @throws READ_TIMEOUT, NO_LEADER, NOT_LEADER, QUEUE_FULL, ABORTED, UNKNOWN_PARTITION, NODE_CLOSED
    */
   read(partitionId: PartitionId, options?: ReadOptions): Promise<ReadResult>;
 
@@ -229,7 +229,7 @@ export interface NodeOptions {
   readonly inflightBytesMax?: number;
   /** Bytes of entries that are in the leader's log but not committed (default 64 MiB). */
   readonly uncommittedBytesMax?: number;
-  /** Proposals waiting in one partition, in entries (default 65_536). */
+  /** Proposals waiting in one partition, in entries; also reads, and waits for a leader, each (default 65_536). */
   readonly queuedEntriesMax?: number;
   /** Proposals waiting in one partition, in bytes of data (default 64 MiB). */
   readonly queuedBytesMax?: number;

@@ -58,11 +58,21 @@ function settleLeaderWaits(partition: Partition, leader: NodeId): void {
   for (const { wait } of met) wait.succeed(leader);
 }
 
-/** Waits for a leader; at once when there is one that fits. */
+/** Waits for a leader; at once when there is one that fits. @throws QUEUE_FULL */
 export function submitLeaderWait(host: Host, partition: Partition, waiting: LeaderWait): void {
   const leader = leaderNode(host, partition);
-  if (leader !== undefined && (waiting.wanted ?? leader) === leader) waiting.wait.succeed(leader);
-  else partition.leaderWaits.push(waiting);
+  if (leader !== undefined && (waiting.wanted ?? leader) === leader) {
+    waiting.wait.succeed(leader);
+    return;
+  }
+  const { queuedEntriesMax } = host.settings;
+  if (partition.leaderWaits.length >= queuedEntriesMax) {
+    throw new KommanderError(
+      `${queuedEntriesMax} callers wait for a leader of partition ${partition.id} already; try again after a pause`,
+      { code: 'QUEUE_FULL', details: { partitionId: partition.id, queuedEntriesMax } },
+    );
+  }
+  partition.leaderWaits.push(waiting);
 }
 
 /**

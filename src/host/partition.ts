@@ -41,6 +41,8 @@ export interface Partition {
   readsToApply: { readonly index: LogIndex; readonly reads: readonly ReadWait[] }[];
   /** As with requests, no two lives of a node use the same numbers. */
   nextReadContext: number;
+  /** Reads in the three places above. */
+  readCount: number;
 
   leaderWaits: LeaderWait[];
 
@@ -138,6 +140,7 @@ export function openPartition(options: {
     readRounds: new Map(),
     readsToApply: [],
     nextReadContext: options.firstReadContext,
+    readCount: 0,
     leaderWaits: [],
     applyUnits: [],
     isApplying: false,

@@ -24,9 +24,11 @@ export interface ReadRound {
 /** Questions of one partition on their way at one time; further reads wait and share the next one. */
 const readRoundsMax = 4;
 
-/** Adds a read. @throws NO_LEADER */
+/** Adds a read. @throws NO_LEADER, QUEUE_FULL */
 export function submitRead(host: Host, partition: Partition, read: ReadWait): void {
   if (leaderNode(host, partition) === undefined) throw noLeader(partition);
+  if (partition.readCount >= host.settings.queuedEntriesMax) throw tooManyReads(host, partition);
+  partition.readCount += 1;
   partition.readsQueued.push(read);
   markDirty(host, partition);
 }
@@ -61,6 +63,7 @@ export function releaseReads(partition: Partition): void {
   const { lastApplied } = partition;
   const isReady = ({ index }: { readonly index: LogIndex }): boolean => index <= lastApplied;
   for (const { reads } of partition.readsToApply.filter(isReady)) {
+    partition.readCount -= reads.length;
     for (const read of reads) read.succeed(readResult(partition));
   }
   partition.readsToApply = partition.readsToApply.filter((waiting) => !isReady(waiting));
@@ -86,7 +89,9 @@ export function sweepReads(host: Host, partition: Partition): void {
     readRounds.delete(context);
     again.push(...round.reads);
   }
-  partition.readsQueued = [...again, ...readsQueued].filter(expire);
+  const queued = [...again, ...readsQueued];
+  partition.readsQueued = queued.filter(expire);
+  partition.readCount -= queued.length - partition.readsQueued.length;
   for (const { reads } of readsToApply) for (const read of reads) expire(read);
   for (const { reads } of readRounds.values()) for (const read of reads) expire(read);
   if (partition.readsQueued.length > 0) markDirty(host, partition);
@@ -101,7 +106,16 @@ export function failReads(partition: Partition, error: KommanderError): void {
   partition.readsQueued = [];
   partition.readRounds.clear();
   partition.readsToApply = [];
+  partition.readCount = 0;
   for (const reads of waiting) for (const read of reads) read.fail(error);
+}
+
+function tooManyReads(host: Host, partition: Partition): KommanderError {
+  const { queuedEntriesMax } = host.settings;
+  return new KommanderError(
+    `partition ${partition.id} has ${partition.readCount} reads waiting; try again after a pause`,
+    { code: 'QUEUE_FULL', details: { partitionId: partition.id, queuedEntriesMax } },
+  );
 }
 
 function readTimeout(partition: Partition): KommanderError {
