@@ -240,6 +240,22 @@ export function holdsLease(state: RaftState): boolean {
   return isChecked && state.leader !== undefined && state.electionElapsed < electionTicks;
 }
 
+/**
+ * The connection to the leader was lost, most likely because its process died. Waiting out a whole election timeout
+ * would only make the outage longer: the leader is forgotten, so that others' pre-votes are granted, and this replica
+ * campaigns after a short random pause. If the leader lives, its next message ends the suspicion, and until then
+ * the others, who still hear from it, grant no pre-vote.
+ */
+export function suspectLeader(state: RaftState): void {
+  const { config } = state;
+  if (state.role !== Role.follower || config.priority !== priorityMax) return;
+  // Without a pre-vote a mere disconnection would cost a healthy leader its term; a lease forbids disloyalty.
+  if (!config.preVote || config.reads === 'lease') return;
+  setLeader(state, undefined);
+  const pause = 1 + config.random.below(Math.ceil(config.electionTicks / 4));
+  state.electionElapsed = Math.max(state.electionElapsed, state.randomizedElectionTicks - pause);
+}
+
 export function becomeFollower(state: RaftState, term: Term, leader: ReplicaId | undefined): void {
   reset(state, term);
   setLeader(state, leader);

@@ -13,6 +13,7 @@ import {
   sendVote,
   setLeader,
   startCampaign,
+  suspectLeader,
   tickElection,
   tickLeader,
 } from './election.ts';
@@ -361,9 +362,10 @@ export function expireLease(state: RaftState): void {
   expireReadLease(state);
 }
 
-/** The connection to `peer` was lost; what was on the way may be lost too. */
+/** The connection to `peer` was lost; what was on the way may be lost too, and if it leads, its process may be dead. */
 export function reportUnreachable(state: RaftState, peer: ReplicaId): void {
-  handleUnreachable(state, peer);
+  if (state.leader === peer) suspectLeader(state);
+  else handleUnreachable(state, peer);
 }
 
 /** How the sending of a snapshot to `peer` ended. */
