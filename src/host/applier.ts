@@ -124,8 +124,10 @@ function applyEntries(
   }
   const committed = entries.map((entry) => committedEntry(partition, entry));
   const settle = (results: readonly unknown[] | void): void => {
-    finish(host, partition, entries, checkResults(partition, entries, results ?? undefined));
+    const checked = checkResults(partition, entries, results ?? undefined);
+    // First the entries, then what follows from them: the last restored entry comes before the end of the restore.
     if (isHeard) emitEntries(host, committed);
+    finish(host, partition, entries, checked);
   };
   let outcome: ReturnType<NonNullable<Partition['machine']>['apply']>;
   try {
