@@ -75,11 +75,11 @@ function print(who: string, token = 0): void {
   highestToken = Math.max(highestToken, token);
 }
 
-const lock = { kind: 'acquire', name: 'printer', leaseMs: 300 } as const;
+const lock = { kind: 'acquire', name: 'printer', leaseMs: 1_500 } as const;
 const first = await send({ ...lock, owner: 'anna' });
 print('anna', first);
 console.log(`bert waits: ${(await send({ ...lock, owner: 'bert' })) === undefined}`);
-await sleep(600); // anna stands still for longer than her lease
+await sleep(2_500); // anna stands still for longer than her lease
 const second = await send({ ...lock, owner: 'bert' });
 print('bert', second);
 print('anna', first);
