@@ -30,7 +30,14 @@ import {
   work,
   workDisk,
 } from '../support/core-cluster.ts';
-import { ackOf, appendOf, entryOf, heartbeatOf, voteOf, voteRequestOf } from '../support/core-messages.ts';
+import {
+  ackOf,
+  appendOf,
+  entryOf,
+  heartbeatOf,
+  voteOf,
+  voteRequestOf,
+} from '../support/core-messages.ts';
 
 const start = { index: 1, term: 1 };
 
@@ -267,7 +274,7 @@ describe('§5.5, thesis 3.8', () => {
     crash(cluster, 2);
     replicaOf(cluster, 2).isDiskCold = true;
     restart(cluster, 2);
-    deliver(cluster, heartbeatOf({ from: 1, to: 2, term: 2 }, 3));
+    deliver(cluster, heartbeatOf({ from: 1, to: 2, term: 2 }, 4));
     let turns = 0;
     while (turn(cluster, 2)) turns += 1;
     assert.ok(turns < 3, 'a host would otherwise never sleep');
