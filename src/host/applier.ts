@@ -205,11 +205,15 @@ async function restore(host: Host, partition: Partition, snapshot: Snapshot): Pr
 
 /** Gives a snapshot's data to the state machine. */
 export async function restoreMachine(partition: Partition, snapshot: Snapshot): Promise<void> {
+  const { machine } = partition;
+  if (machine === undefined) return;
   try {
-    await partition.machine?.restore?.(snapshot.data);
+    // Going on without the state would make the replica diverge silently.
+    if (machine.restore === undefined) throw new Error('the state machine has no restore()');
+    await machine.restore(snapshot.data);
   } catch (error) {
     throw new KommanderError(
-      `the state machine of partition ${partition.id} threw in restore() at index ${snapshot.index}; mend it, then restart`,
+      `the state machine of partition ${partition.id} could not restore() the state at index ${snapshot.index}; mend it, then restart`,
       { code: 'APPLY_FAILED', details: { partitionId: partition.id }, cause: error },
     );
   }

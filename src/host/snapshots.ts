@@ -4,6 +4,7 @@
 // the bulk lane and at a bounded rate, so that heartbeats and appends go on.
 
 import { assert } from '../base/assert.ts';
+import { KommanderError } from '../base/errors.ts';
 import { Lane, type NodeId, type RaftItem, type SnapshotPieceItem } from '../ports/transport.ts';
 import { compactLog, reportSnapshot } from '../raft/raft.ts';
 import type { Entry, InstallSnapshot, Snapshot } from '../raft/types.ts';
@@ -57,12 +58,30 @@ export function takeCheckpoint(
   }
   // A machine that cannot give its state needs the whole log at a restart.
   if (machine.snapshot === undefined) return undefined;
-  const data = machine.snapshot();
+  const failed = (cause: unknown): KommanderError => snapshotFailed(partition, entry, cause);
+  let data: Uint8Array | Promise<Uint8Array>;
+  try {
+    data = machine.snapshot();
+  } catch (error) {
+    throw failed(error);
+  }
   if (!(data instanceof Promise)) {
     storeBase(host, partition, entry, data);
     return undefined;
   }
-  return data.then((bytes) => storeBase(host, partition, entry, bytes));
+  return data.then(
+    (bytes) => storeBase(host, partition, entry, bytes),
+    (error: unknown) => {
+      throw failed(error);
+    },
+  );
+}
+
+function snapshotFailed(partition: Partition, entry: Entry, cause: unknown): KommanderError {
+  return new KommanderError(
+    `the state machine of partition ${partition.id} threw in snapshot() at index ${entry.index}; the replica stopped, mend the state machine, then restart`,
+    { code: 'APPLY_FAILED', details: { partitionId: partition.id, index: entry.index }, cause },
+  );
 }
 
 function storeBase(
@@ -73,6 +92,8 @@ function storeBase(
 ): void {
   const { index, term } = entry;
   const { confState, log } = partition.raft;
+  // While the state machine took its time, a snapshot of the leader may have replaced the log beyond this checkpoint.
+  if (index <= log.compactedIndex) return;
   const base = { index, term, confState, data };
   const floor = Math.min(index - host.settings.trailingEntries, log.appliedIndex);
   const isCompacting = data !== undefined && floor > log.compactedIndex;

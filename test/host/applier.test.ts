@@ -165,10 +165,7 @@ test('after a restart what was committed comes as restored, in order, before the
     await cluster.drive(cluster.node('a').replicate(1, 'put', text(`${i}`)));
   }
   await cluster.converge();
-  // The commit index itself is stored at leisure.
-  await cluster.run(1_000);
-  await cluster.drive(cluster.node('b').close());
-  cluster.seat('b').node = undefined;
+  await cluster.close('b');
   const log: string[] = [];
   const listeners = {
     restoreStarted: ({ partitionId }: NodeEvents['restoreStarted']) => {

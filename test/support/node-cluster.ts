@@ -55,6 +55,9 @@ export interface NodeCluster extends AsyncDisposable {
   openAll(): Promise<void>;
   /** The process is gone at once; its disk keeps what was synced. */
   crash(nodeId: NodeId): Promise<void>;
+  /** Closes the node in good order and frees its seat. */
+  close(nodeId: NodeId): Promise<void>;
+  /** Crashes the node if it runs, and opens another one on its disk. */
   restart(nodeId: NodeId, settings?: Partial<NodeOptions>): Promise<KommanderNode>;
   /** Lets time pass until the promise has settled. */
   drive<Result>(promise: Promise<Result>, withinMs?: number): Promise<Result>;
@@ -170,6 +173,10 @@ export function nodeCluster(options: NodeClusterOptions = {}): NodeCluster {
       seat.node = undefined;
       await seat.transport?.close();
       await seat.disk.crash();
+    },
+    async close(nodeId) {
+      await cluster.drive(cluster.node(nodeId).close());
+      cluster.seat(nodeId).node = undefined;
     },
     async restart(nodeId, ownSettings) {
       if (cluster.seat(nodeId).node !== undefined) await cluster.crash(nodeId);
