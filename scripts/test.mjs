@@ -15,6 +15,7 @@ const patterns = args.filter((arg) => !arg.startsWith('--'));
 build();
 become([
   '--test',
+  '--import=./test/support/property-seed.ts',
   '--test-reporter=spec',
   `--test-timeout=${timeoutMs}`,
   `--test-concurrency=${Math.max(2, availableParallelism() - 1)}`,

@@ -116,7 +116,7 @@ test('timestamps of all nodes have a total order: reflexive, antisymmetric, tran
       if (compareTimestamps(a, b) <= 0 && compareTimestamps(b, c) <= 0) {
         assert.ok(compareTimestamps(a, c) <= 0);
       }
-      if (compareTimestamps(a, b) === 0) assert.deepEqual(a, b);
+      if (compareTimestamps(a, b) === 0) assert.deepEqual({ ...a }, { ...b });
       if (a.timestamp < b.timestamp) assert.equal(compareTimestamps(a, b), -1);
     }),
   );
