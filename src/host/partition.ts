@@ -78,8 +78,8 @@ export function openPartition(options: {
   readonly settings: NodeSettings;
   readonly wal: Wal;
   readonly machine: StateMachine | undefined;
-  readonly pageLoaded: (partitionId: PartitionId) => void;
-  readonly pageFailed: (partitionId: PartitionId, error: unknown) => void;
+  readonly pageLoaded: () => void;
+  readonly pageFailed: (error: unknown) => void;
   readonly firstReadContext: number;
   readonly seed: number;
 }): Partition {
@@ -88,8 +88,8 @@ export function openPartition(options: {
   const pages = logPages({
     partitionId: stored.partitionId,
     wal: options.wal,
-    loaded: () => options.pageLoaded(stored.partitionId),
-    failed: (error) => options.pageFailed(stored.partitionId, error),
+    loaded: options.pageLoaded,
+    failed: options.pageFailed,
   });
   const commitIndex = Math.min(
     Math.max(stored.hardState.commitIndex, base.index),

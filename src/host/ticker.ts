@@ -83,7 +83,7 @@ function giveAwayIfUseless(host: Host, latenessMs: number): void {
   const stalledMs = busySinceMs === undefined ? 0 : nowMs(host) - busySinceMs;
   if (latenessMs < electionMs && stalledMs < electionMs) return;
   for (const partition of host.partitions.values()) {
-    if (partition.raft.role !== Role.leader) continue;
+    if (partition.raft.role !== Role.leader || isAlone(partition)) continue;
     const isLost = latenessMs >= electionMs || stalledMs >= 2 * electionMs;
     host.observe({
       level: 'warn',
@@ -99,4 +99,10 @@ function giveAwayIfUseless(host: Host, latenessMs: number): void {
     });
     markDirty(host, partition);
   }
+}
+
+/** A single voter has nobody to give leadership to: stepping down would only add an election to the pause. */
+function isAlone({ raft }: Partition): boolean {
+  const { voters, votersOutgoing } = raft.confState;
+  return voters.length === 1 && votersOutgoing.length === 0;
 }
