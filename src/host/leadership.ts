@@ -4,7 +4,7 @@ import { KommanderError } from '../base/errors.ts';
 import type { NodeId } from '../ports/transport.ts';
 import { transferLeadership as startTransfer } from '../raft/raft.ts';
 import type { SoftState } from '../raft/ready.ts';
-import { Role } from '../raft/types.ts';
+import { type ReplicaId, Role } from '../raft/types.ts';
 import { type Host, nowMs } from './host.ts';
 import type { Partition } from './partition.ts';
 import { noLeader, rerouteQueue } from './proposals.ts';
@@ -35,15 +35,18 @@ function takesPart(host: Host, partition: Partition): boolean {
 }
 
 /** Role or leader changed. */
-export function noteSoftState(host: Host, partition: Partition, _softState: SoftState): void {
+export function noteSoftState(host: Host, partition: Partition, { role }: SoftState): void {
   const leader = leaderNode(host, partition);
   const term = partition.raft.currentTerm;
-  host.observe({
-    level: 'info',
-    name: 'leader-changed',
-    fields: { partitionId: partition.id, leader, term, role: partition.raft.role },
-  });
-  host.events.emit('leaderChanged', { partitionId: partition.id, leader, term });
+  const fields = { partitionId: partition.id, leader, term, role };
+  // A campaign that leads nowhere changes the role, and the leader stays unknown.
+  if (leader === partition.reportedLeader) {
+    host.observe({ level: 'debug', name: 'role-changed', fields });
+  } else {
+    partition.reportedLeader = leader;
+    host.observe({ level: 'info', name: 'leader-changed', fields });
+    host.events.emit('leaderChanged', { partitionId: partition.id, leader, term });
+  }
   if (leader === undefined) return;
   rerouteQueue(host, partition);
   settleLeaderWaits(partition, leader);
@@ -97,8 +100,7 @@ export function submitTransfer(
   const { raft } = partition;
   if (!raft.confState.voters.includes(replicaId)) throw refused(partition, to, 'it is no voter');
   if (raft.role === Role.leader && to !== host.settings.nodeId) {
-    const progress = raft.progress.get(replicaId);
-    if (progress?.isRecentlyActive !== true || !host.reachable.has(to)) {
+    if (!host.reachable.has(to) || !isHeardOf(host, partition, replicaId)) {
       throw refused(partition, to, 'it is not reachable');
     }
   }
@@ -106,6 +108,12 @@ export function submitTransfer(
   if (wait.isSettled) return;
   startTransfer(raft, replicaId);
   markDirty(host, partition);
+}
+
+/** Whether the leader has heard from the replica lately; just after a quorum check nobody has had time to answer. */
+function isHeardOf(host: Host, { raft }: Partition, replicaId: ReplicaId): boolean {
+  const isJustChecked = raft.electionElapsed <= 2 * host.settings.heartbeatTicks;
+  return isJustChecked || raft.progress.get(replicaId)?.isRecentlyActive === true;
 }
 
 function refused(partition: Partition, to: NodeId, reason: string): KommanderError {

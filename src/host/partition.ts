@@ -45,6 +45,8 @@ export interface Partition {
   readCount: number;
 
   leaderWaits: LeaderWait[];
+  /** The leader of the last `leaderChanged` event. */
+  reportedLeader: NodeId | undefined;
 
   readonly applyUnits: ApplyUnit[];
   isApplying: boolean;
@@ -142,6 +144,7 @@ export function openPartition(options: {
     nextReadContext: options.firstReadContext,
     readCount: 0,
     leaderWaits: [],
+    reportedLeader: undefined,
     applyUnits: [],
     isApplying: false,
     lastApplied: base.index,
