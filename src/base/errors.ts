@@ -123,7 +123,7 @@ export const errorCatalogue: Readonly<Record<ErrorCode, CatalogueEntry>> = {
   ),
   READ_TIMEOUT: entry(true, false, 'No quorum confirmed the read in time. Try again.'),
   ABORTED: entry(
-    true,
+    false,
     true,
     'The caller aborted the wait. A write that was already handed over may still commit.',
   ),
@@ -270,9 +270,12 @@ export class KommanderError extends Error {
   override readonly name = 'KommanderError';
   readonly code: ErrorCode;
   readonly details: ErrorDetails;
+  /** Whether the failed write may still take effect. */
+  readonly mayHaveCommitted: boolean;
 
   /**
    * @param message what happened, with values, then what to do
+   * @param options `mayHaveCommitted` where more is known than the catalogue says of the code in general
    */
   constructor(
     message: string,
@@ -280,22 +283,26 @@ export class KommanderError extends Error {
       readonly code: ErrorCode;
       readonly details?: ErrorDetails;
       readonly cause?: unknown;
+      readonly mayHaveCommitted?: boolean;
     },
   ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = options.code;
     this.details = options.details ?? {};
+    this.mayHaveCommitted =
+      options.mayHaveCommitted ?? errorCatalogue[options.code].mayHaveCommitted;
   }
 
   /** Whether trying the same call again can succeed. */
   get retryable(): boolean {
     return errorCatalogue[this.code].retryable;
   }
+}
 
-  /** Whether the failed write may still take effect. */
-  get mayHaveCommitted(): boolean {
-    return errorCatalogue[this.code].mayHaveCommitted;
-  }
+/** The same error for a caller of whom it is certain that nothing was written. */
+export function withoutEffect(error: KommanderError): KommanderError {
+  const { code, details, cause } = error;
+  return new KommanderError(error.message, { code, details, cause, mayHaveCommitted: false });
 }
 
 /** Whether `error` is a `KommanderError`, of `code` when given. */

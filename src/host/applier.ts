@@ -135,13 +135,18 @@ function applyEntries(
   } catch (error) {
     throw applyFailed(partition, entries, error);
   }
-  if (!(outcome instanceof Promise)) {
+  if (!isThenable(outcome)) {
     settle(outcome);
     return undefined;
   }
-  return outcome.then(settle, (error: unknown) => {
+  return Promise.resolve(outcome).then(settle, (error: unknown) => {
     throw applyFailed(partition, entries, error);
   });
+}
+
+/** Whatever can be awaited: state machines may come with promises of their own making. */
+export function isThenable<T>(value: T | PromiseLike<T>): value is PromiseLike<T> {
+  return typeof value === 'object' && value !== null && 'then' in value;
 }
 
 export function committedEntry(partition: Partition, entry: Entry): CommittedEntry {

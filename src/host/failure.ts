@@ -1,7 +1,7 @@
 // What happens when something must not go on: one replica stops to protect its data, or the whole node does. Everybody
 // who waits gets an answer, and the reason is reported with its evidence.
 
-import { KommanderError } from '../base/errors.ts';
+import { isKommanderError, KommanderError } from '../base/errors.ts';
 import type { Host } from './host.ts';
 import { failLeaderWaits } from './leadership.ts';
 import type { Partition } from './partition.ts';
@@ -11,13 +11,12 @@ import { failReads } from './reads.ts';
 /** A rule of the program is broken, or the state machine failed: this replica takes no further part. */
 export function stopPartition(host: Host, partition: Partition, cause: unknown): void {
   if (partition.stopped !== undefined) return;
-  const error =
-    cause instanceof KommanderError
-      ? cause
-      : new KommanderError(
-          `partition ${partition.id} stopped on this node: ${cause instanceof Error ? cause.message : String(cause)}; see the cause, then restart the node`,
-          { code: 'REPLICA_STOPPED', details: { partitionId: partition.id }, cause },
-        );
+  const error = isKommanderError(cause, 'APPLY_FAILED')
+    ? cause
+    : new KommanderError(
+        `partition ${partition.id} stopped on this node: ${cause instanceof Error ? cause.message : String(cause)}; see the cause, then restart the node`,
+        { code: 'REPLICA_STOPPED', details: { partitionId: partition.id }, cause },
+      );
   partition.stopped = error;
   host.observe({
     level: 'error',

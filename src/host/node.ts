@@ -182,6 +182,7 @@ function checkOpen(host: Host): void {
   throw new KommanderError('this node is closing or closed; nothing was written', {
     code: 'NODE_CLOSED',
     details: { nodeId: host.settings.nodeId },
+    mayHaveCommitted: false,
   });
 }
 

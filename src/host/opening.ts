@@ -1,7 +1,7 @@
 // Opening a node, step by step: the store is read; an empty one accepts the genesis record, one with state is believed;
 // the partitions are opened and what was committed before is applied; then the node listens and takes part.
 
-import { KommanderError } from '../base/errors.ts';
+import { isKommanderError, KommanderError } from '../base/errors.ts';
 import { seededRandom } from '../base/random.ts';
 import { genesisState, partitionIdsOf } from '../cluster/system-state.ts';
 import type { DiscoveredNode } from '../ports/discovery.ts';
@@ -180,7 +180,15 @@ function withPartition(
 }
 
 function machineFor(host: Host, partitionId: PartitionId): StateMachine | undefined {
-  return partitionId === 0 ? systemMachine(host) : host.settings.stateMachine?.(partitionId);
+  if (partitionId === 0) return systemMachine(host);
+  const machine = host.settings.stateMachine?.(partitionId);
+  if (machine?.snapshot !== undefined && machine.restore === undefined) {
+    throw mismatch(
+      'stateMachine',
+      `made a machine for partition ${partitionId} that has snapshot() and no restore(): its state would be lost at a restart`,
+    );
+  }
+  return machine;
 }
 
 function attach(events: EventHub, listeners: NodeListeners): void {
@@ -297,7 +305,7 @@ function restored(host: Host, partition: Partition): Promise<void> {
       if (partitionId === partition.id) settle(resolve);
     };
     const failed = (event: { readonly partitionId: PartitionId; readonly error: Error }): void => {
-      if (event.partitionId === partition.id) settle(() => reject(event.error));
+      if (event.partitionId === partition.id) settle(() => reject(reasonOf(event.error)));
     };
     const settle = (end: () => void): void => {
       host.events.off('restoreFinished', finished);
@@ -308,6 +316,12 @@ function restored(host: Host, partition: Partition): Promise<void> {
     host.events.on('replicationError', failed);
     markDirty(host, partition);
   });
+}
+
+/** Why the replica stopped: what the caller of `openNode` can act on. */
+function reasonOf(error: Error): Error {
+  const isWrapped = isKommanderError(error, 'REPLICA_STOPPED');
+  return isWrapped && isKommanderError(error.cause) ? error.cause : error;
 }
 
 async function startListening(host: Host): Promise<void> {

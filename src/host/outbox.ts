@@ -3,6 +3,7 @@
 
 import { KommanderError } from '../base/errors.ts';
 import { type FrameItem, Lane, type NodeId } from '../ports/transport.ts';
+import type { PartitionId } from '../ports/wal.ts';
 import type { PeerMessage } from '../raft/types.ts';
 import type { Host } from './host.ts';
 import type { Partition } from './partition.ts';
@@ -67,12 +68,21 @@ function flushLane(host: Host, peer: NodeId, lane: Lane, box: LaneOutbox): void 
   if (host.transport.send(peer, lane, { timestamp, items })) return;
   for (const item of items) {
     if (item.kind !== 'propose') continue;
-    const dropped = new KommanderError(
-      `the write could not be passed on to the leader "${peer}": it is not reachable or its queue is full; nothing was written, try again`,
-      { code: 'PROPOSAL_DROPPED', details: { partitionId: item.partitionId, leader: peer } },
-    );
-    failForward(host, item.partitionId, item.requestId, dropped);
+    // A part of a frame of several items may have been sent all the same.
+    const error = notPassedOn(peer, item.partitionId, items.length === 1);
+    failForward(host, item.partitionId, item.requestId, error);
   }
+}
+
+function notPassedOn(peer: NodeId, partitionId: PartitionId, isWhole: boolean): KommanderError {
+  const outcome = isWhole ? 'nothing was written, try again' : 'it may have been written';
+  return new KommanderError(
+    `the write could not be passed on to the leader "${peer}": it is not reachable or its queue is full; ${outcome}`,
+    {
+      code: isWhole ? 'PROPOSAL_DROPPED' : 'OUTCOME_UNKNOWN',
+      details: { partitionId, leader: peer },
+    },
+  );
 }
 
 /** Appends go in order in the bulk lane, empty ones too: a commit index that overtakes its entries is refused. */

@@ -4,7 +4,7 @@
 // another term, and it never will (§5.3, log matching).
 
 import { must } from '../base/assert.ts';
-import { type ErrorCode, KommanderError } from '../base/errors.ts';
+import { type ErrorCode, KommanderError, withoutEffect } from '../base/errors.ts';
 import { layOutRun } from '../ports/run.ts';
 import {
   Lane,
@@ -49,15 +49,14 @@ export interface Proposal {
 }
 
 /**
- * Takes a write: into the queue when this node leads, on to the leader otherwise.
+ * Takes a write: into the queue when this node leads or nobody is known to, on to the leader otherwise.
  *
- * @throws NOT_LEADER, NO_LEADER, QUEUE_FULL; the proposal was not taken
+ * @throws NOT_LEADER, QUEUE_FULL; the proposal was not taken
  */
 export function submitProposal(host: Host, partition: Partition, proposal: Proposal): void {
   const isLeader = partition.raft.role === Role.leader;
   const leader = leaderNode(host, partition);
   if (!isLeader && !proposal.mayForward) throw notLeader(host, partition);
-  if (!isLeader && leader === undefined) throw noLeader(partition);
   const { queuedEntriesMax, queuedBytesMax } = host.settings;
   const entries = partition.outstandingEntries + proposal.payloads.length;
   const bytes = partition.outstandingBytes + proposal.bytes;
@@ -74,8 +73,9 @@ export function submitProposal(host: Host, partition: Partition, proposal: Propo
   }
   partition.outstandingEntries = entries;
   partition.outstandingBytes = bytes;
-  if (isLeader) partition.queue.push(proposal);
-  else forward(host, partition, proposal, must(leader, 'a leader is known here'));
+  // While nobody is known to lead, the write waits like one whose leader was lost.
+  if (isLeader || leader === undefined) partition.queue.push(proposal);
+  else forward(host, partition, proposal, leader);
   markDirty(host, partition);
 }
 
@@ -370,11 +370,13 @@ export function expireProposals(host: Host, partition: Partition): void {
 
 /** Nothing more will be applied here: everybody who waits is told. */
 export function failProposals(host: Host, partition: Partition, error: KommanderError): void {
-  const proposals = [...partition.queue, ...partition.forwards.values(), ...partition.pending];
+  const { queue } = partition;
+  const handedOver = [...partition.forwards.values(), ...partition.pending];
   partition.queue = [];
   partition.forwards.clear();
   partition.pending = [];
-  for (const proposal of proposals) refuse(host, partition, proposal, error);
+  for (const proposal of queue) refuse(host, partition, proposal, withoutEffect(error));
+  for (const proposal of handedOver) refuse(host, partition, proposal, error);
   flushOutbox(host);
 }
 

@@ -1,7 +1,7 @@
 // Linearizable reads (dissertation 6.4) for callers: all reads that wait in one turn share one question to the leader,
 // and each may go on once the index that came back is applied here. A question that gets no answer is asked again.
 
-import { KommanderError } from '../base/errors.ts';
+import { KommanderError, withoutEffect } from '../base/errors.ts';
 import { readIndex } from '../raft/raft.ts';
 import type { ReadState } from '../raft/ready.ts';
 import type { LogIndex } from '../raft/types.ts';
@@ -24,9 +24,8 @@ export interface ReadRound {
 /** Questions of one partition on their way at one time; further reads wait and share the next one. */
 const readRoundsMax = 4;
 
-/** Adds a read. @throws NO_LEADER, QUEUE_FULL */
+/** Adds a read; it waits while nobody is known to lead. @throws QUEUE_FULL */
 export function submitRead(host: Host, partition: Partition, read: ReadWait): void {
-  if (leaderNode(host, partition) === undefined) throw noLeader(partition);
   if (partition.readCount >= host.settings.queuedEntriesMax) throw tooManyReads(host, partition);
   partition.readCount += 1;
   partition.readsQueued.push(read);
@@ -78,8 +77,10 @@ export function sweepReads(host: Host, partition: Partition): void {
   const { readsQueued, readRounds, readsToApply } = partition;
   if (readsQueued.length + readRounds.size + readsToApply.length === 0) return;
   const now = nowMs(host);
+  const isLed = leaderNode(host, partition) !== undefined;
+  const late = isLed ? readTimeout(partition) : noLeader(partition);
   const expire = (read: ReadWait): boolean => {
-    if (read.deadlineMs <= now) read.fail(readTimeout(partition));
+    if (read.deadlineMs <= now) read.fail(late);
     return !read.isSettled;
   };
   const retryTicks = Math.ceil(host.settings.electionTicks / 2);
@@ -107,7 +108,7 @@ export function failReads(partition: Partition, error: KommanderError): void {
   partition.readRounds.clear();
   partition.readsToApply = [];
   partition.readCount = 0;
-  for (const reads of waiting) for (const read of reads) read.fail(error);
+  for (const reads of waiting) for (const read of reads) read.fail(withoutEffect(error));
 }
 
 function tooManyReads(host: Host, partition: Partition): KommanderError {

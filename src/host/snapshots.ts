@@ -8,6 +8,7 @@ import { KommanderError } from '../base/errors.ts';
 import { Lane, type NodeId, type RaftItem, type SnapshotPieceItem } from '../ports/transport.ts';
 import { compactLog, reportSnapshot } from '../raft/raft.ts';
 import type { Entry, InstallSnapshot, Snapshot } from '../raft/types.ts';
+import { isThenable } from './applier.ts';
 import type { Host } from './host.ts';
 import type { Partition } from './partition.ts';
 import { markDirty, stepPartition } from './ready-loop.ts';
@@ -59,17 +60,17 @@ export function takeCheckpoint(
   // A machine that cannot give its state needs the whole log at a restart.
   if (machine.snapshot === undefined) return undefined;
   const failed = (cause: unknown): KommanderError => snapshotFailed(partition, entry, cause);
-  let data: Uint8Array | Promise<Uint8Array>;
+  let data: Uint8Array | PromiseLike<Uint8Array>;
   try {
     data = machine.snapshot();
   } catch (error) {
     throw failed(error);
   }
-  if (!(data instanceof Promise)) {
+  if (!isThenable(data)) {
     storeBase(host, partition, entry, data);
     return undefined;
   }
-  return data.then(
+  return Promise.resolve(data).then(
     (bytes) => storeBase(host, partition, entry, bytes),
     (error: unknown) => {
       throw failed(error);
@@ -92,6 +93,12 @@ function storeBase(
 ): void {
   const { index, term } = entry;
   const { confState, log } = partition.raft;
+  if (data !== undefined && data.byteLength > snapshotBytesMax) {
+    // Nobody would take it: the log stays as it is.
+    const fields = { partitionId: partition.id, bytes: data.byteLength, snapshotBytesMax };
+    host.observe({ level: 'error', name: 'snapshot-too-large', fields });
+    return;
+  }
   // While the state machine took its time, a snapshot of the leader may have replaced the log beyond this checkpoint.
   if (index <= log.compactedIndex) return;
   const base = { index, term, confState, data };

@@ -2,8 +2,8 @@
 // loaded when a store is opened, not when this file is. How RocksDB is tuned for a log is decided here.
 
 import { setImmediate } from 'node:timers/promises';
-import type { RocksIterator, RocksLevel } from '@nxtedition/rocksdb';
 import { KommanderError } from '../base/errors.ts';
+import type { RocksBinding, RocksIterator, RocksLevel } from './rocksdb-binding.ts';
 
 /** A library that can open RocksDB stores. Tests put failing ones in its place. */
 export interface RocksDbLibrary {
@@ -58,7 +58,9 @@ export interface RocksDbScan {
   close(): Promise<void>;
 }
 
-const installCommand = 'npm install @nxtedition/rocksdb';
+/** Not a literal: the package has no types, and whoever compiles against ours must not need them. */
+const packageName: string = '@nxtedition/rocksdb';
+const installCommand = `npm install ${packageName}`;
 const scanRowsMax = 256;
 
 const openOptions = {
@@ -81,7 +83,7 @@ const openOptions = {
  * @throws MISSING_DEPENDENCY it is not installed, or has no build for this platform
  */
 export async function importRocksDb(
-  load: () => Promise<typeof import('@nxtedition/rocksdb')> = () => import('@nxtedition/rocksdb'),
+  load: () => Promise<RocksBinding> = () => import(packageName),
 ): Promise<RocksDbLibrary> {
   try {
     const module = await load();

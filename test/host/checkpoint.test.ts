@@ -455,11 +455,12 @@ test('a state machine that fails to take a state back keeps its node from openin
 
 test('a state machine that cannot take a state does not go on without it', async () => {
   let canRestore = true;
+  let canGive = true;
   await using cluster = nodeCluster({
     nodes: 1,
     machine: () => ({
       apply: () => undefined,
-      snapshot: () => text('state'),
+      ...(canGive ? { snapshot: () => text('state') } : {}),
       ...(canRestore ? { restore: () => {} } : {}),
     }),
   });
@@ -468,6 +469,9 @@ test('a state machine that cannot take a state does not go on without it', async
   await checkpointed(cluster);
   await cluster.crash('a');
   canRestore = false;
+  const half = await cluster.driveFailure(cluster.open('a'));
+  assert.equal(half.code, 'INVALID_OPTION', 'who gives its state takes it back');
+  canGive = false;
   const error = await cluster.driveFailure(cluster.open('a'));
   assert.equal(error.code, 'APPLY_FAILED');
   assert.match(error.message, /restore/);

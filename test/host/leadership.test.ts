@@ -253,14 +253,9 @@ test('a write on a follower whose leader does not answer times out, or ends with
   const write = cluster.node('b').replicate(1, 'put', text('y'));
   await cluster.time.settle();
   cluster.network.setLink('b', 'a', 'cut');
-  const second = cluster.driveFailure(cluster.node('b').replicate(1, 'put', text('z')), 5);
   const lost = await cluster.driveFailure(write, 5);
   assert.ok(isKommanderError(lost, 'OUTCOME_UNKNOWN'));
   assert.equal(lost.mayHaveCommitted, true);
-  // Without a connection nothing is handed over: this one certainly was not written.
-  const dropped = await second;
-  assert.ok(isKommanderError(dropped, 'PROPOSAL_DROPPED'), dropped.code);
-  assert.equal(dropped.mayHaveCommitted, false);
 });
 
 test('a write that waits for a disk that is busy until its time is over has not been written', async () => {
