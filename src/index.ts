@@ -25,17 +25,18 @@ export { openNode } from './host/node.ts';
 export type { Clock, HybridClock, Timer, Timestamp } from './ports/clock.ts';
 export type { DiscoveredNode, Discovery } from './ports/discovery.ts';
 export type { ObservedEvent, Observer } from './ports/observer.ts';
+export { decodeRun, encodeRuns } from './ports/run.ts';
 export type { CommittedEntry, StateMachine } from './ports/state-machine.ts';
 export type {
   Endpoint,
   Frame,
   FrameItem,
-  Lane,
   NodeId,
   NodeIdentity,
   Transport,
   TransportContext,
 } from './ports/transport.ts';
+export { Lane } from './ports/transport.ts';
 export type {
   LogBase,
   PartitionId,
@@ -47,6 +48,16 @@ export type {
   WalContents,
   WalStats,
 } from './ports/wal.ts';
-export type { ConfState, Entry, LogIndex, Role, Term } from './raft/types.ts';
+export {
+  type ConfState,
+  type Entry,
+  type HardState,
+  type LogIndex,
+  type PeerMessage,
+  payloadOf,
+  type Role,
+  type Term,
+  type TermRun,
+} from './raft/types.ts';
 export { systemClock } from './time/system-clock.ts';
 export { formatTimestamp, parseTimestamp, timestampWallMs } from './time/timestamp.ts';

@@ -116,9 +116,12 @@ export interface KommanderNode extends AsyncDisposable {
    * Replicates `data` in a partition and waits until it is committed and applied on this node.
    *
    * @param partitionId 0 … partition count; 0 is the system partition
+   * While no leader is known the write waits for one, within its time.
+   *
    * @throws NOT_LEADER, NO_LEADER, QUEUE_FULL, PROPOSAL_DROPPED, PROPOSAL_LOST nothing was written; retry
    * @throws PROPOSAL_TIMEOUT, OUTCOME_UNKNOWN, ABORTED the write may still commit: retry only what may happen twice
-   * @throws ENTRY_TOO_LARGE, RESERVED_TYPE, UNKNOWN_PARTITION, NODE_CLOSED, REPLICA_STOPPED
+   * @throws INVALID_ARGUMENT, ENTRY_TOO_LARGE, RESERVED_TYPE, UNKNOWN_PARTITION nothing was written; correct the call
+   * @throws NODE_CLOSED, REPLICA_STOPPED, APPLY_FAILED, WAL_FAILED, NODE_WIPED this node takes no further part
    * @see paper §5.3, §8; dissertation 6.3
    */
   replicate(
@@ -190,7 +193,7 @@ export interface NodeOptions {
   readonly nodeId: NodeId;
   /** `host:port` to listen on. Port 0 takes a free one. */
   readonly listen: Endpoint;
-  /** Where peers reach this node; default: what it listens on. */
+  /** Where peers reach this node, when that is not what the member list says: they are told at every connection. */
   readonly advertise?: Endpoint;
   /**
    * All first members, this node included: the same list on every node. They form the cluster together, once.

@@ -5,9 +5,9 @@
 import { createHash } from 'node:crypto';
 import { must } from '../base/assert.ts';
 import { ByteReader, ByteWriter } from '../base/bytes.ts';
-import { KommanderError } from '../base/errors.ts';
+import { isKommanderError, KommanderError } from '../base/errors.ts';
 import { decodeSystemState, encodeSystemState, type SystemState } from '../cluster/system-state.ts';
-import { type GenesisItem, Lane, type NodeId } from '../ports/transport.ts';
+import { type Endpoint, type GenesisItem, Lane, type NodeId } from '../ports/transport.ts';
 import { failNode } from './failure.ts';
 import type { Host } from './host.ts';
 import { queueItem } from './outbox.ts';
@@ -84,6 +84,7 @@ export function sendGenesis(host: Host, peer: NodeId): void {
     recordHash,
     complete: isComplete,
     acceptances: [...nonces].map(([nodeId, nonce]) => ({ nodeId, nonce })),
+    endpoint: host.settings.advertise,
   });
   scheduleTurn(host);
 }
@@ -106,6 +107,7 @@ export function handleGenesis(
   const { genesis, settings } = host;
   const peerNonce = item.acceptances.find(({ nodeId }) => nodeId === from)?.nonce;
   if (item.recordHash !== genesis.recordHash || peerNonce === undefined) return;
+  if (item.endpoint !== undefined) noteAdvertised(host, from, item.endpoint);
   if (item.complete) {
     const known = item.acceptances.find(({ nodeId }) => nodeId === settings.nodeId)?.nonce;
     const own = must(genesis.nonces.get(settings.nodeId), 'a node knows its own nonce');
@@ -126,6 +128,18 @@ export function handleGenesis(
   if (!genesis.record.members.every(({ nodeId }) => genesis.nonces.has(nodeId))) return;
   genesis.isComplete = true;
   completed();
+}
+
+/** A member says where it is reached: it knows better than the list that the cluster was formed with. */
+function noteAdvertised(host: Host, peer: NodeId, endpoint: Endpoint): void {
+  if (host.advertised.get(peer) === endpoint) return;
+  try {
+    host.transport.setPeer(peer, endpoint);
+    host.advertised.set(peer, endpoint);
+  } catch (error) {
+    if (!isKommanderError(error, 'INVALID_OPTION')) throw error;
+    host.observe({ level: 'warn', name: 'endpoint-refused', fields: { peer, error } });
+  }
 }
 
 /** Whether the peer is the one that accepted the record. Messages of a stranger are not taken. */

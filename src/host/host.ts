@@ -44,6 +44,8 @@ export interface Host {
   failure: KommanderError | undefined;
   endpoint: Endpoint;
   readonly reachable: Set<NodeId>;
+  /** Where peers say that they are reached. */
+  readonly advertised: Map<NodeId, Endpoint>;
 
   /** Partitions whose core may have something to hand out. */
   readonly dirty: Set<Partition>;

@@ -133,6 +133,7 @@ async function buildHost(
     failure: undefined,
     endpoint: settings.listen,
     reachable: new Set(),
+    advertised: new Map(),
     dirty: new Set(),
     toApply: new Set(),
     isTurnScheduled: false,
@@ -344,7 +345,9 @@ function connectPeers(host: Host, endpoints: ReadonlyMap<NodeId, Endpoint>): voi
   if (host.state === 'closed' || host.state === 'failed') return;
   for (const member of host.genesis.record.members) {
     if (member.nodeId === host.settings.nodeId) continue;
-    host.transport.setPeer(member.nodeId, endpoints.get(member.nodeId) ?? member.endpoint);
+    const { nodeId } = member;
+    const endpoint = host.advertised.get(nodeId) ?? endpoints.get(nodeId) ?? member.endpoint;
+    host.transport.setPeer(nodeId, endpoint);
   }
 }
 

@@ -15,7 +15,10 @@ export interface CommittedEntry {
   readonly type: string;
   /** A view into a shared buffer: copy what is kept for long, never change it. */
   readonly data: Uint8Array;
-  /** True while the log is delivered again after a restart; false for entries that are new to this replica. */
+  /**
+   * True for entries that this node's store knew to be committed when it was opened. The last ones before a crash may
+   * come without it: they are committed again before they are delivered. Nothing may depend on it but reporting.
+   */
   readonly restored: boolean;
 }
 

@@ -74,6 +74,8 @@ export interface GenesisItem {
   readonly complete: boolean;
   /** The acceptances that the sender knows, its own among them. */
   readonly acceptances: readonly GenesisAcceptance[];
+  /** Where the sender says that it is reached, when that is not what the member list says. */
+  readonly endpoint: Endpoint | undefined;
 }
 
 export type FrameItem =

@@ -132,6 +132,7 @@ const sampleOtherItems: { readonly [Kind in Exclude<FrameItem['kind'], 'raft'>]:
       { nodeId: 'a', nonce: '1f' },
       { nodeId: 'b', nonce: '2e' },
     ],
+    endpoint: '10.0.0.1:8001',
   },
 };
 

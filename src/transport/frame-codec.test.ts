@@ -193,6 +193,7 @@ const items: { readonly [Kind in FrameItem['kind']]: fc.Arbitrary<FrameItem> } =
     recordHash: text,
     complete: fc.boolean(),
     acceptances: fc.array(fc.record({ nodeId: text, nonce: text }), { maxLength: 3 }),
+    endpoint: fc.option(fc.domain(), { nil: undefined }),
   }),
 };
 

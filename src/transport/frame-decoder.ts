@@ -270,6 +270,7 @@ const otherReaders: Readonly<Record<keyof typeof itemField, ItemReader>> = {
     recordHash: utf8Text(fields.bytes(1) ?? noBytes),
     complete: fields.flag(2),
     acceptances: fields.repeatedBytes(3).map(readAcceptance),
+    endpoint: utf8Text(fields.bytes(4) ?? noBytes) || undefined,
   }),
 };
 

@@ -420,6 +420,7 @@ function genesisBody(item: GenesisItem): Uint8Array {
     writeText(acceptance, 2, nonce);
     writeBytes(body, 3, acceptance.finish());
   }
+  writeText(body, 4, item.endpoint ?? '');
   return body.finish();
 }
 

@@ -288,6 +288,7 @@ test('a node that is no member is not listened to, whatever it says', async () =
         { nodeId: 'x', nonce: 'n' },
         { nodeId: 'a', nonce: 'not yours' },
       ],
+      endpoint: undefined,
     },
     { kind: 'propose' as const, partitionId: 1, requestId: 1, payloads: [] },
   ];
@@ -387,4 +388,23 @@ test('every start of a node has a higher incarnation', async () => {
     seen.push(node.status().incarnation);
   }
   assert.deepEqual(seen, [1, 2, 3, 4]);
+});
+
+test('a member that moved tells its peers where it is reached now', async () => {
+  await using cluster = nodeCluster();
+  await cluster.openAll();
+  await cluster.leader();
+  await cluster.close('b');
+  const moved = '127.0.0.1:7777';
+  const node = await cluster.open('b', { listen: moved, advertise: moved });
+  await cluster.until(
+    () =>
+      cluster
+        .node('a')
+        .status()
+        .roster.every(({ reachable }) => reachable),
+    'everybody reaches everybody',
+  );
+  await cluster.drive(node.replicate(1, 'put', text('from the new place')));
+  await cluster.converge();
 });
