@@ -299,7 +299,6 @@ async function typeCheck(directory: string): Promise<void> {
     module: 'nodenext',
     strict: true,
     noEmit: true,
-    skipLibCheck: true,
     allowImportingTsExtensions: true,
     erasableSyntaxOnly: true,
     verbatimModuleSyntax: true,

@@ -1,6 +1,6 @@
 // Where the processor's time goes: the samples of a V8 profile, added up per function and per layer of the house. Self
-// time only: a function that waits for another one is not counted. Work in native code (RocksDB, sockets, checksums)
-// counts for the function that called it.
+// time only: a function that waits for another one is not counted. Native code (RocksDB, sockets, checksums) counts for
+// the layer of the function that called it. A call that blocks the thread, as a sync does, counts like work.
 
 import { readFileSync } from 'node:fs';
 
@@ -11,6 +11,7 @@ interface ProfileNode {
     readonly url: string;
     readonly lineNumber: number;
   };
+  readonly children?: readonly number[];
 }
 
 interface Profile {
@@ -56,11 +57,15 @@ const layers: readonly (readonly [pattern: RegExp, layer: string])[] = [
 export function summarizeProfile(file: string): ProfileSummary {
   const profile = JSON.parse(readFileSync(file, 'utf8')) as Profile;
   const byId = new Map(profile.nodes.map((node) => [node.id, node]));
+  const callers = new Map<number, ProfileNode>();
+  for (const node of profile.nodes) {
+    for (const child of node.children ?? []) callers.set(child, node);
+  }
   const functions = new Map<string, { layer: string; name: string; micros: number }>();
   for (const [at, id] of profile.samples.entries()) {
     const node = byId.get(id);
     if (node === undefined) continue;
-    const { layer, name } = placeOf(node);
+    const { layer, name } = placeOf(node, callers.get(id));
     const key = `${layer} ${name}`;
     const known = functions.get(key) ?? { layer, name, micros: 0 };
     known.micros += profile.timeDeltas[at] ?? 0;
@@ -80,12 +85,22 @@ export function summarizeProfile(file: string): ProfileSummary {
   };
 }
 
-function placeOf({ callFrame }: ProfileNode): { readonly layer: string; readonly name: string } {
-  const { functionName, url, lineNumber } = callFrame;
-  if (functionName === '(idle)') return { layer: 'idle', name: functionName };
-  if (functionName === '(garbage collector)') return { layer: 'gc', name: functionName };
-  if (url === '') return { layer: 'native', name: functionName || '(anonymous)' };
+function placeOf(node: ProfileNode, caller: ProfileNode | undefined): Place {
+  const { functionName, url, lineNumber } = node.callFrame;
+  const name = functionName || '(anonymous)';
+  if (name === '(idle)') return { layer: 'idle', name };
+  if (name === '(garbage collector)') return { layer: 'gc', name };
+  if (url === '') {
+    if (caller === undefined || caller.callFrame.url === '') return { layer: 'native', name };
+    const by = placeOf(caller, undefined);
+    return { layer: by.layer, name: `native ${name} < ${by.name}` };
+  }
   const layer = layers.find(([pattern]) => pattern.test(url))?.[1] ?? 'other';
   const file = url.slice(url.lastIndexOf('/') + 1);
-  return { layer, name: `${functionName || '(anonymous)'} ${file}:${lineNumber + 1}` };
+  return { layer, name: `${name} ${file}:${lineNumber + 1}` };
+}
+
+interface Place {
+  readonly layer: string;
+  readonly name: string;
 }
