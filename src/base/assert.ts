@@ -2,7 +2,7 @@
 // input: bad input gets a typed `KommanderError` (errors.ts).
 
 /** Thrown when a rule of the program itself is broken. The replica that meets it stops instead of diverging. */
-export class AssertionError extends Error {
+class AssertionError extends Error {
   override readonly name = 'AssertionError';
 }
 

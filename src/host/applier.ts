@@ -149,7 +149,7 @@ export function isThenable<T>(value: T | PromiseLike<T>): value is PromiseLike<T
   return typeof value === 'object' && value !== null && 'then' in value;
 }
 
-export function committedEntry(partition: Partition, entry: Entry): CommittedEntry {
+function committedEntry(partition: Partition, entry: Entry): CommittedEntry {
   const { type, timestamp, data } = decodePayload(entry);
   const { index, term } = entry;
   const restored = index <= partition.restoreThroughIndex;

@@ -45,7 +45,7 @@ export function emptyModel(): WalModel {
 }
 
 /** A copy that can be written to without changing the original. */
-export function copyModel(model: WalModel): WalModel {
+function copyModel(model: WalModel): WalModel {
   const partitions = new Map<PartitionId, ModelPartition>();
   for (const [id, partition] of model.partitions)
     partitions.set(id, { ...partition, entries: [...partition.entries] });

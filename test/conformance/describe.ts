@@ -101,20 +101,20 @@ export function confChangeOf(entry: Entry): ConfChange {
   return entry.start === entry.end ? leaveJointChange : decodeConfChange(payloadOf(entry));
 }
 
-export function isFormatOne(change: ConfChange): boolean {
+function isFormatOne(change: ConfChange): boolean {
   return change.context.byteLength === 1 && change.context[0] === formatOneMark[0];
 }
 
-export function describeHardState({ term, votedFor, commitIndex }: HardState): string {
+function describeHardState({ term, votedFor, commitIndex }: HardState): string {
   const vote = votedFor === undefined ? '' : ` Vote:${votedFor}`;
   return `Term:${term}${vote} Commit:${commitIndex}`;
 }
 
-export function describeSoftState({ leader, role }: SoftState): string {
+function describeSoftState({ leader, role }: SoftState): string {
   return `Lead:${leader ?? 0} State:${describeRole(role)}`;
 }
 
-export function describeSnapshot({ index, term, confState }: Snapshot): string {
+function describeSnapshot({ index, term, confState }: Snapshot): string {
   return `Index:${index} Term:${term} ConfState:${describeConfState(confState)}`;
 }
 
