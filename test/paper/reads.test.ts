@@ -14,12 +14,10 @@ import {
 import type { ReplicaId } from '../../src/raft/types.ts';
 import {
   act,
-  addLearner,
   type ClusterOptions,
   type CoreCluster,
   crash,
   deliver,
-  deliverAll,
   elect,
   heal,
   inBothModes,
@@ -29,7 +27,6 @@ import {
   newCluster,
   partition,
   pass,
-  proposeChange,
   proposeTexts,
   replicaOf,
   restart,
@@ -429,9 +426,11 @@ describe('thesis 6.4.1: leases', () => {
   it('rounds that nobody answers do not pile up', () => {
     const cluster = ledCluster({ ...leaseOptions, electionTicks: 100, snapshotTicks: 200 });
     partition(cluster, [1]);
-    tickOne(cluster, 1, 199);
-    assert.ok(stateOf(cluster, 1).reads.rounds.length <= 50);
-    deliverAll(cluster);
-    proposeChange(cluster, 1, [addLearner(2)]);
+    let most = 0;
+    for (let i = 0; i < 199; i++) {
+      tickOne(cluster, 1);
+      most = Math.max(most, stateOf(cluster, 1).reads.rounds.length);
+    }
+    assert.ok(most > 10 && most <= 50, `${most} rounds: one for each heartbeat of a lease`);
   });
 });
