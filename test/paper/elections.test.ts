@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { campaign, forgetLeader, restartElectionTimer } from '../../src/raft/raft.ts';
+import { campaign, forgetLeader, restartElectionTimer, stepDown } from '../../src/raft/raft.ts';
 import type { ReplicaId } from '../../src/raft/types.ts';
 import {
   act,
@@ -407,6 +407,22 @@ describe('thesis 6.2', () => {
       settle(cluster);
     }
     assert.equal(stateOf(cluster, 1).role, 'leader');
+  });
+
+  inBothModes((name, mode) => {
+    it(`a leader whose host cannot work gives up at once, and somebody else leads, with ${name}`, () => {
+      const cluster = ledCluster({ ...mode, checkQuorum: true, preVote: true });
+      act(cluster, 1, stepDown);
+      assert.equal(stateOf(cluster, 1).role, 'follower');
+      assert.equal(stateOf(cluster, 1).votedFor, 1, 'its vote of this term stays given');
+      replicaOf(cluster, 1).isDiskStalled = true;
+      for (let i = 0; i < 60; i++) {
+        for (const id of [2, 3]) tickOne(cluster, id);
+        settle(cluster);
+      }
+      assert.equal(leadersOf(cluster).length, 1);
+      assert.notEqual(leadersOf(cluster)[0], 1);
+    });
   });
 
   it('answers of learners do not keep a leader in office', () => {

@@ -324,6 +324,20 @@ describe('thesis 4.2.3: disruptive servers', () => {
     assert.equal(stateOf(cluster, 1).currentTerm, 2);
   });
 
+  it('a replica that comes back after its removal begins anew: nothing that it once acknowledged counts', () => {
+    const cluster = ledCluster();
+    proposeTexts(cluster, 1, 'a');
+    settle(cluster);
+    proposeChange(cluster, 1, [remove(3)]);
+    settle(cluster);
+    assert.equal(deliver(cluster, ackOf({ from: 3, to: 1, term: 2 }, 3)), 'unknownPeer');
+    partition(cluster, [3]);
+    proposeChange(cluster, 1, [addVoter(3)]);
+    settle(cluster);
+    const progress = stateOf(cluster, 1).progress.get(3);
+    assert.deepEqual([progress?.state, progress?.matchIndex], ['probe', 0]);
+  });
+
   it('whoever hears a leader ignores a candidate, unless the leader itself hands over', () => {
     const cluster = ledCluster({ checkQuorum: true });
     const request = voteRequestOf({ from: 3, to: 2, term: 9 }, { index: 9, term: 2 });

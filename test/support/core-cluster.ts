@@ -116,7 +116,6 @@ export interface Replica {
 
 export interface CoreCluster {
   readonly seed: number;
-  readonly options: ClusterOptions;
   readonly replicas: ReadonlyMap<ReplicaId, Replica>;
   /** Messages on the way, oldest first. */
   network: PeerMessage[];
@@ -151,11 +150,10 @@ const defaultOptions = {
 const settleRoundsMax = 2_000;
 
 export function newCluster(options: ClusterOptions): CoreCluster {
-  const { voters, learners = [], strangers = [], seed = 1, optionsOf = {} } = options;
+  const { voters, learners = [], strangers = [], seed = 1, optionsOf = {}, ...core } = options;
   const replicas = new Map<ReplicaId, Replica>();
   const cluster: CoreCluster = {
     seed,
-    options,
     replicas,
     network: [],
     isLost: () => false,
@@ -165,7 +163,7 @@ export function newCluster(options: ClusterOptions): CoreCluster {
   const confState = { ...emptyConfState, voters, learners };
   for (const id of [...voters, ...learners, ...strangers]) {
     const disk = strangers.includes(id) ? emptyDisk() : firstDisk(confState);
-    const own = { ...coreOptionsOf(options), ...optionsOf[id] };
+    const own = { ...core, ...optionsOf[id] };
     const life = newLife(id, 0);
     const opened: Omit<Replica, 'state'> = {
       id,
@@ -186,11 +184,6 @@ export function newCluster(options: ClusterOptions): CoreCluster {
     replicas.set(id, replica);
   }
   return cluster;
-}
-
-function coreOptionsOf(options: ClusterOptions): CoreOptions {
-  const { voters, learners, strangers, seed, optionsOf, ...core } = options;
-  return core;
 }
 
 function openCore(cluster: CoreCluster, replica: Replica): RaftState {

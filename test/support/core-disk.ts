@@ -72,12 +72,6 @@ export function lastIndexOf(image: DiskImage): LogIndex {
   return image.compacted.index + image.entries.length;
 }
 
-/** The term of the entry at `index`, or undefined when it is not there or compacted. */
-export function termOn(image: DiskImage, index: LogIndex): Term | undefined {
-  if (index === image.compacted.index) return image.compacted.term;
-  return image.entries[index - image.compacted.index - 1]?.term;
-}
-
 export function termRunsOf(image: DiskImage): TermRun[] {
   const runs: TermRun[] = [];
   for (const { index, term } of image.entries) {

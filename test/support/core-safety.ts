@@ -169,6 +169,6 @@ export function checkPromise(message: PeerMessage, durable: DiskImage): void {
   }
 }
 
-export function textOf(entry: Entry): string {
+function textOf(entry: Entry): string {
   return `${entry.kind}:${Buffer.from(payloadOf(entry)).toString('latin1')}`;
 }
