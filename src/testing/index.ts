@@ -1,8 +1,10 @@
-// What `kommander/testing` offers to users: contract suites for adapters of their own, and a clock that is moved by
-// hand. The suites take any test runner that can name and run a test.
+// What `kommander/testing` offers to users: contract suites for adapters and state machines of their own, and a clock
+// that is moved by hand. The suites take any test runner that can name and run a test.
 
+export { clockContract } from './clock-contract.ts';
 export type { ContractRunner } from './contract-runner.ts';
 export { discoveryContract } from './discovery-contract.ts';
+export { stateMachineContract } from './state-machine-contract.ts';
 export { transportContract } from './transport-contract.ts';
 export { type VirtualClock, type VirtualClockOptions, virtualClock } from './virtual-clock.ts';
 export { walContract } from './wal-contract.ts';
