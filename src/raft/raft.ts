@@ -191,7 +191,8 @@ function isFromLeader(message: PeerMessage): boolean {
  * Tells a stale leader or candidate of the present term (§5.1); drops stale answers.
  *
  * Only with pre-vote or check-quorum, where a replica of a higher term cannot make itself heard by campaigning and so
- * has to answer. Without them every campaign spreads its term, and an answer here would be one message too many.
+ * has to answer. Without them every campaign spreads its term, and an answer here would be one message too many. A
+ * campaign reaches only the voters that the campaigner knows, though: where members change, one of the two must be on.
  */
 function handleOlderTerm(state: RaftState, message: PeerMessage): void {
   const { from } = message;

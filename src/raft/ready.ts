@@ -62,7 +62,7 @@ export interface Ready {
   /** To be sent: at once in asynchronous mode, after `entries` and `hardState` are durable in synchronous mode. */
   readonly messages: readonly PeerMessage[];
   readonly readStates: readonly ReadState[];
-  /** Whether `hardState` and `entries` must survive a power loss before the messages are sent. */
+  /** Whether `hardState` and `entries` must survive a power loss before the messages are sent. A `snapshot` always must. */
   readonly mustSync: boolean;
   /** Asynchronous mode only. */
   readonly storageAppend: StorageAppend | undefined;

@@ -63,6 +63,7 @@ interface Run {
   /** Clocks go equally fast, as lease reads demand: everybody ticks once before anybody ticks twice. */
   readonly isLockstep: boolean;
   readonly isAsync: boolean;
+  readonly canChangeMembers: boolean;
   nextText: number;
   nextContext: number;
   /** What a read must see at least, by context. */
@@ -97,14 +98,16 @@ function openRun({ seed, replicaCount, asyncStorageWrites }: ScheduleOptions): R
   const reads = chance(random, 30) ? 'lease' : 'safe';
   const voters = Array.from({ length: replicaCount }, (_, i) => i + 1);
   const strangers = Array.from({ length: strangerCount }, (_, i) => replicaCount + 1 + i);
+  const checkQuorum = reads === 'lease' || chance(random, 50);
+  const preVote = chance(random, 50);
   const cluster = newCluster({
     voters,
     strangers,
     seed,
     asyncStorageWrites,
     reads,
-    checkQuorum: reads === 'lease' || chance(random, 50),
-    preVote: chance(random, 50),
+    checkQuorum,
+    preVote,
     stepDownOnRemoval: chance(random, 80),
     electionTicks: 5,
     heartbeatTicks: 1,
@@ -119,6 +122,8 @@ function openRun({ seed, replicaCount, asyncStorageWrites }: ScheduleOptions): R
     cluster,
     random,
     isLockstep: reads === 'lease',
+    // Without both, a replica with old members and a high term may stay unheard (see `handleOlderTerm`).
+    canChangeMembers: checkQuorum || preVote,
     isAsync: asyncStorageWrites,
     nextText: 1,
     nextContext: 1,
@@ -272,7 +277,7 @@ function cutOrHeal(run: Run): void {
 
 function changeMembers(run: Run): void {
   const leader = someLeader(run);
-  if (leader === undefined) return;
+  if (leader === undefined || !run.canChangeMembers) return;
   const { cluster, random } = run;
   if (isJoint(leader.state.confState) && chance(random, 60)) {
     proposeChange(cluster, leader.id, []);
