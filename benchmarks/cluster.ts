@@ -2,11 +2,12 @@
 // loop of callers in the process of each partition's leader, as in a service that embeds the library.
 //
 //   npm run bench -- cluster [--json] [--seconds 4] [--wal rocksdb|memory] [--cases PART] [--in-flight 1,64,512,4096]
-//     [--partitions 1,16] [--bytes 16,1024] [--forward] [--read] [--repeat 1] [--profile DIR]
+//     [--partitions 1,16] [--bytes 16,1024] [--leaders spread|one] [--forward] [--read] [--repeat 1] [--profile DIR]
 //
-// `--forward` has followers make the writes, `--read` measures linearizable reads on leaders and on followers. `--cases`
-// takes those whose name contains PART (`write/16B/leader/1p/64`). `--profile` writes V8 profiles and prints where the
-// time goes. CPU and syncs are sums over the three processes; p50 and p99 are of the calls.
+// `--forward` has followers make the writes, `--read` measures linearizable reads on leaders and on followers. With
+// several partitions the nodes lead in turn, or one leads all (`--leaders`). `--cases` takes those whose name contains
+// PART (`write/16B/leader/1p/64`). `--profile` writes V8 profiles and prints where the time goes. CPU and syncs are sums
+// over the three processes; p50 and p99 are those of the calls.
 //
 // Floors for 16 B on one partition (2 cores, all three nodes on them; fdatasync 0.3 ms): 500 commits/s with 1 in
 // flight, 10,000 with 64, 40,000 with 512, 100,000 with 4,096; syncs per entry fall as more are in flight.
@@ -35,6 +36,7 @@ const { values } = parseArgs({
     json: { type: 'boolean', default: false },
     seconds: { type: 'string', default: '4' },
     wal: { type: 'string', default: 'rocksdb' },
+    leaders: { type: 'string', default: 'spread' },
     cases: { type: 'string', default: '' },
     'in-flight': { type: 'string', default: '1,64,512,4096' },
     partitions: { type: 'string', default: '1,16' },
@@ -69,7 +71,8 @@ async function main(): Promise<void> {
     if (!values.json) console.log(headLine());
     for (const each of cases) {
       const result = await undisturbed(each, {
-        wal: values.wal === 'memory' ? 'memory' : 'rocksdb',
+        wal: oneOf('wal', ['rocksdb', 'memory']),
+        placement: oneOf('leaders', ['spread', 'one']),
         directory: join(root, 'case'),
         warmUpMs,
         measureMs: seconds * 1_000,
@@ -108,8 +111,6 @@ function wantedCases(): readonly Case[] {
     bytes: numbersOf('bytes', { min: 0, max: 1_048_576 }),
     inFlight: numbersOf('in-flight', { min: 1, max: 65_536 }),
   };
-  if (values.wal !== 'rocksdb' && values.wal !== 'memory')
-    throw new Error(`--wal is ${values.wal}; it is rocksdb or memory`);
   const cases: Case[] = [];
   for (const partitions of lists.partitions) {
     const add = (rest: Pick<Case, 'operation' | 'caller' | 'bytes'>): void => {
@@ -209,6 +210,12 @@ function numberOf(name: 'seconds' | 'repeat', { min, max }: Bounds): number {
   const value = Number(values[name]);
   if (value >= min && value <= max) return value;
   throw new Error(`--${name} is ${values[name]}; it is a number from ${min} to ${max}`);
+}
+
+function oneOf<Choice extends string>(name: 'wal' | 'leaders', choices: readonly Choice[]): Choice {
+  const chosen = choices.find((choice) => choice === values[name]);
+  if (chosen !== undefined) return chosen;
+  throw new Error(`--${name} is ${values[name]}; it is one of ${choices.join(', ')}`);
 }
 
 function numbersOf(

@@ -6,7 +6,12 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { must } from '../../src/base/assert.ts';
 import type { PartitionId } from '../../src/index.ts';
-import { type Cluster, type NodeProcess, startCluster } from './cluster-processes.ts';
+import {
+  type Cluster,
+  type LeaderPlacement,
+  type NodeProcess,
+  startCluster,
+} from './cluster-processes.ts';
 import type { Applied, Latencies, LoadRequest, Mark, WalEngine } from './node-requests.ts';
 import { measureRawSync } from './raw-sync.ts';
 
@@ -25,6 +30,7 @@ export interface Case {
 
 export interface Measuring {
   readonly wal: WalEngine;
+  readonly placement: LeaderPlacement;
   /** Directory of the stores. */
   readonly directory: string;
   readonly warmUpMs: number;
@@ -69,11 +75,16 @@ export function caseName({ operation, caller, partitions, bytes, inFlight }: Cas
 
 /** @throws Error when an acknowledged write is missing on a node, or a process fails */
 export async function measureCase(asked: Case, measuring: Measuring): Promise<CaseResult> {
-  const { directory, wal } = measuring;
+  const { directory, placement, wal } = measuring;
   mkdirSync(directory, { recursive: true });
   try {
     const rawSyncMs = measureRawSync(directory, rawSyncMeasureMs);
-    await using cluster = await startCluster({ partitions: asked.partitions, wal, directory });
+    await using cluster = await startCluster({
+      partitions: asked.partitions,
+      placement,
+      wal,
+      directory,
+    });
     const drivers = driversOf(cluster, asked.caller);
     const warm = { ...asked, inFlight: Math.max(asked.inFlight, warmInFlightMin) };
     await startLoads(drivers, warm);

@@ -69,8 +69,12 @@ export class NodeProcess {
   }
 }
 
+/** `spread`: the nodes lead in turn. `one`: one node leads every partition. */
+export type LeaderPlacement = 'spread' | 'one';
+
 export interface ClusterOptions {
   readonly partitions: number;
+  readonly placement: LeaderPlacement;
   readonly wal: WalEngine;
   /** Each node has its store in a directory below. */
   readonly directory: string;
@@ -83,10 +87,7 @@ export interface Cluster extends AsyncDisposable {
   readonly leaders: readonly NodeProcess[];
 }
 
-/**
- * Starts a cluster and waits until every partition has a leader. With more than one partition the nodes lead in turn.
- * `await using` ends the processes.
- */
+/** Starts a cluster and waits until every partition has its leader. `await using` ends the processes. */
 export async function startCluster(options: ClusterOptions): Promise<Cluster> {
   const endpoints = await freeEndpoints(nodeIds.length);
   const members = Object.fromEntries(nodeIds.map((nodeId, at) => [nodeId, endpoints[at] ?? '']));
@@ -95,7 +96,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     await Promise.all(nodes.map((node) => node.kill()));
   };
   try {
-    const { partitions, wal, directory } = options;
+    const { partitions, placement, wal, directory } = options;
     await Promise.all(
       nodes.map((node) => {
         const { nodeId } = node;
@@ -103,7 +104,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
         return node.ask('open', { nodeId, members, partitions, wal, path });
       }),
     );
-    const leaders = await settleLeaders(nodes);
+    const leaders = await settleLeaders(nodes, placement);
     return { nodes, leaders, [Symbol.asyncDispose]: end };
   } catch (error) {
     await end();
@@ -111,11 +112,16 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
   }
 }
 
-async function settleLeaders(nodes: readonly NodeProcess[]): Promise<readonly NodeProcess[]> {
+async function settleLeaders(
+  nodes: readonly NodeProcess[],
+  placement: LeaderPlacement,
+): Promise<readonly NodeProcess[]> {
   const elected = await agreedLeaders(nodes);
-  if (elected.length === 1) return elected.map((nodeId) => nodeOf(nodes, nodeId));
+  // A single partition is led by whom the nodes elected.
+  const offset = nodes.findIndex((node) => node.nodeId === elected[0]);
   for (const [at, leader] of elected.entries()) {
-    const { nodeId: to } = nodes[at % nodes.length] as NodeProcess;
+    const turn = placement === 'spread' ? at : 0;
+    const { nodeId: to } = nodes[(offset + turn) % nodes.length] as NodeProcess;
     if (to !== leader) await nodeOf(nodes, leader).ask('transfer', { partitionId: at + 1, to });
   }
   return (await agreedLeaders(nodes)).map((nodeId) => nodeOf(nodes, nodeId));

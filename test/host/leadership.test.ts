@@ -193,6 +193,26 @@ test('a late timer lets waiting input go first, so that nobody campaigns against
   assert.ok(cluster.seat('b').observed.some(({ name }) => name === 'timer-late'));
 });
 
+test('a follower that is late reads its heartbeats before it counts the tick that would be one too many', async () => {
+  for (let seed = 1; seed <= 12; seed++) {
+    await using cluster = nodeCluster({ seed, settings: { electionTicks: 3 } });
+    await cluster.openAll();
+    await cluster.makeLeader('a');
+    const { observed, clock } = cluster.seat('b');
+    // Two heartbeats are lost, the next ones wait for a process that stands still.
+    cluster.network.setLink('a', 'b', 'drop');
+    await cluster.run(2 * testSettings.tickMs);
+    observed.length = 0;
+    clock?.pause();
+    cluster.network.heal();
+    await cluster.run(3 * testSettings.tickMs);
+    clock?.resume();
+    await cluster.run(testSettings.tickMs);
+    assert.ok(observed.some(({ name }) => name === 'timer-late'));
+    assert.ok(!observed.some(({ name }) => /leader|role/.test(name)), `seed ${seed}`);
+  }
+});
+
 test('a leader that stood still gives leadership away and answers every waiting caller once', async () => {
   await using cluster = nodeCluster({ settings: { proposalTimeoutMs: 10 * electionMs } });
   await cluster.openAll();
