@@ -10,6 +10,7 @@ import { decodeSystemState, encodeSystemState, type SystemState } from '../clust
 import { type Endpoint, type GenesisItem, Lane, type NodeId } from '../ports/transport.ts';
 import { failNode } from './failure.ts';
 import type { Host } from './host.ts';
+import { decodedFact } from './meta.ts';
 import { queueItem } from './outbox.ts';
 import { scheduleTurn } from './ready-loop.ts';
 
@@ -60,6 +61,10 @@ export function encodeGenesis(genesis: Genesis): Uint8Array {
 
 /** @throws WAL_CORRUPT, WAL_VERSION */
 export function decodeGenesis(bytes: Uint8Array): Genesis {
+  return decodedFact('the genesis record', () => readGenesis(bytes));
+}
+
+function readGenesis(bytes: Uint8Array): Genesis {
   const reader = new ByteReader(bytes);
   const version = reader.uint8();
   if (version !== formatVersion) {

@@ -1,6 +1,7 @@
 // The node-wide facts in the store's `meta`: their keys and encodings.
 
-import { ByteReader, ByteWriter } from '../base/bytes.ts';
+import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.ts';
+import { KommanderError } from '../base/errors.ts';
 import type { Timestamp } from '../ports/clock.ts';
 
 export const metaKeys = {
@@ -22,7 +23,25 @@ export function encodeNumber(value: number): Uint8Array {
   return writer.finish();
 }
 
-/** @throws MalformedBytesError */
+/** @throws WAL_CORRUPT */
 export function decodeNumber(bytes: Uint8Array | undefined): number {
-  return bytes === undefined ? 0 : new ByteReader(bytes).uint53();
+  if (bytes === undefined) return 0;
+  return decodedFact('a number', () => new ByteReader(bytes).uint53());
+}
+
+/**
+ * Decodes a stored fact. The store has checksums of its own: bytes that mean nothing are damage that it did not see.
+ *
+ * @throws WAL_CORRUPT
+ */
+export function decodedFact<Fact>(name: string, decode: () => Fact): Fact {
+  try {
+    return decode();
+  } catch (error) {
+    if (!(error instanceof MalformedBytesError)) throw error;
+    throw new KommanderError(
+      `${name} among the facts of the store cannot be read (${error.message}): restore the directory or replace the node`,
+      { code: 'WAL_CORRUPT', cause: error },
+    );
+  }
 }
