@@ -241,6 +241,8 @@ function noteApplied(host: Host, partition: Partition, index: LogIndex): void {
   releaseReads(partition);
   if (partition.isRestored || partition.lastApplied < partition.restoreThroughIndex) return;
   partition.isRestored = true;
+  // What the restart read is not needed again, and an idle partition keeps next to nothing in memory.
+  partition.pages.clear();
   host.events.emit('restoreFinished', {
     partitionId: partition.id,
     lastApplied: partition.lastApplied,

@@ -256,6 +256,24 @@ test('a restart reads the store in pages', async () => {
   );
 });
 
+test('what a restart has read is not kept in memory', async () => {
+  await using cluster = nodeCluster();
+  await cluster.openAll();
+  await cluster.makeLeader('a');
+  await cluster.crash('c');
+  for (let i = 0; i < 5; i++) {
+    await cluster.drive(cluster.node('a').replicate(1, 'put', text(`${i}`)));
+  }
+  await cluster.close('b');
+  await cluster.close('a');
+  await cluster.open('a');
+  const before = cluster.seat('a').disk.readCount;
+  assert.ok(before > 0);
+  await cluster.open('c');
+  await cluster.converge();
+  assert.ok(cluster.seat('a').disk.readCount > before, 'the follower is served from the store');
+});
+
 test('a follower that is far behind is served from the store', async () => {
   await using cluster = nodeCluster({ settings: { entryBytesMax: 262_144 } });
   await cluster.openAll();
