@@ -1,8 +1,10 @@
 // Opening a node, step by step: the store is read; an empty one accepts the genesis record, one with state is believed;
 // the partitions are opened and what was committed before is applied; then the node listens and takes part.
 
+import { utf8Bytes } from '../base/bytes.ts';
 import { isKommanderError, KommanderError } from '../base/errors.ts';
-import { seededRandom } from '../base/random.ts';
+import { type Random, seededRandom } from '../base/random.ts';
+import { hashOfBytes } from '../cluster/hash-ranges.ts';
 import { genesisState, partitionIdsOf } from '../cluster/system-state.ts';
 import type { DiscoveredNode } from '../ports/discovery.ts';
 import type { StateMachine } from '../ports/state-machine.ts';
@@ -109,7 +111,7 @@ async function buildHost(
     ]),
     sync: true,
   });
-  const random = seededRandom(settings.seed);
+  const random = randomOf(settings);
   const events = eventHub(settings.logger);
   attach(events, settings.listeners);
   const partitions = new Map<PartitionId, Partition>();
@@ -151,6 +153,12 @@ async function buildHost(
     partitions.set(partition.partitionId, openOne(host, partition));
   }
   return host;
+}
+
+/** A node's own stream: nodes that were all given one seed must not campaign in step (HAZARDS 5). */
+function randomOf({ seed, nodeId }: NodeSettings): Random {
+  const drawn = seededRandom(seed).below(0x20_0000);
+  return seededRandom(drawn * 0x1_0000_0000 + hashOfBytes(utf8Bytes(nodeId)));
 }
 
 function openOne(host: Host, stored: StoredPartition): Partition {
