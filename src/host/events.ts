@@ -1,5 +1,5 @@
-// Who listens to a node. Listeners are called after the fact, one after the other; one that throws is reported and does
-// not disturb the node or the other listeners.
+// Who listens to a node. Listeners are called after the fact, one after the other; one that throws or rejects is reported
+// and does not disturb the node or the other listeners.
 
 import type { Observer } from '../ports/observer.ts';
 import type { NodeEvents } from './api.ts';
@@ -7,8 +7,8 @@ import type { NodeEvents } from './api.ts';
 type Listener<Name extends keyof NodeEvents> = (event: NodeEvents[Name]) => void;
 
 export interface EventHub {
-  on<Name extends keyof NodeEvents>(name: Name, listener: Listener<Name>): void;
-  off<Name extends keyof NodeEvents>(name: Name, listener: Listener<Name>): void;
+  readonly on: <Name extends keyof NodeEvents>(name: Name, listener: Listener<Name>) => void;
+  readonly off: <Name extends keyof NodeEvents>(name: Name, listener: Listener<Name>) => void;
   /** Whether anybody listens: what nobody hears need not be built. */
   has(name: keyof NodeEvents): boolean;
   emit<Name extends keyof NodeEvents>(name: Name, event: NodeEvents[Name]): void;
@@ -29,11 +29,16 @@ export function eventHub(observe: Observer): EventHub {
       return (listeners.get(name)?.size ?? 0) > 0;
     },
     emit(name, event) {
+      const report = (error: unknown): void => {
+        observe({ level: 'error', name: 'listener-failed', fields: { event: name, error } });
+      };
       for (const listener of listeners.get(name) ?? []) {
         try {
-          (listener as (event: unknown) => void)(event);
+          // Nobody waits for a listener that is an async function, but its failure must not end the process.
+          const outcome = (listener as (event: unknown) => unknown)(event);
+          if (outcome instanceof Promise) outcome.catch(report);
         } catch (error) {
-          observe({ level: 'error', name: 'listener-failed', fields: { event: name, error } });
+          report(error);
         }
       }
     },

@@ -14,7 +14,7 @@ interface Reader {
   loadedCount: number;
   readonly failures: unknown[];
   /** Lets the store answer the oldest question with these entries, or fail. */
-  answer(result: readonly Entry[] | Error): Promise<void>;
+  readonly answer: (result: readonly Entry[] | Error) => Promise<void>;
 }
 
 function reader(): Reader {

@@ -140,7 +140,8 @@ async function write(run: Run, writer: number): Promise<void> {
           );
           for (const [i, one] of texts.entries()) run.acknowledged.set(one, first + i);
         },
-        (error: Error) => {
+        (error: unknown) => {
+          assert.ok(error instanceof Error);
           assert.equal(call.outcome, undefined, 'a call is answered once');
           call.outcome = { error };
         },
@@ -164,7 +165,7 @@ async function read(run: Run): Promise<void> {
         const last = cluster.journal(node.nodeId).entries.at(-1)?.index ?? 0;
         assert.ok(last >= before, `the journal ends at ${last}, a write was at ${before}`);
       },
-      (error: Error) => assert.ok(isKommanderError(error), String(error)),
+      (error: unknown) => assert.ok(isKommanderError(error), String(error)),
     );
     await Promise.race([answer, run.ends.get(node.nodeId)?.promise]);
   }

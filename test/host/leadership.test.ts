@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isKommanderError } from '../../src/base/errors.ts';
 import type { NodeEvents } from '../../src/host/api.ts';
-import { electionMs, nodeCluster, testSettings, text } from '../support/node-cluster.ts';
+import { codeOf, electionMs, nodeCluster, testSettings, text } from '../support/node-cluster.ts';
 
 test('waitForLeader resolves at once with a known leader, and later with the next one', async () => {
   await using cluster = nodeCluster();
@@ -231,7 +231,7 @@ test('a leader that stood still gives leadership away and answers every waiting 
     };
     promise.then(
       () => add('done'),
-      (error: { code?: string }) => add(error.code ?? 'no code'),
+      (error: unknown) => add(codeOf(error)),
     );
   };
   const node = cluster.node('a');

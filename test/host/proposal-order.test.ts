@@ -3,12 +3,12 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type NodeCluster, nodeCluster, text } from '../support/node-cluster.ts';
+import { codeOf, type NodeCluster, nodeCluster, text } from '../support/node-cluster.ts';
 
 /** Answers by name, as they come. */
 function collector(): {
   readonly answers: Map<string, string>;
-  add(name: string, promise: Promise<{ readonly index: number }>): void;
+  readonly add: (name: string, promise: Promise<{ readonly index: number }>) => void;
 } {
   const answers = new Map<string, string>();
   return {
@@ -20,7 +20,7 @@ function collector(): {
       };
       promise.then(
         ({ index }) => note(`at ${index}`),
-        (error: { code?: string }) => note(String(error.code)),
+        (error: unknown) => note(codeOf(error)),
       );
     },
   };

@@ -35,7 +35,7 @@ test('a follower that is behind makes a linearizable read wait, and serves a loc
   assert.ok(local.index < index);
   let isRead = false;
   const read = cluster.node('b').read(1);
-  read.then(() => {
+  void read.then(() => {
     isRead = true;
   });
   await cluster.run(50);
@@ -113,7 +113,7 @@ test('a new leader serves no read before an entry of its own term is committed',
   const leader = cluster.node('b').isLeader(1) ? 'b' : 'c';
   let isRead = false;
   const read = cluster.node(leader).read(1);
-  read.then(() => {
+  void read.then(() => {
     isRead = true;
   });
   await cluster.run(50);

@@ -23,8 +23,8 @@ export function nodeClock(time: Clock): NodeClock {
   }
 
   return {
-    monotonicMs: time.monotonicMs,
-    wallMs: time.wallMs,
+    monotonicMs: () => time.monotonicMs(),
+    wallMs: () => time.wallMs(),
     setTimer(delayMs, callback) {
       let isCancelled = false;
       const fire = (): void => {

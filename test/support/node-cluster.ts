@@ -4,6 +4,7 @@
 
 import { assert, must } from '../../src/base/assert.ts';
 import { utf8Bytes } from '../../src/base/bytes.ts';
+import { isKommanderError } from '../../src/base/errors.ts';
 import { staticDiscovery } from '../../src/discovery/static.ts';
 import type { KommanderNode, NodeOptions } from '../../src/host/api.ts';
 import { openNode } from '../../src/host/node.ts';
@@ -88,12 +89,17 @@ export function text(value: string): Uint8Array {
   return utf8Bytes(value);
 }
 
+/** The code of a failure, for messages and comparisons. */
+export function codeOf(error: unknown): string {
+  return isKommanderError(error) ? error.code : String(error);
+}
+
 /** Makes the seats; `openAll` fills them. */
 export function nodeCluster(options: NodeClusterOptions = {}): NodeCluster {
   const { nodes = 3, seed = 1, partitions = 1, settings = {} } = options;
   const makeMachine = 'machine' in options ? options.machine : undefined;
   const hasMachine = !('machine' in options) || makeMachine !== undefined;
-  const nodeIds = [...'abcdefghi'].slice(0, nodes);
+  const nodeIds = 'abcdefghi'.slice(0, nodes).split('');
   const members: Record<NodeId, Endpoint> = {};
   for (const [position, nodeId] of nodeIds.entries()) members[nodeId] = `127.0.0.1:${position + 1}`;
   const time = virtualClock();
