@@ -5,7 +5,7 @@ import { isNodeId, nodeIdRule, parseEndpoint } from '../base/endpoint.ts';
 import { KommanderError } from '../base/errors.ts';
 import { memberCountMax } from '../cluster/system-state.ts';
 import type { Clock } from '../ports/clock.ts';
-import { type Observer, silentObserver } from '../ports/observer.ts';
+import { type ObservedEvent, type Observer, silentObserver } from '../ports/observer.ts';
 import type { StateMachine } from '../ports/state-machine.ts';
 import type { Endpoint, NodeId } from '../ports/transport.ts';
 import type { PartitionId } from '../ports/wal.ts';
@@ -208,11 +208,12 @@ function checkListeners(listeners: NodeListeners): NodeListeners {
   return listeners;
 }
 
-/** Whoever takes the reports must not throw; if it does, the node goes on. */
-function guarded(observer: Observer): Observer {
+/** Whoever takes the reports must not throw or reject; if it does, the node goes on. */
+function guarded(observer: (event: ObservedEvent) => unknown): Observer {
   return (event) => {
     try {
-      observer(event);
+      const outcome = observer(event);
+      if (outcome instanceof Promise) outcome.catch(() => {});
     } catch {
       // There is nobody left to report to.
     }
