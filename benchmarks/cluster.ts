@@ -11,12 +11,11 @@
 //
 // Floors for 16 B on one partition (2 cores, all three nodes on them; fdatasync 0.3 ms): 500 commits/s with 1 in
 // flight, 10,000 with 64, 40,000 with 512, 100,000 with 4,096; syncs per entry fall as more are in flight.
-// The sketch behind them: a commit takes two syncs one behind the other at worst (ours and the faster follower's share
-// a disk) and three wakings of an event loop, below 2 ms; so does a turn of the ready loop with N entries. A turn costs
-// the three processes about 1 ms of CPU together (a write and a sync each, four frames and their acks, system calls),
-// an entry 10 µs (caller, promise, and timestamp 4, storing, sending, and applying on three nodes 6). Two cores have
-// 2 s of CPU a second: with 64 in flight 2 / (1 ms / 64 + 10 µs) = 78,000/s at most, and latency decides before that;
-// with 4,096 it is the entry that counts, up to 200,000/s.
+// The sketch behind them: what is in flight together travels in one turn. A turn is one write and sync on each node,
+// side by side, an append and its ack per follower, a commit notice and its ack. It takes 0.9 ms at least (a sync of 0.2
+// to 0.4 ms and five wakings of an event loop) and 1.2 ms of CPU over the three processes, and 4 µs of CPU more for each
+// entry. With N in flight, two cores of which three quarters can be used: N / max(0.9 ms, (1.2 ms + N × 4 µs) / 1.5), so
+// 1,100/s, 66,000/s, 235,000/s, and 350,000/s. The floors leave room for a machine that does other work beside it.
 
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
 import { availableParallelism, cpus, loadavg } from 'node:os';
@@ -53,6 +52,8 @@ const disturbedMax = 3;
 const warmUpMs = 1_000;
 const seconds = numberOf('seconds', { min: 0.1, max: 3_600 });
 const repeat = numberOf('repeat', { min: 1, max: 1_000 });
+const wal = oneOf('wal', ['rocksdb', 'memory']);
+const leaders = oneOf('leaders', ['spread', 'one']);
 
 async function main(): Promise<void> {
   const cases = wantedCases();
@@ -71,8 +72,8 @@ async function main(): Promise<void> {
     if (!values.json) console.log(headLine());
     for (const each of cases) {
       const result = await undisturbed(each, {
-        wal: oneOf('wal', ['rocksdb', 'memory']),
-        placement: oneOf('leaders', ['spread', 'one']),
+        wal,
+        placement: leaders,
         directory: join(root, 'case'),
         warmUpMs,
         measureMs: seconds * 1_000,
@@ -95,8 +96,8 @@ async function main(): Promise<void> {
     loadAverage: { before: loadBefore, after: loadavg()[0] },
   };
   if (values.json) {
-    const { wal } = values;
-    console.log(JSON.stringify({ benchmark: 'cluster', machine, wal, seconds, cases: results }));
+    const cases = results.map(withNamedRate);
+    console.log(JSON.stringify({ benchmark: 'cluster', machine, wal, leaders, seconds, cases }));
     return;
   }
   console.log(
@@ -139,6 +140,15 @@ async function undisturbed(each: Case, measuring: Measuring): Promise<CaseResult
       `${name} was disturbed, again: ${JSON.stringify({ leaderChanges, failures, warnings })}`,
     );
   }
+}
+
+function withNamedRate({
+  name,
+  perSecond,
+  ...rest
+}: CaseResult): Readonly<Record<string, unknown>> {
+  const rate = rest.operation === 'write' ? 'commitsPerSecond' : 'readsPerSecond';
+  return { name, [rate]: perSecond, ...rest };
 }
 
 const columns: readonly (readonly [
@@ -194,7 +204,25 @@ function printProfiles(directory: string): void {
 function makeRoot(): string {
   const parent = join('.kommander', 'bench');
   mkdirSync(parent, { recursive: true });
-  return mkdtempSync(join(parent, 'cluster-'));
+  removeOrphans(parent);
+  return mkdtempSync(join(parent, `cluster-${process.pid}-`));
+}
+
+/** What runs that were killed have left behind. */
+function removeOrphans(parent: string): void {
+  for (const name of readdirSync(parent)) {
+    const pid = Number(/^cluster-(\d+)-/.exec(name)?.[1] ?? process.pid);
+    if (!isRunning(pid)) rmSync(join(parent, name), { recursive: true, force: true });
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    // No such process; one of another user is none that started this benchmark here.
+    return false;
+  }
 }
 
 function removeIfEmpty(directory: string): void {
