@@ -228,8 +228,11 @@ export function handleSnapshotPiece(
   if (receive.transferId !== item.transferId) return;
   const isNext = item.offset === receive.receivedBytes;
   const fits = item.offset + item.bytes.byteLength <= item.totalBytes;
-  if (!isNext || !fits || item.totalBytes > snapshotBytesMax) {
-    // A piece was lost: the leader starts again when its core runs out of patience.
+  const isOfOne = receive.pieces.length === 0 || item.totalBytes === receive.totalBytes;
+  // Pieces of nothing would be kept without end.
+  const isSome = item.bytes.byteLength > 0 || item.totalBytes === 0;
+  if (!isNext || !fits || !isOfOne || !isSome || item.totalBytes > snapshotBytesMax) {
+    // A piece was lost or is none: the leader starts again when its core runs out of patience.
     partition.snapshotReceive = undefined;
     return;
   }
