@@ -10,12 +10,12 @@ import type { ContractRunner } from './contract-runner.ts';
 export interface ClockSubject {
   readonly clock: Clock;
   /** Lets time pass until `isDone()`. May give up with an error after a minute of the clock's time. */
-  until(isDone: () => boolean): Promise<void>;
+  readonly until: (isDone: () => boolean) => Promise<void>;
   /**
    * Makes input that already waits for the process when this returns, such as bytes on a socket; `taken` is called when
    * the process takes it. The rules call it from inside of a timer.
    */
-  receive(taken: () => void): void;
+  readonly receive: (taken: () => void) => void;
   /** Releases what the factory made. Called once, after the rule. */
   dispose?(): Promise<void>;
 }

@@ -35,7 +35,8 @@ class Registers {
 
   restore(data: Uint8Array): void {
     this.values.clear();
-    for (const [name, ...bytes] of JSON.parse(new TextDecoder().decode(data))) {
+    const rows = JSON.parse(new TextDecoder().decode(data)) as [string, ...number[]][];
+    for (const [name, ...bytes] of rows) {
       this.values.set(name, new Uint8Array(bytes));
     }
   }

@@ -244,8 +244,8 @@ function defineSnapshots(rule: Rule): void {
 function defineNoSnapshots(rule: Rule): void {
   rule('a machine without snapshots has neither snapshot nor restore', async (bench) => {
     const { machine } = bench.trial();
-    assert.equal(machine.snapshot, undefined);
-    assert.equal(machine.restore, undefined);
+    assert.ok(machine.snapshot === undefined, 'it has no snapshot()');
+    assert.ok(machine.restore === undefined, 'it has no restore()');
   });
 }
 
@@ -283,9 +283,9 @@ function benchOf<Machine extends StateMachine>(
         machine,
         results,
         async apply(entries) {
-          const answer = await machine.apply(entries);
+          const answer: readonly unknown[] | void = await machine.apply(entries);
           if (answer === undefined) return;
-          assert.ok(Array.isArray(answer), 'apply returns an array, or nothing');
+          assert.equal(Array.isArray(answer), true, 'apply returns an array, or nothing');
           assert.equal(answer.length, entries.length, 'apply returns one result per entry');
           results.push(...answer);
         },

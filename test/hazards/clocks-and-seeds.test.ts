@@ -36,7 +36,7 @@ async function failover(
   };
   await cluster.openAll();
   for (const { nodeId, clock } of cluster.seats.values()) {
-    const trueMs = cluster.time.wallMs;
+    const trueMs = (): number => cluster.time.wallMs();
     Object.assign(clock ?? {}, { wallMs: () => trueMs() + wallErrorMs(nodeId, trueMs()) });
     cluster.node(nodeId).on('leaderChanged', ({ partitionId, leader, term }) => {
       if (partitionId === 1) note(`${nodeId} follows ${leader} in term ${term}`);

@@ -20,7 +20,7 @@ test('a node that discovery finds later is no member, and one that it loses stay
   await cluster.makeLeader('a');
   assert.equal(listeners.length, 3);
   const member = { nodeId: 'a', endpoint: '127.0.0.1:1' };
-  const strangers = [...'uvwxyz'].map((nodeId, at) => ({
+  const strangers = ['u', 'v', 'w', 'x', 'y', 'z'].map((nodeId, at) => ({
     nodeId,
     endpoint: `127.0.0.1:${at + 50}`,
   }));
