@@ -222,6 +222,11 @@ export interface NodeOptions {
   readonly heartbeatTicks?: number;
   /** Ticks without a leader before an election, at least 3 × `heartbeatTicks` (default 20). */
   readonly electionTicks?: number;
+  /**
+   * How soon this node campaigns, 0 … 3 (default 3). Each step below 3 waits one `electionTicks` longer than the others; 0
+   * never campaigns by itself, it leads only what is handed over to it.
+   */
+  readonly electionPriority?: number;
   /** Bytes of one entry's data, 1 … 16 MiB (default 1 MiB + 4 KiB). */
   readonly entryBytesMax?: number;
   /** Entry bytes in one append message, 1 KiB … 16 MiB (default 1 MiB). */

@@ -50,6 +50,7 @@ const numbers: readonly {
   { name: 'tickMs', min: 5, max: 10_000, byDefault: 50 },
   { name: 'heartbeatTicks', min: 1, max: 1_000, byDefault: 1, atMax: { electionTicks: 3_000 } },
   { name: 'electionTicks', min: 3, max: 10_000, byDefault: 20 },
+  { name: 'electionPriority', min: 0, max: 3, byDefault: 3 },
   {
     name: 'entryBytesMax',
     min: 1,

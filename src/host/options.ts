@@ -9,6 +9,7 @@ import { type ObservedEvent, type Observer, silentObserver } from '../ports/obse
 import type { StateMachine } from '../ports/state-machine.ts';
 import type { Endpoint, NodeId } from '../ports/transport.ts';
 import type { PartitionId } from '../ports/wal.ts';
+import { priorityMax } from '../raft/state.ts';
 import { drawSeed } from '../time/seed.ts';
 import { systemClock } from '../time/system-clock.ts';
 import type { NodeEvents, NodeListeners, NodeOptions } from './api.ts';
@@ -27,6 +28,7 @@ type NumericOption =
   | 'tickMs'
   | 'heartbeatTicks'
   | 'electionTicks'
+  | 'electionPriority'
   | 'entryBytesMax'
   | 'appendBytesMax'
   | 'inflightMessagesMax'
@@ -43,6 +45,7 @@ const numericOptions: Readonly<Record<NumericOption, Bounds>> = {
   tickMs: { min: 5, max: 10_000, byDefault: 50 },
   heartbeatTicks: { min: 1, max: 1_000, byDefault: 1 },
   electionTicks: { min: 3, max: 10_000, byDefault: 20 },
+  electionPriority: { min: 0, max: priorityMax, byDefault: priorityMax },
   entryBytesMax: { min: 1, max: 16 * mib, byDefault: mib + 4 * kib },
   appendBytesMax: { min: kib, max: 16 * mib, byDefault: mib },
   inflightMessagesMax: { min: 1, max: 10_000, byDefault: 64 },

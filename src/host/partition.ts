@@ -7,7 +7,7 @@ import type { StateMachine } from '../ports/state-machine.ts';
 import type { NodeId } from '../ports/transport.ts';
 import type { PartitionId, StoredPartition, Wal } from '../ports/wal.ts';
 import { openRaft } from '../raft/raft.ts';
-import { priorityMax, type RaftState } from '../raft/state.ts';
+import type { RaftState } from '../raft/state.ts';
 import type { HardState, LogIndex, ReplicaId, Snapshot } from '../raft/types.ts';
 import type { ApplyUnit } from './applier.ts';
 import type { LeaderWait } from './leadership.ts';
@@ -125,7 +125,7 @@ export function openPartition(options: {
     clockDriftBound: 0,
     confChangeValidation: true,
     stepDownOnRemoval: true,
-    priority: priorityMax,
+    priority: settings.electionPriority,
     trace: undefined,
   });
   const partition: Partition = {

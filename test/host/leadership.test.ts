@@ -303,3 +303,13 @@ test('a write that waits for a disk that is busy until its time is over has not 
     ['first', 'third'],
   );
 });
+
+test('a node of priority 0 never campaigns, and leads what is handed over to it', async () => {
+  await using cluster = nodeCluster({ seed: 3 });
+  await cluster.open('a', { electionPriority: 0 });
+  await cluster.open('b', { electionPriority: 0 });
+  await cluster.open('c');
+  await cluster.until(() => cluster.node('c').isLeader(1), 'the only candidate leads');
+  await cluster.drive(cluster.node('c').transferLeadership(1, 'a'));
+  assert.equal(cluster.node('a').isLeader(1), true);
+});
