@@ -4,6 +4,7 @@
 // another term, and it never will (§5.3, log matching).
 
 import { must } from '../base/assert.ts';
+import { utf8Text } from '../base/bytes.ts';
 import { type ErrorCode, KommanderError, withoutEffect } from '../base/errors.ts';
 import { layOutRun } from '../ports/run.ts';
 import {
@@ -27,6 +28,7 @@ import {
   payloadTimestamp,
 } from './payload.ts';
 import { markDirty } from './ready-loop.ts';
+import { reservedPrefix, systemTypes } from './system-entries.ts';
 import type { Wait } from './wait.ts';
 
 export interface Proposal {
@@ -221,11 +223,29 @@ export function handlePropose(
   try {
     if (partition.stopped !== undefined) throw partition.stopped;
     if (partition.raft.transferee !== undefined) throw dropped(partition);
+    for (const payload of payloads) checkForwarded(host, payload);
     submitProposal(host, partition, proposal);
   } catch (error) {
     if (!(error instanceof KommanderError)) throw error;
     answerRefusal(host, partition, { peer, requestId: item.requestId }, error);
   }
+}
+
+/** What the other node should have checked: an entry that this version cannot apply would stop every replica. */
+function checkForwarded(host: Host, payload: OutgoingPayload): void {
+  const type = utf8Text(payload.type);
+  if (type.startsWith(reservedPrefix) && type !== systemTypes.checkpoint) {
+    throw new KommanderError(`the entry type "${type}" is kept for the library; choose another`, {
+      code: 'RESERVED_TYPE',
+      details: { type },
+    });
+  }
+  const { entryBytesMax } = host.settings;
+  if (payload.data.byteLength <= entryBytesMax) return;
+  throw new KommanderError(
+    `the data has ${payload.data.byteLength} bytes, and the leader takes ${entryBytesMax}; split it, or raise the limit on all nodes`,
+    { code: 'ENTRY_TOO_LARGE', details: { bytes: payload.data.byteLength, entryBytesMax } },
+  );
 }
 
 /** The leader answered a write that was passed on to it. */

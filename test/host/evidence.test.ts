@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { encodePayload, OutgoingPayload, typeBytes } from '../../src/host/payload.ts';
+import { layOutRun } from '../../src/ports/run.ts';
 import type { Wal, WalContents } from '../../src/ports/wal.ts';
 import { memoryWal } from '../../src/wal/memory.ts';
 import { nodeCluster, text } from '../support/node-cluster.ts';
@@ -65,21 +66,61 @@ test('an endpoint that is taken keeps the node from opening, and the store is le
 });
 
 test('an entry of a later version of the library stops the replica instead of passing silently', async () => {
-  await using cluster = nodeCluster();
-  await cluster.openAll();
-  await cluster.makeLeader('a');
-  const payload = new OutgoingPayload(typeBytes('_later'), text('x'));
-  cluster.seat('b').transport?.send('a', 'bulk', {
-    timestamp: 1,
-    items: [{ kind: 'propose', partitionId: 1, requestId: 5, payloads: [encodePayload(payload)] }],
+  const wal = await storeOfNode();
+  const { partitions } = await wal.open();
+  const stored = partitions.find(({ partitionId }) => partitionId === 1);
+  assert.ok(stored !== undefined);
+  const [proposed] = layOutRun([new OutgoingPayload(typeBytes('_later'), text('x'))]);
+  assert.ok(proposed !== undefined);
+  const { term } = stored.hardState;
+  const index = stored.lastIndex + 1;
+  await wal.write({
+    writes: [
+      {
+        partitionId: 1,
+        hardState: { ...stored.hardState, commitIndex: index },
+        base: undefined,
+        resetLog: false,
+        entries: [{ ...proposed, index, term }],
+        compactThroughIndex: undefined,
+      },
+    ],
+    meta: new Map(),
+    sync: true,
   });
-  await cluster.until(
-    () => cluster.node('a').status().partitions[1]?.stopped !== undefined,
-    'the replica stops',
-  );
-  const error = await cluster.driveFailure(cluster.node('a').replicate(1, 'put', text('x')));
+  await wal.close();
+  await using cluster = nodeCluster({ nodes: 1 });
+  const error = await cluster.driveFailure(cluster.open('a', { wal }));
   assert.equal(error.code, 'REPLICA_STOPPED');
   assert.match((error.cause as Error).message, /_later/);
+});
+
+test('a leader appends nothing for another node that this version could not apply', async () => {
+  await using cluster = nodeCluster({ settings: { entryBytesMax: 100 } });
+  await cluster.openAll();
+  await cluster.makeLeader('a');
+  const refused = [
+    new OutgoingPayload(typeBytes('_later'), text('x')),
+    new OutgoingPayload(typeBytes('_genesis'), text('x')),
+    new OutgoingPayload(typeBytes('put'), new Uint8Array(101)),
+  ];
+  const codes: (string | undefined)[] = [];
+  cluster.network.dropWhen(({ from, frame }) => {
+    for (const item of from === 'a' ? frame.items : [])
+      if (item.kind === 'proposeResponse') codes.push(item.refused?.code);
+    return false;
+  });
+  for (const [i, payload] of refused.entries()) {
+    cluster.seat('b').transport?.send('a', 'bulk', {
+      timestamp: 1,
+      items: [
+        { kind: 'propose', partitionId: 1, requestId: i, payloads: [encodePayload(payload)] },
+      ],
+    });
+  }
+  await cluster.until(() => codes.length === refused.length, 'all are answered');
+  assert.deepEqual(codes, ['RESERVED_TYPE', 'RESERVED_TYPE', 'ENTRY_TOO_LARGE']);
+  await cluster.drive(cluster.node('a').replicate(1, 'put', text('goes on')));
 });
 
 test('items that mean nothing are reported and do not take the rest of the frame with them', async () => {
