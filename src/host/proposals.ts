@@ -406,7 +406,13 @@ function refuse(host: Host, partition: Partition, proposal: Proposal, error: Kom
 }
 
 /** Refusals that mean the same on another node. */
-const passedOn: ReadonlySet<ErrorCode> = new Set(['NOT_LEADER', 'NO_LEADER', 'QUEUE_FULL']);
+const passedOn: ReadonlySet<ErrorCode> = new Set([
+  'NOT_LEADER',
+  'NO_LEADER',
+  'QUEUE_FULL',
+  'RESERVED_TYPE',
+  'ENTRY_TOO_LARGE',
+]);
 
 function answerRefusal(
   host: Host,
