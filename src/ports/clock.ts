@@ -3,6 +3,7 @@
 
 /** A running timer. */
 export interface Timer {
+  /** The callback will not run any more. Harmless when it has run, or when the timer is cancelled already. */
   cancel(): void;
 }
 
@@ -11,7 +12,11 @@ export interface Clock {
   monotonicMs(): number;
   /** Milliseconds since 1970 on the wall clock, which may jump. An integer. */
   wallMs(): number;
-  /** Calls `callback` once, `delayMs` from now or later. Does not keep the process alive by itself. */
+  /**
+   * Calls `callback` once, `delayMs` from now or later, never at once. Does not keep the process alive by itself.
+   *
+   * @param delayMs 0 or more, finite, however long; anything else throws
+   */
   setTimer(delayMs: number, callback: () => void): Timer;
   /** Calls `callback` once, after the input that is already waiting has been taken (Node: `setImmediate`). */
   defer(callback: () => void): void;

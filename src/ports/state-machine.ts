@@ -32,8 +32,8 @@ export interface StateMachine {
   apply(
     entries: readonly CommittedEntry[],
   ): readonly unknown[] | void | Promise<readonly unknown[] | void>;
-  /** The whole state after the last applied entry. Without it the log cannot be compacted. */
+  /** The whole state after the last applied entry, in bytes that never change. Without it no log can be compacted. */
   snapshot?(): Uint8Array | Promise<Uint8Array>;
-  /** Replaces the whole state. Required when `snapshot` is there. */
+  /** Replaces the whole state. `data` is shared: never change it. Required when `snapshot` is there. */
   restore?(data: Uint8Array): void | Promise<void>;
 }
