@@ -113,11 +113,10 @@ export interface KommanderNode extends AsyncDisposable {
   readonly nodeId: NodeId;
 
   /**
-   * Replicates `data` in a partition and waits until it is committed and applied on this node.
+   * Replicates `data` in a partition and waits until it is committed and applied on this node. While no leader is known
+   * the write waits for one, within its time.
    *
    * @param partitionId 0 … partition count; 0 is the system partition
-   * While no leader is known the write waits for one, within its time.
-   *
    * @throws NOT_LEADER, NO_LEADER, QUEUE_FULL, PROPOSAL_DROPPED, PROPOSAL_LOST nothing was written; retry
    * @throws PROPOSAL_TIMEOUT, OUTCOME_UNKNOWN, ABORTED the write may still commit: retry only what may happen twice
    * @throws INVALID_ARGUMENT, ENTRY_TOO_LARGE, RESERVED_TYPE, UNKNOWN_PARTITION nothing was written; correct the call
@@ -235,7 +234,7 @@ export interface NodeOptions {
   readonly inflightMessagesMax?: number;
   /** Entry bytes on the way to one follower, at least `appendBytesMax` (default 16 MiB). */
   readonly inflightBytesMax?: number;
-  /** Bytes of entries that are in the leader's log but not committed (default 64 MiB). */
+  /** Bytes of this term's entries that the leader has appended and not applied yet (default 64 MiB). */
   readonly uncommittedBytesMax?: number;
   /** Proposals waiting in one partition, in entries; also reads, and waits for a leader, each (default 65_536). */
   readonly queuedEntriesMax?: number;

@@ -2,7 +2,6 @@
 
 import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.ts';
 import { KommanderError } from '../base/errors.ts';
-import type { Timestamp } from '../ports/clock.ts';
 
 export const metaKeys = {
   /** The genesis record and this node's acceptance of it (`genesis.ts`). */
@@ -12,10 +11,6 @@ export const metaKeys = {
   /** A timestamp at or above all that this node has given to stored entries. */
   clockFloor: 'clock-floor',
 } as const;
-
-export function encodeClockFloor(timestamp: Timestamp): Uint8Array {
-  return encodeNumber(timestamp);
-}
 
 export function encodeNumber(value: number): Uint8Array {
   const writer = new ByteWriter(8);

@@ -21,8 +21,8 @@ import { stopPartition } from './failure.ts';
 import { clusterIdOf, decodeGenesis, encodeGenesis, type Genesis, newGenesis } from './genesis.ts';
 import type { Host } from './host.ts';
 import { noteReachable, receiveFrame } from './inbox.ts';
-import { decodeNumber, encodeClockFloor, encodeNumber, metaKeys } from './meta.ts';
-import { checkOptions, type NodeSettings } from './options.ts';
+import { decodeNumber, encodeNumber, metaKeys } from './meta.ts';
+import { checkOptions, invalidOption, type NodeSettings } from './options.ts';
 import { newOutbox } from './outbox.ts';
 import { openPartition, type Partition } from './partition.ts';
 import { guard, markDirty } from './ready-loop.ts';
@@ -72,7 +72,7 @@ function checkFrames(settings: NodeSettings, frameBytesMax: number | undefined):
   for (const option of ['entryBytesMax', 'appendBytesMax'] as const) {
     if (settings[option] + frameOverheadBytes <= frameBytesMax) continue;
     const most = frameBytesMax - frameOverheadBytes;
-    throw mismatch(option, `is ${settings[option]}; this transport carries ${most} at most`);
+    throw invalidOption(option, `is ${settings[option]}; this transport carries ${most} at most`);
   }
 }
 
@@ -107,7 +107,7 @@ async function buildHost(
     meta: new Map([
       [metaKeys.genesis, encodeGenesis(genesis)],
       [metaKeys.incarnation, encodeNumber(incarnation)],
-      [metaKeys.clockFloor, encodeClockFloor(firstRequestId)],
+      [metaKeys.clockFloor, encodeNumber(firstRequestId)],
     ]),
     sync: true,
   });
@@ -192,7 +192,7 @@ function machineFor(host: Host, partitionId: PartitionId): StateMachine | undefi
   if (partitionId === 0) return systemMachine(host);
   const machine = host.settings.stateMachine?.(partitionId);
   if (machine?.snapshot !== undefined && machine.restore === undefined) {
-    throw mismatch(
+    throw invalidOption(
       'stateMachine',
       `made a machine for partition ${partitionId} that has snapshot() and no restore(): its state would be lost at a restart`,
     );
@@ -221,13 +221,14 @@ function readGenesis(
         { code: 'WAL_CORRUPT' },
       );
     }
-    if (!members.has(nodeId)) throw mismatch('members', `does not list this node, "${nodeId}"`);
+    if (!members.has(nodeId))
+      throw invalidOption('members', `does not list this node, "${nodeId}"`);
     return newGenesis(genesisState(members, partitions), nodeId, drawNonce());
   }
   const genesis = decodeGenesis(stored);
   const known = genesis.record.members.map((member) => member.nodeId);
   if (!known.includes(nodeId)) {
-    throw mismatch(
+    throw invalidOption(
       'nodeId',
       `is "${nodeId}", but the directory belongs to a cluster of ${known.join(', ')}`,
     );
@@ -235,20 +236,16 @@ function readGenesis(
   const isOther = members.size > 0 && known.join() !== [...members.keys()].sort().join();
   if (isOther) {
     const given = [...members.keys()].sort().join(', ');
-    throw mismatch('members', `lists ${given}, but the cluster was formed by ${known.join(', ')}`);
+    throw invalidOption(
+      'members',
+      `lists ${given}, but the cluster was formed by ${known.join(', ')}`,
+    );
   }
   const count = genesis.record.ranges.length;
   if (count !== partitions) {
-    throw mismatch('partitions', `is ${partitions}, but the cluster was formed with ${count}`);
+    throw invalidOption('partitions', `is ${partitions}, but the cluster was formed with ${count}`);
   }
   return genesis;
-}
-
-function mismatch(option: string, what: string): KommanderError {
-  return new KommanderError(`option ${option} ${what}`, {
-    code: 'INVALID_OPTION',
-    details: { option },
-  });
 }
 
 /** Every partition of the cluster: as it is stored, or new and empty with all first members as voters. */

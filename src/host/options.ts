@@ -90,7 +90,10 @@ export interface NodeSettings extends Readonly<Record<NumericOption, number>> {
 export function checkOptions(options: NodeOptions): NodeSettings {
   for (const name of Object.keys(options)) {
     if (!knownOptions.has(name)) {
-      throw invalid(name, `is no option; the options are ${[...knownOptions].sort().join(', ')}`);
+      throw invalidOption(
+        name,
+        `is no option; the options are ${[...knownOptions].sort().join(', ')}`,
+      );
     }
   }
   const numbers = Object.fromEntries(
@@ -102,19 +105,19 @@ export function checkOptions(options: NodeOptions): NodeSettings {
   checkRelations(numbers);
   checkNodeId('nodeId', options.nodeId);
   for (const name of ['wal', 'transport', 'discovery'] as const) {
-    if (!isObject(options[name])) throw invalid(name, 'is missing: pass an adapter');
+    if (!isObject(options[name])) throw invalidOption(name, 'is missing: pass an adapter');
   }
   for (const name of ['stateMachine', 'logger'] as const) {
     checkFunction(name, options[name]);
   }
   if (options.clock !== undefined && !isObject(options.clock)) {
-    throw invalid('clock', 'is no clock: leave it out for the system clock');
+    throw invalidOption('clock', 'is no clock: leave it out for the system clock');
   }
   const seed = options.seed ?? drawSeed();
-  if (!Number.isSafeInteger(seed)) throw invalid('seed', `is ${seed}; it is a safe integer`);
+  if (!Number.isSafeInteger(seed)) throw invalidOption('seed', `is ${seed}; it is a safe integer`);
   const members = options.members === undefined ? undefined : checkMembers(options.members);
   if (members !== undefined && !members.has(options.nodeId)) {
-    throw invalid('members', `does not list this node, "${options.nodeId}"`);
+    throw invalidOption('members', `does not list this node, "${options.nodeId}"`);
   }
   checkEndpoint('listen', options.listen, 0);
   if (options.advertise !== undefined) checkEndpoint('advertise', options.advertise, 1);
@@ -135,21 +138,21 @@ export function checkOptions(options: NodeOptions): NodeSettings {
 function checkRelations(numbers: Readonly<Record<NumericOption, number>>): void {
   if (numbers.electionTicks < 3 * numbers.heartbeatTicks) {
     const least = 3 * numbers.heartbeatTicks;
-    throw invalid(
+    throw invalidOption(
       'electionTicks',
       `is ${numbers.electionTicks}; with heartbeatTicks ${numbers.heartbeatTicks} it is at least ${least}`,
     );
   }
   for (const name of ['inflightBytesMax', 'uncommittedBytesMax'] as const) {
     if (numbers[name] < numbers.appendBytesMax) {
-      throw invalid(
+      throw invalidOption(
         name,
         `is ${numbers[name]}; at least appendBytesMax, ${numbers.appendBytesMax}`,
       );
     }
   }
   if (numbers.queuedBytesMax < numbers.entryBytesMax) {
-    throw invalid(
+    throw invalidOption(
       'queuedBytesMax',
       `is ${numbers.queuedBytesMax}; at least entryBytesMax, ${numbers.entryBytesMax}`,
     );
@@ -159,14 +162,17 @@ function checkRelations(numbers: Readonly<Record<NumericOption, number>>): void 
 function checkNumber(name: string, value: number | undefined, bounds: Bounds): number {
   if (value === undefined) return bounds.byDefault;
   if (!Number.isSafeInteger(value) || value < bounds.min || value > bounds.max) {
-    throw invalid(name, `is ${value}; it is a whole number from ${bounds.min} to ${bounds.max}`);
+    throw invalidOption(
+      name,
+      `is ${value}; it is a whole number from ${bounds.min} to ${bounds.max}`,
+    );
   }
   return value;
 }
 
 function checkMembers(members: Readonly<Record<NodeId, Endpoint>>): ReadonlyMap<NodeId, Endpoint> {
   if (!isObject(members) || Array.isArray(members)) {
-    throw invalid('members', 'is no object of node ids and endpoints');
+    throw invalidOption('members', 'is no object of node ids and endpoints');
   }
   const checked = new Map<NodeId, Endpoint>();
   const owners = new Map<Endpoint, NodeId>();
@@ -175,14 +181,17 @@ function checkMembers(members: Readonly<Record<NodeId, Endpoint>>): ReadonlyMap<
     checkEndpoint('members', endpoint, 1);
     const owner = owners.get(endpoint);
     if (owner !== undefined) {
-      throw invalid('members', `gives "${owner}" and "${nodeId}" the same endpoint ${endpoint}`);
+      throw invalidOption(
+        'members',
+        `gives "${owner}" and "${nodeId}" the same endpoint ${endpoint}`,
+      );
     }
     owners.set(endpoint, nodeId);
     checked.set(nodeId, endpoint);
   }
-  if (checked.size === 0) throw invalid('members', 'is empty; list every first member');
+  if (checked.size === 0) throw invalidOption('members', 'is empty; list every first member');
   if (checked.size > memberCountMax) {
-    throw invalid(
+    throw invalidOption(
       'members',
       `lists ${checked.size} nodes; a cluster has at most ${memberCountMax}`,
     );
@@ -201,10 +210,14 @@ const eventNames: ReadonlySet<string> = new Set<keyof NodeEvents>([
 ]);
 
 function checkListeners(listeners: NodeListeners): NodeListeners {
-  if (!isObject(listeners)) throw invalid('listeners', 'is no object of event names and functions');
+  if (!isObject(listeners))
+    throw invalidOption('listeners', 'is no object of event names and functions');
   for (const [name, listener] of Object.entries(listeners)) {
     if (!eventNames.has(name)) {
-      throw invalid('listeners', `has "${name}"; the events are ${[...eventNames].join(', ')}`);
+      throw invalidOption(
+        'listeners',
+        `has "${name}"; the events are ${[...eventNames].join(', ')}`,
+      );
     }
     checkFunction('listeners', listener);
   }
@@ -229,20 +242,22 @@ function isObject(value: unknown): boolean {
 
 function checkFunction(option: string, value: unknown): void {
   if (value === undefined || typeof value === 'function') return;
-  throw invalid(option, 'is no function');
+  throw invalidOption(option, 'is no function');
 }
 
 function checkEndpoint(option: string, endpoint: Endpoint, portMin: 0 | 1): void {
-  if (typeof endpoint !== 'string') throw invalid(option, `is ${endpoint}; write it as host:port`);
+  if (typeof endpoint !== 'string')
+    throw invalidOption(option, `is ${endpoint}; write it as host:port`);
   parseEndpoint(endpoint, { option, portMin });
 }
 
 function checkNodeId(option: string, nodeId: NodeId): void {
   if (typeof nodeId === 'string' && isNodeId(nodeId)) return;
-  throw invalid(option, `has the node id "${nodeId}"; it is ${nodeIdRule}`);
+  throw invalidOption(option, `has the node id "${nodeId}"; it is ${nodeIdRule}`);
 }
 
-function invalid(option: string, what: string): KommanderError {
+/** The error of an option that is not valid, alone or beside what the store and the transport say. */
+export function invalidOption(option: string, what: string): KommanderError {
   return new KommanderError(`option ${option} ${what}`, {
     code: 'INVALID_OPTION',
     details: { option },

@@ -9,7 +9,7 @@ import type { StorageAppend } from '../raft/ready.ts';
 import type { HardState, Message } from '../raft/types.ts';
 import { failNode } from './failure.ts';
 import { type Host, nowMs } from './host.ts';
-import { encodeClockFloor, metaKeys } from './meta.ts';
+import { encodeNumber, metaKeys } from './meta.ts';
 import { queueMessage } from './outbox.ts';
 import type { Partition } from './partition.ts';
 import { markDirty, runTurn, stepPartition } from './ready-loop.ts';
@@ -185,7 +185,7 @@ export async function writerIdle(host: Host): Promise<void> {
 async function write(host: Host, writes: readonly PartitionWrite[], sync: boolean): Promise<void> {
   const { meta } = host.writer;
   host.writer.meta = new Map();
-  meta.set(metaKeys.clockFloor, encodeClockFloor(host.hybridClock.now()));
+  meta.set(metaKeys.clockFloor, encodeNumber(host.hybridClock.now()));
   await host.wal.write({ writes, meta, sync });
 }
 

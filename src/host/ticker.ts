@@ -14,7 +14,7 @@ import { guard, markDirty } from './ready-loop.ts';
 import { pumpSnapshots } from './snapshots.ts';
 import { flushLazyHardStates } from './storage-writer.ts';
 
-/** Ticks between two sweeps of deadlines that nobody waits for urgently. */
+/** Ticks between two writes of commit indexes that wait for a quiet moment. */
 const lazyFlushTicks = 20;
 /** Lateness, in ticks, from which on waiting input is taken before anybody counts the tick. */
 const lateTicks = 2;
