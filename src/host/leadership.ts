@@ -7,7 +7,8 @@ import type { SoftState } from '../raft/ready.ts';
 import { type ReplicaId, Role } from '../raft/types.ts';
 import { type Host, nowMs } from './host.ts';
 import type { Partition } from './partition.ts';
-import { noLeader, rerouteQueue } from './proposals.ts';
+import { noLeader } from './proposal-errors.ts';
+import { rerouteQueue } from './proposals.ts';
 import { markDirty } from './ready-loop.ts';
 import type { Wait } from './wait.ts';
 

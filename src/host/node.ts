@@ -20,7 +20,8 @@ import { isLeading, leaderNode, submitLeaderWait, submitTransfer } from './leade
 import { openHost } from './opening.ts';
 import type { Partition } from './partition.ts';
 import { OutgoingPayload, typeBytes, typeBytesMax } from './payload.ts';
-import { notLeader, submitProposal } from './proposals.ts';
+import { notLeader } from './proposal-errors.ts';
+import { submitProposal } from './proposals.ts';
 import { readResult, submitRead } from './reads.ts';
 import { statusOf } from './status.ts';
 import { reservedPrefix, systemTypes } from './system-entries.ts';

@@ -27,6 +27,15 @@ import {
   outgoingPayloadFrom,
   payloadTimestamp,
 } from './payload.ts';
+import {
+  cutShort,
+  dropped,
+  lost,
+  neverTaken,
+  notLeader,
+  outcomeUnknown,
+  timedOut,
+} from './proposal-errors.ts';
 import { markDirty } from './ready-loop.ts';
 import { reservedPrefix, systemTypes } from './system-entries.ts';
 import type { Wait } from './wait.ts';
@@ -450,61 +459,4 @@ function fail(partition: Partition, proposal: Proposal, error: KommanderError): 
 function release(partition: Partition, proposal: Proposal): void {
   partition.outstandingEntries -= proposal.payloads.length;
   partition.outstandingBytes -= proposal.bytes;
-}
-
-export function notLeader(host: Host, partition: Partition): KommanderError {
-  const leader = leaderNode(host, partition);
-  return new KommanderError(
-    `this node does not lead partition ${partition.id}; ${leader === undefined ? 'no leader is known now' : `ask "${leader}"`}`,
-    { code: 'NOT_LEADER', details: { partitionId: partition.id, leader } },
-  );
-}
-
-export function noLeader(partition: Partition): KommanderError {
-  return new KommanderError(
-    `partition ${partition.id} has no known leader now; nothing was written, try again`,
-    { code: 'NO_LEADER', details: { partitionId: partition.id } },
-  );
-}
-
-function dropped(partition: Partition): KommanderError {
-  return new KommanderError(
-    `the leader of partition ${partition.id} is giving its place up; nothing was written, try again`,
-    { code: 'PROPOSAL_DROPPED', details: { partitionId: partition.id } },
-  );
-}
-
-/** It never left the queue: it has not been written. */
-function neverTaken(host: Host, partition: Partition): KommanderError {
-  if (leaderNode(host, partition) === undefined) return noLeader(partition);
-  return new KommanderError(
-    `the leader of partition ${partition.id} could not take the write in time (its disk or a quorum is slow); nothing was written, try again`,
-    { code: 'PROPOSAL_DROPPED', details: { partitionId: partition.id } },
-  );
-}
-
-function lost(partition: Partition, index: LogIndex): KommanderError {
-  return new KommanderError(
-    `another leader of partition ${partition.id} replaced the entry at index ${index} before it was committed; it had no effect, try again`,
-    { code: 'PROPOSAL_LOST', details: { partitionId: partition.id, index } },
-  );
-}
-
-function timedOut(partition: Partition): KommanderError {
-  return new KommanderError(
-    `no quorum of partition ${partition.id} answered in time; the write may still commit`,
-    { code: 'PROPOSAL_TIMEOUT', details: { partitionId: partition.id } },
-  );
-}
-
-/** The entries of a batch travel one after the other, and another leader may have got the first ones only. */
-function cutShort(partition: Partition): KommanderError {
-  return outcomeUnknown(partition, 'another leader committed only the first entries of the batch');
-}
-
-function outcomeUnknown(partition: Partition, why: string): KommanderError {
-  return new KommanderError(
-    `the outcome of a write in partition ${partition.id} is not known: ${why}; it may have committed`,
-    { code: 'OUTCOME_UNKNOWN', details: { partitionId: partition.id } },
-  );
 }

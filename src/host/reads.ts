@@ -9,7 +9,7 @@ import type { ReadResult } from './api.ts';
 import { type Host, nowMs } from './host.ts';
 import { leaderNode } from './leadership.ts';
 import type { Partition } from './partition.ts';
-import { noLeader } from './proposals.ts';
+import { noLeader } from './proposal-errors.ts';
 import { markDirty } from './ready-loop.ts';
 import type { Wait } from './wait.ts';
 
