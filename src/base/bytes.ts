@@ -81,15 +81,9 @@ export class ByteReader {
 
   uint32(): number {
     this.#need(4);
-    const { bytes, at } = this;
+    const value = readUint32(this.bytes, this.at);
     this.at += 4;
-    return (
-      ((bytes[at] as number) |
-        ((bytes[at + 1] as number) << 8) |
-        ((bytes[at + 2] as number) << 16) |
-        ((bytes[at + 3] as number) << 24)) >>>
-      0
-    );
+    return value;
   }
 
   /** A safe integer in 8 bytes. @throws MalformedBytesError beyond 2^53 - 1 */
@@ -211,4 +205,21 @@ export function writeUint32(target: Uint8Array, offset: number, value: number): 
   target[offset + 1] = value >>> 8;
   target[offset + 2] = value >>> 16;
   target[offset + 3] = value >>> 24;
+}
+
+/** The safe integer in the 8 bytes at `offset`; whoever calls has checked that they are there. @throws MalformedBytesError */
+export function readUint53(bytes: Uint8Array, offset: number): number {
+  const high = readUint32(bytes, offset + 4);
+  if (high > 0x1f_ffff) throw new MalformedBytesError('integer above 2^53 - 1');
+  return high * 0x1_0000_0000 + readUint32(bytes, offset);
+}
+
+function readUint32(bytes: Uint8Array, offset: number): number {
+  return (
+    ((bytes[offset] as number) |
+      ((bytes[offset + 1] as number) << 8) |
+      ((bytes[offset + 2] as number) << 16) |
+      ((bytes[offset + 3] as number) << 24)) >>>
+    0
+  );
 }

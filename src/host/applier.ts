@@ -38,6 +38,8 @@ export type ApplyUnit =
 const cachedEntries = 4_096;
 /** Payload bytes of such entries; beyond, they are dropped as soon as they are applied. */
 const cachedBytesMax = 4_194_304;
+/** Payload bytes that wait in memory for a slow state machine; beyond, they wait in the store alone. */
+const unappliedBytesMax = 33_554_432;
 /** Copies are dropped in portions: each drop moves the rest of the list. */
 const trimEvery = 1_024;
 
@@ -201,6 +203,8 @@ function applySystem(
 async function restore(host: Host, partition: Partition, snapshot: Snapshot): Promise<void> {
   settleSkipped(partition, snapshot.index);
   await restoreMachine(partition, snapshot);
+  // Late answers of an earlier leader may have named places below the snapshot meanwhile.
+  settleSkipped(partition, snapshot.index);
   noteApplied(host, partition, snapshot.index);
   host.events.emit('membershipChanged', {
     partitionId: partition.id,
@@ -250,8 +254,13 @@ function noteApplied(host: Host, partition: Partition, index: LogIndex): void {
 }
 
 /** Drops in-memory copies of old entries; slow followers are then served from the store. */
-function trimCache(partition: Partition): void {
+export function trimCache(partition: Partition): void {
   const { log } = partition.raft;
+  if (log.tailBytes > unappliedBytesMax) {
+    // The state machine is far behind: what it has not got yet is read again when its turn comes.
+    trimLog(partition.raft, log.stableIndex);
+    return;
+  }
   if (log.tail.length < trimEvery && log.tailBytes < cachedBytesMax) return;
   const keep = log.tailBytes < cachedBytesMax ? cachedEntries : 0;
   const throughIndex = log.appliedIndex - keep;

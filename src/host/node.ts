@@ -1,7 +1,7 @@
 // A node from outside: opening it, its public methods, closing it. Opening reads the store, delivers what was committed
 // before to the state machines, begins to listen, and then takes part.
 
-import { KommanderError } from '../base/errors.ts';
+import { KommanderError, withoutEffect } from '../base/errors.ts';
 import { partitionOfKey } from '../cluster/hash-ranges.ts';
 import { partitionIdsOf } from '../cluster/system-state.ts';
 import type { PartitionId } from '../ports/wal.ts';
@@ -164,7 +164,7 @@ function waiting<Result>(
   return new Promise((resolve, reject) => {
     checkOpen(host);
     const partition = partitionOf(host, partitionId);
-    if (partition.stopped !== undefined) throw partition.stopped;
+    if (partition.stopped !== undefined) throw withoutEffect(partition.stopped);
     if (!(timeoutMs >= 1 && timeoutMs <= 2_147_483_647)) throw badArgument('timeoutMs', timeoutMs);
     const wait = new Wait(resolve, reject, { deadlineMs: nowMs(host) + timeoutMs, signal });
     if (wait.isSettled) return;
@@ -178,7 +178,7 @@ function waiting<Result>(
 }
 
 function checkOpen(host: Host): void {
-  if (host.failure !== undefined) throw host.failure;
+  if (host.failure !== undefined) throw withoutEffect(host.failure);
   if (host.state === 'forming' || host.state === 'running') return;
   throw new KommanderError('this node is closing or closed; nothing was written', {
     code: 'NODE_CLOSED',

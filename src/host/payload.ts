@@ -4,6 +4,7 @@
 import {
   ByteReader,
   MalformedBytesError,
+  readUint53,
   utf8Bytes,
   utf8Text,
   writeUint32,
@@ -74,16 +75,26 @@ export interface DecodedPayload {
 
 /** @throws MalformedBytesError */
 export function decodePayload(entry: Entry): DecodedPayload {
-  const reader = new ByteReader(entry.bytes, entry.start, entry.end);
-  const type = typeText(reader.view(reader.uint8()));
-  return { type, timestamp: reader.uint53(), data: reader.view(reader.remaining) };
+  // On the hot path of every replica: read in place, without a cursor.
+  const { bytes, start, end } = entry;
+  const timestampAt = timestampPlace(entry);
+  return {
+    type: typeText(bytes, start + 1, timestampAt),
+    timestamp: readUint53(bytes, timestampAt),
+    data: bytes.subarray(timestampAt + timestampBytes, end),
+  };
 }
 
 /** The timestamp alone. */
 export function payloadTimestamp(entry: Entry): Timestamp {
-  const reader = new ByteReader(entry.bytes, entry.start, entry.end);
-  reader.skip(reader.uint8());
-  return reader.uint53();
+  return readUint53(entry.bytes, timestampPlace(entry));
+}
+
+function timestampPlace({ bytes, start, end }: Entry): number {
+  if (start === end) throw new MalformedBytesError('an entry without a payload has no type');
+  const place = start + 1 + (bytes[start] as number);
+  if (place + timestampBytes <= end) return place;
+  throw new MalformedBytesError(`a payload of ${end - start} bytes ends before its timestamp does`);
 }
 
 /** An application has few types: the texts of the last ones are kept, so that decoding does not allocate them anew. */
@@ -99,10 +110,11 @@ export function typeBytes(type: string): Uint8Array {
   return bytes;
 }
 
-function typeText(bytes: Uint8Array): string {
-  for (const known of knownTypes) if (areEqual(known.bytes, bytes)) return known.text;
-  const text = utf8Text(bytes);
-  remember(bytes.slice(), text);
+function typeText(bytes: Uint8Array, start: number, end: number): string {
+  for (const known of knownTypes) if (standsAt(known.bytes, bytes, start, end)) return known.text;
+  const own = bytes.slice(start, end);
+  const text = utf8Text(own);
+  remember(own, text);
   return text;
 }
 
@@ -111,8 +123,8 @@ function remember(bytes: Uint8Array, text: string): void {
   nextKnownType = (nextKnownType + 1) % knownTypesMax;
 }
 
-function areEqual(a: Uint8Array, b: Uint8Array): boolean {
-  if (a.byteLength !== b.byteLength) return false;
-  for (let i = 0; i < a.byteLength; i++) if (a[i] !== b[i]) return false;
+function standsAt(known: Uint8Array, bytes: Uint8Array, start: number, end: number): boolean {
+  if (known.byteLength !== end - start) return false;
+  for (let i = 0; i < known.byteLength; i++) if (known[i] !== bytes[start + i]) return false;
   return true;
 }

@@ -85,7 +85,9 @@ export function submitProposal(host: Host, partition: Partition, proposal: Propo
   partition.outstandingEntries = entries;
   partition.outstandingBytes = bytes;
   // While nobody is known to lead, the write waits like one whose leader was lost.
-  if (isLeader || leader === undefined) partition.queue.push(proposal);
+  // What waits already goes first.
+  const mustQueue = isLeader || leader === undefined || partition.queue.length > 0;
+  if (mustQueue) partition.queue.push(proposal);
   else forward(host, partition, proposal, leader);
   markDirty(host, partition);
 }
@@ -200,6 +202,7 @@ function forward(host: Host, partition: Partition, proposal: Proposal, leader: N
   const requestId = host.nextRequestId;
   host.nextRequestId += 1;
   proposal.forwardedTo = leader;
+  if (proposal.origin.kind === 'local') proposal.origin.wait.mayTakeEffect = true;
   partition.forwards.set(requestId, proposal);
   queueItem(host, leader, Lane.bulk, {
     kind: 'propose',
@@ -287,6 +290,7 @@ function awaitApplied(
   position: { readonly firstIndex: LogIndex; readonly term: Term },
 ): void {
   proposal.position = position;
+  if (proposal.origin.kind === 'local') proposal.origin.wait.mayTakeEffect = true;
   const { pending } = partition;
   let at = pending.length;
   while (at > 0 && firstIndexOf(pending[at - 1]) > position.firstIndex) at -= 1;

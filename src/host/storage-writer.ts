@@ -7,6 +7,7 @@ import type { PartitionWrite } from '../ports/wal.ts';
 import { restartElectionTimer } from '../raft/raft.ts';
 import type { StorageAppend } from '../raft/ready.ts';
 import type { HardState, Message } from '../raft/types.ts';
+import { trimCache } from './applier.ts';
 import { failNode } from './failure.ts';
 import { type Host, nowMs } from './host.ts';
 import { encodeNumber, metaKeys } from './meta.ts';
@@ -204,6 +205,7 @@ function complete(host: Host, requests: readonly StorageRequest[]): void {
   for (const { partition, responses } of requests) {
     if (partition.stopped !== undefined) continue;
     for (const response of responses) give(host, partition, response);
+    trimCache(partition);
     markDirty(host, partition);
   }
 }

@@ -12,9 +12,12 @@ export interface WaitLimits {
 export class Wait<Result> {
   readonly deadlineMs: number;
   isSettled = false;
+  /** Whether what the caller asked for was handed over, so that it may happen although the caller gave up. */
+  mayTakeEffect = false;
   readonly #resolve: (result: Result) => void;
   readonly #reject: (error: Error) => void;
-  readonly #signal: AbortSignal | undefined;
+  /** Most callers have no signal, and then there is nothing to let go of. */
+  #forgetSignal: (() => void) | undefined;
 
   constructor(
     resolve: (result: Result) => void,
@@ -24,9 +27,7 @@ export class Wait<Result> {
     this.#resolve = resolve;
     this.#reject = reject;
     this.deadlineMs = limits.deadlineMs;
-    this.#signal = limits.signal;
-    this.#signal?.addEventListener('abort', this.#onAbort);
-    if (this.#signal?.aborted === true) this.#onAbort();
+    if (limits.signal !== undefined) this.#obey(limits.signal);
   }
 
   succeed(result: Result): void {
@@ -43,15 +44,22 @@ export class Wait<Result> {
 
   #settle(): void {
     this.isSettled = true;
-    this.#signal?.removeEventListener('abort', this.#onAbort);
+    this.#forgetSignal?.();
   }
 
-  readonly #onAbort = (): void => {
-    this.fail(
-      new KommanderError('the caller aborted the wait; a write may still take effect', {
-        code: 'ABORTED',
-        cause: this.#signal?.reason,
-      }),
-    );
-  };
+  #obey(signal: AbortSignal): void {
+    const abort = (): void => this.fail(aborted(signal, this.mayTakeEffect));
+    signal.addEventListener('abort', abort);
+    this.#forgetSignal = () => signal.removeEventListener('abort', abort);
+    if (signal.aborted) abort();
+  }
+}
+
+function aborted(signal: AbortSignal, mayHaveCommitted: boolean): KommanderError {
+  const outcome = mayHaveCommitted ? 'the write may still take effect' : 'nothing was written';
+  return new KommanderError(`the caller aborted the wait; ${outcome}`, {
+    code: 'ABORTED',
+    cause: signal.reason,
+    mayHaveCommitted,
+  });
 }

@@ -356,9 +356,9 @@ export function compactTo(log: RaftLog, index: LogIndex): void {
   trimTail(log, index);
 }
 
-/** Drops in-memory copies up to `throughIndex`, as far as they are stable and handed to the state machine. */
+/** Drops in-memory copies up to `throughIndex`, as far as they are stable: the store has them when they are needed. */
 export function trimTail(log: RaftLog, throughIndex: LogIndex): void {
-  const index = Math.min(throughIndex, log.stableIndex, log.applyingIndex);
+  const index = Math.min(throughIndex, log.stableIndex);
   if (index < log.tailFirstIndex) return;
   log.tailBytes -= payloadBytesOf(log.tail.splice(0, index + 1 - log.tailFirstIndex));
   log.tailFirstIndex = index + 1;

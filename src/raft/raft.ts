@@ -392,7 +392,7 @@ export function compactLog(state: RaftState, index: LogIndex): void {
   compactTo(state.log, index);
 }
 
-/** Drops in-memory copies of entries up to `throughIndex`, as far as they are stable and handed out to be applied. */
+/** Drops in-memory copies of entries up to `throughIndex`, as far as they are stable. */
 export function trimLog(state: RaftState, throughIndex: LogIndex): void {
   trimTail(state.log, throughIndex);
 }
