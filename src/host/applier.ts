@@ -73,7 +73,7 @@ function specialUnit(entry: Entry): ApplyUnit | undefined {
 
 /** Applies what waits, until it is done or has to wait itself. */
 export function runApplier(host: Host, partition: Partition): void {
-  while (!partition.isApplying && partition.stopped === undefined) {
+  while (!partition.isApplying && partition.stopped === undefined && !host.isDrained) {
     const unit = partition.applyUnits.shift();
     if (unit === undefined) return;
     const waiting = execute(host, partition, unit);
@@ -85,7 +85,10 @@ export function runApplier(host: Host, partition: Partition): void {
         host.toApply.add(partition);
         markDirty(host, partition);
       },
-      (error: unknown) => stopPartition(host, partition, error),
+      (error: unknown) => {
+        partition.isApplying = false;
+        stopPartition(host, partition, error);
+      },
     );
   }
 }
@@ -126,6 +129,7 @@ function applyEntries(
   }
   const committed = entries.map((entry) => committedEntry(partition, entry));
   const settle = (results: readonly unknown[] | void): void => {
+    if (host.state === 'closed') return;
     const checked = checkResults(partition, entries, results ?? undefined);
     // First the entries, then what follows from them: the last restored entry comes before the end of the restore.
     if (isHeard) emitEntries(host, committed);
@@ -197,7 +201,9 @@ function applySystem(
     finish(host, partition, [entry], undefined);
     return undefined;
   }
-  return waiting.then(() => finish(host, partition, [entry], undefined));
+  return waiting.then(() => {
+    if (host.state !== 'closed') finish(host, partition, [entry], undefined);
+  });
 }
 
 async function restore(host: Host, partition: Partition, snapshot: Snapshot): Promise<void> {

@@ -2,6 +2,7 @@
 // leadership goes to others, and then everything is released. Callers that still wait are answered.
 
 import { KommanderError } from '../base/errors.ts';
+import type { Timer } from '../ports/clock.ts';
 import { bestSuccessor, transferLeadership } from '../raft/raft.ts';
 import { Role } from '../raft/types.ts';
 import { failCallers } from './failure.ts';
@@ -11,7 +12,7 @@ import { guard, markDirty } from './ready-loop.ts';
 import { flushLazyHardStates, writerIdle } from './storage-writer.ts';
 
 const pollMs = 5;
-/** Milliseconds for writes that were accepted before. */
+/** Milliseconds for each of: writes that were accepted before, state machines at work, the disk, the store's end. */
 const drainMsMax = 2_000;
 
 /** Idempotent: the second call waits for the first. */
@@ -21,25 +22,59 @@ export function closeHost(host: Host): Promise<void> {
 }
 
 async function close(host: Host): Promise<void> {
+  const partitions = [...host.partitions.values()];
   if (host.state !== 'failed') {
     host.state = 'closing';
-    const partitions = [...host.partitions.values()];
     // First leadership: while this node leads, others keep passing writes on to it, and it would never be done.
     await handLeadershipOver(host, partitions);
-    await until(host, drainMsMax, () => partitions.every((p) => p.outstandingEntries === 0));
-    await writerIdle(host);
-    await flushLazyHardStates(host);
+    await until(
+      host,
+      drainMsMax,
+      () => host.failure !== undefined || partitions.every((p) => p.outstandingEntries === 0),
+    );
   }
+  // Whoever closes a node closes next what its state machines work with.
+  host.isDrained = true;
+  await until(host, drainMsMax, () => !partitions.some((partition) => partition.isApplying));
+  await within(host, writeTheRest(host));
   host.stopTimer();
   const closed = new KommanderError('the node was closed; a write may still commit elsewhere', {
     code: 'NODE_CLOSED',
     details: { nodeId: host.settings.nodeId },
   });
-  for (const partition of host.partitions.values()) failCallers(host, partition, closed);
+  for (const partition of partitions) failCallers(host, partition, closed);
   host.state = 'closed';
-  await host.discovery.close();
-  await host.transport.close();
-  await host.wal.close();
+  // What a disk that hangs has not taken yet was promised to nobody.
+  host.writer.queue = [];
+  await release(host);
+}
+
+async function writeTheRest(host: Host): Promise<void> {
+  await writerIdle(host);
+  if (host.state === 'closing') await flushLazyHardStates(host);
+}
+
+/** Each of the three is released whatever becomes of the others. @throws the first failure */
+async function release(host: Host): Promise<void> {
+  const outcomes = await Promise.allSettled([
+    closeOf(host.discovery),
+    closeOf(host.transport),
+    closeStore(host),
+  ]);
+  for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
+}
+
+/** An exception of a foreign `close` becomes a rejection. */
+async function closeOf(closable: { close(): Promise<void> }): Promise<void> {
+  await closable.close();
+}
+
+async function closeStore(host: Host): Promise<void> {
+  if (await within(host, closeOf(host.wal))) return;
+  throw new KommanderError(
+    `the store did not close within ${drainMsMax} ms: its disk does not answer; end the process to release it`,
+    { code: 'WAL_FAILED', details: { timeoutMs: drainMsMax } },
+  );
 }
 
 async function handLeadershipOver(host: Host, partitions: readonly Partition[]): Promise<void> {
@@ -58,7 +93,7 @@ async function handLeadershipOver(host: Host, partitions: readonly Partition[]):
       guard(host, partition, () => transferLeadership(partition.raft, successor));
       markDirty(host, partition);
     }
-    return led().length === 0;
+    return led().length === 0 || host.failure !== undefined;
   });
 }
 
@@ -73,9 +108,22 @@ function isVoterReachable(host: Host, { raft }: Partition): boolean {
 /** Resolves when `isDone`, or after `timeoutMs`. */
 async function until(host: Host, timeoutMs: number, isDone: () => boolean): Promise<void> {
   const deadlineMs = nowMs(host) + timeoutMs;
-  while (!isDone() && nowMs(host) < deadlineMs && host.failure === undefined) {
+  while (!isDone() && nowMs(host) < deadlineMs) {
     await new Promise<void>((resolve) => {
       host.settings.clock.setTimer(pollMs, resolve);
     });
+  }
+}
+
+/** Waits for `work`, at most `drainMsMax`. @returns whether it ended in time; what it throws in time is thrown */
+async function within(host: Host, work: Promise<void>): Promise<boolean> {
+  let timer: Timer | undefined;
+  const isOver = new Promise<boolean>((resolve) => {
+    timer = host.settings.clock.setTimer(drainMsMax, () => resolve(false));
+  });
+  try {
+    return await Promise.race([work.then(() => true), isOver]);
+  } finally {
+    timer?.cancel();
   }
 }

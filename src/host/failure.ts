@@ -10,7 +10,8 @@ import { failReads } from './reads.ts';
 
 /** A rule of the program is broken, or the state machine failed: this replica takes no further part. */
 export function stopPartition(host: Host, partition: Partition, cause: unknown): void {
-  if (partition.stopped !== undefined) return;
+  // After the end nobody listens, and nothing is left to protect.
+  if (partition.stopped !== undefined || host.state === 'closed') return;
   const error = isKommanderError(cause, 'APPLY_FAILED')
     ? cause
     : new KommanderError(

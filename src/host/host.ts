@@ -40,6 +40,8 @@ export interface Host {
   system: SystemState;
   isSystemKnown: boolean;
   state: NodeState;
+  /** Closing has come to its end: state machines get nothing more. */
+  isDrained: boolean;
   /** Why, in state `failed`. */
   failure: KommanderError | undefined;
   endpoint: Endpoint;

@@ -132,6 +132,7 @@ async function buildHost(
     system: genesis.record,
     isSystemKnown: false,
     state: 'forming',
+    isDrained: false,
     failure: undefined,
     endpoint: settings.listen,
     reachable: new Set(),

@@ -2,6 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { Discovery } from '../../src/ports/discovery.ts';
+import type { StateMachine } from '../../src/ports/state-machine.ts';
+import { memoryWal } from '../../src/wal/memory.ts';
 import { codeOf, electionMs, nodeCluster, text } from '../support/node-cluster.ts';
 
 test('a closing leader hands its partitions over, and the others go on without an election timeout', async () => {
@@ -165,4 +168,115 @@ test('a close that waits for the disk ends when the disk fails', async () => {
   disk.release();
   await cluster.drive(closing);
   await write;
+});
+
+/** A state machine on `b` whose calls of `apply` end when the test says so. */
+function slowMachine(): {
+  readonly machine: (nodeId: string) => StateMachine;
+  readonly atWork: { resolve(): void; reject(error: Error): void }[];
+} {
+  const atWork: { resolve(): void; reject(error: Error): void }[] = [];
+  const work = (): Promise<void> =>
+    new Promise((resolve, reject) => {
+      atWork.push({ resolve, reject });
+    });
+  return { machine: (nodeId) => ({ apply: () => (nodeId === 'b' ? work() : undefined) }), atWork };
+}
+
+test('a node is closed when its state machine has finished what it was at, and gets nothing more', async () => {
+  const { machine, atWork } = slowMachine();
+  await using cluster = nodeCluster({ machine });
+  await cluster.openAll();
+  await cluster.makeLeader('a');
+  await cluster.drive(cluster.node('a').replicate(1, 'put', text('x')));
+  await cluster.until(() => atWork.length === 1, 'b applies');
+  await cluster.drive(cluster.node('a').replicate(1, 'put', text('y')));
+  await cluster.run(20);
+  let isClosed = false;
+  const closing = cluster.node('b').close();
+  closing.then(() => {
+    isClosed = true;
+  });
+  await cluster.run(1_000);
+  assert.equal(isClosed, false, 'the state machine is at work');
+  atWork[0]?.resolve();
+  await cluster.drive(closing, 20);
+  await cluster.run(1_000);
+  assert.equal(atWork.length, 1, 'the second entry is left to the next start');
+});
+
+test('a state machine that does not come to an end holds a close up for a while only, and fails unheard', async () => {
+  const { machine, atWork } = slowMachine();
+  await using cluster = nodeCluster({ machine });
+  await cluster.openAll();
+  await cluster.makeLeader('a');
+  await cluster.drive(cluster.node('a').replicate(1, 'put', text('x')));
+  await cluster.until(() => atWork.length === 1, 'b applies');
+  const b = cluster.node('b');
+  const heard: string[] = [];
+  b.on('replicationError', ({ error }) => heard.push(codeOf(error)));
+  b.on('entryReplicated', ({ entry }) => heard.push(entry.type));
+  await cluster.drive(b.close(), 3_000);
+  atWork[0]?.reject(new Error('the database is closed'));
+  await cluster.run(20);
+  assert.deepEqual(heard, []);
+  assert.equal(b.status().partitions[1]?.stopped, undefined);
+});
+
+test('a node whose disk failed also waits for its state machine when it is closed', async () => {
+  const { machine, atWork } = slowMachine();
+  await using cluster = nodeCluster({ machine });
+  await cluster.openAll();
+  await cluster.makeLeader('a');
+  await cluster.drive(cluster.node('a').replicate(1, 'put', text('x')));
+  await cluster.until(() => atWork.length === 1, 'b applies');
+  cluster.seat('b').disk.fail();
+  await cluster.drive(cluster.node('a').replicate(1, 'put', text('y')));
+  const b = cluster.node('b');
+  await cluster.until(() => b.status().state === 'failed', 'the disk failed');
+  let isClosed = false;
+  const closing = b.close().then(() => {
+    isClosed = true;
+  });
+  await cluster.run(500);
+  assert.equal(isClosed, false, 'the state machine is at work');
+  atWork[0]?.resolve();
+  await cluster.drive(closing, 20);
+});
+
+test('a discovery that cannot be closed does not keep the store and the port from being released', async () => {
+  await using cluster = nodeCluster({ nodes: 1 });
+  const discovery: Discovery = {
+    open: async () => {},
+    close: async () => {
+      throw new Error('the registry is down');
+    },
+  };
+  const node = await cluster.open('a', { discovery });
+  const error = await cluster.driveFailure(node.close());
+  assert.equal(error.message, 'the registry is down');
+  assert.equal(node.status().state, 'closed');
+  cluster.seat('a').node = undefined;
+  // Store and port are free: another node opens with both.
+  await cluster.close((await cluster.open('a')).nodeId);
+});
+
+test('a disk that never answers does not hold a close up for ever', async () => {
+  await using cluster = nodeCluster();
+  await cluster.openAll();
+  await cluster.makeLeader('a');
+  cluster.seat('a').disk.hold();
+  const write = cluster.driveFailure(cluster.node('a').replicate(1, 'put', text('x')));
+  await cluster.time.settle();
+  await cluster.drive(cluster.node('a').close(), 10_000);
+  assert.equal((await write).code, 'NODE_CLOSED');
+});
+
+test('a store that does not close is reported by close, in time', async () => {
+  await using cluster = nodeCluster({ nodes: 1 });
+  const wal = { ...memoryWal(), close: () => new Promise<never>(() => {}) };
+  const node = await cluster.open('a', { wal });
+  const error = await cluster.driveFailure(node.close(), 10_000);
+  assert.equal(error.code, 'WAL_FAILED');
+  assert.equal(node.status().state, 'closed');
 });
