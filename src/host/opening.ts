@@ -44,23 +44,44 @@ export async function openHost(options: NodeOptions): Promise<Host> {
     changed();
   });
   const members = settings.members ?? discovered;
-  const opened = { contents: undefined as WalContents | undefined };
+  const opened: Closable[] = [options.discovery];
+  let built: Host | undefined;
   try {
     const contents = await options.wal.open();
-    opened.contents = contents;
+    opened.push(options.wal);
     const host = await buildHost(options, settings, members, contents);
+    built = host;
     await restoreAll(host);
+    opened.push(options.transport);
     await startListening(host);
-    changed = () => connectPeers(host, new Map([...(settings.members ?? []), ...discovered]));
-    changed();
+    const endpoints = (): Map<NodeId, Endpoint> =>
+      new Map([...(settings.members ?? []), ...discovered]);
+    // A bad list at the start is the caller's to mend; later on nobody could catch what is thrown.
+    connectPeers(host, endpoints(), (_peer, error) => {
+      throw error;
+    });
+    changed = () =>
+      connectPeers(host, endpoints(), (peer, error) => {
+        host.observe({ level: 'warn', name: 'endpoint-refused', fields: { peer, error } });
+      });
     if (host.genesis.isComplete) host.state = 'running';
     startTimer(host);
     return host;
   } catch (error) {
-    if (opened.contents !== undefined) await options.wal.close();
-    await options.discovery.close();
+    // Turns and frames that are under way find that it is over.
+    if (built !== undefined) built.state = 'closed';
+    await releaseAll(opened);
     throw error;
   }
+}
+
+interface Closable {
+  close(): Promise<void>;
+}
+
+/** Closes what was opened. The caller hears why the open failed, and not what fails on the way out. */
+async function releaseAll(opened: readonly Closable[]): Promise<void> {
+  await Promise.allSettled(opened.map(async (part) => part.close()));
 }
 
 /** What a frame carries beside the data: types, timestamps, lengths, and the frame's own fields. */
@@ -347,13 +368,22 @@ async function startListening(host: Host): Promise<void> {
 }
 
 /** Membership comes from the roster; discovery only says where a member is. */
-function connectPeers(host: Host, endpoints: ReadonlyMap<NodeId, Endpoint>): void {
+function connectPeers(
+  host: Host,
+  endpoints: ReadonlyMap<NodeId, Endpoint>,
+  refused: (peer: NodeId, error: KommanderError) => void,
+): void {
   if (host.state === 'closed' || host.state === 'failed') return;
   for (const member of host.genesis.record.members) {
     if (member.nodeId === host.settings.nodeId) continue;
     const { nodeId } = member;
     const endpoint = host.advertised.get(nodeId) ?? endpoints.get(nodeId) ?? member.endpoint;
-    host.transport.setPeer(nodeId, endpoint);
+    try {
+      host.transport.setPeer(nodeId, endpoint);
+    } catch (error) {
+      if (!isKommanderError(error, 'INVALID_OPTION')) throw error;
+      refused(nodeId, error);
+    }
   }
 }
 
