@@ -1,6 +1,6 @@
 // Who leads, for callers: what this node believes, waiting for a leader, handing leadership over.
 
-import { KommanderError } from '../base/errors.ts';
+import { KommanderError, withoutEffect } from '../base/errors.ts';
 import type { NodeId } from '../ports/transport.ts';
 import { transferLeadership as startTransfer } from '../raft/raft.ts';
 import type { SoftState } from '../raft/ready.ts';
@@ -124,9 +124,12 @@ function refused(partition: Partition, to: NodeId, reason: string): KommanderErr
   );
 }
 
-/** Ends waits whose time is over. */
+/** Answers who waits for what is known by now, and ends waits whose time is over. */
 export function expireLeaderWaits(host: Host, partition: Partition): void {
   if (partition.leaderWaits.length === 0) return;
+  // A leader that was forgotten and heard of again within one turn is no change, so nobody was told of it.
+  const leader = leaderNode(host, partition);
+  if (leader !== undefined) settleLeaderWaits(partition, leader);
   const now = nowMs(host);
   for (const { wait, wanted } of partition.leaderWaits) {
     if (wait.deadlineMs > now) continue;
@@ -137,13 +140,14 @@ export function expireLeaderWaits(host: Host, partition: Partition): void {
 
 function transferTimeout(partition: Partition, to: NodeId): KommanderError {
   return new KommanderError(
-    `"${to}" did not take over partition ${partition.id} in time; the old leader goes on, try again`,
+    `"${to}" did not take over partition ${partition.id} in time; it may still take over: see leaderOf, then try again`,
     { code: 'TRANSFER_TIMEOUT', details: { partitionId: partition.id, to } },
   );
 }
 
+/** Ends all waits for a leader; whatever `error` says of writes, a wait writes nothing. */
 export function failLeaderWaits(partition: Partition, error: KommanderError): void {
   const waits = partition.leaderWaits;
   partition.leaderWaits = [];
-  for (const { wait } of waits) wait.fail(error);
+  for (const { wait } of waits) wait.fail(withoutEffect(error));
 }

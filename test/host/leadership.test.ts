@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isKommanderError } from '../../src/base/errors.ts';
 import type { NodeEvents } from '../../src/host/api.ts';
+import type { Frame, Transport, TransportContext } from '../../src/ports/transport.ts';
 import { codeOf, electionMs, nodeCluster, testSettings, text } from '../support/node-cluster.ts';
 
 test('waitForLeader resolves at once with a known leader, and later with the next one', async () => {
@@ -101,6 +102,57 @@ test('without a leader there is nothing to hand over', async () => {
   assert.equal((await cluster.driveFailure(node.transferLeadership(1, 'b'))).code, 'NO_LEADER');
 });
 
+test('whoever waits for a leader is answered although the leader was forgotten for a moment only', async () => {
+  await using cluster = nodeCluster();
+  let context: TransportContext | undefined;
+  let onBeat: ((pass: () => void) => void) | undefined;
+  const inner = cluster.network.transport();
+  const isBeat = (frame: Frame): boolean =>
+    frame.items.some(
+      (item) => item.kind === 'raft' && item.partitionId === 1 && item.message.type === 'heartbeat',
+    );
+  const transport: Transport = {
+    ...inner,
+    open(given) {
+      context = given;
+      return inner.open({
+        ...given,
+        receive(from, lane, frame) {
+          const pass = (): void => given.receive(from, lane, frame);
+          const call = from === 'a' && isBeat(frame) ? onBeat : undefined;
+          if (call === undefined) return pass();
+          onBeat = undefined;
+          call(pass);
+        },
+      });
+    },
+  };
+  await Promise.all([cluster.open('a'), cluster.open('b', { transport }), cluster.open('c')]);
+  await cluster.makeLeader('a');
+  await cluster.converge();
+  const waits: Promise<string>[] = [];
+  onBeat = (pass) => {
+    // Within one turn the connection is lost, somebody asks, and the leader is heard again.
+    context?.reachable('a', false);
+    waits.push(cluster.node('b').waitForLeader(1, { timeoutMs: 3_000 }));
+    context?.reachable('a', true);
+    pass();
+  };
+  await cluster.until(() => waits.length === 1, 'somebody asked');
+  assert.deepEqual(await cluster.drive(Promise.all(waits), 100), ['a']);
+});
+
+test('a wait for a leader has no effect that could be open, however it ends', async () => {
+  await using cluster = nodeCluster();
+  const node = await cluster.open('a');
+  const wait = cluster.driveFailure(node.waitForLeader(1, { timeoutMs: 60_000 }));
+  await cluster.time.settle();
+  await cluster.drive(node.close());
+  const error = await wait;
+  assert.ok(isKommanderError(error, 'NODE_CLOSED'));
+  assert.equal(error.mayHaveCommitted, false);
+});
+
 test('a transfer that does not come about is reported, and the old leader goes on', async () => {
   await using cluster = nodeCluster();
   await cluster.openAll();
@@ -111,6 +163,7 @@ test('a transfer that does not come about is reported, and the old leader goes o
   const error = await cluster.driveFailure(cluster.node('a').transferLeadership(1, 'b'));
   assert.ok(isKommanderError(error, 'TRANSFER_TIMEOUT'));
   assert.equal(error.details.to, 'b');
+  assert.match(error.message, /may still take over/);
   cluster.network.dropWhen(undefined);
   await cluster.drive(cluster.node('a').replicate(1, 'put', text('x')));
   assert.equal(cluster.node('a').isLeader(1), true);
