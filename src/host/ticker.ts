@@ -19,9 +19,17 @@ const lazyFlushTicks = 20;
 /** Lateness, in ticks, from which on waiting input is taken before anybody counts the tick. */
 const lateTicks = 2;
 
+/** A stall of the disk, and whose leadership was reported as given away during it. */
+interface DiskStall {
+  /** When the write began that does not end, on the monotonic clock. */
+  sinceMs: number | undefined;
+  readonly reported: Set<Partition>;
+}
+
 /** Starts the timer; it runs until `host.stopTimer`. */
 export function startTimer(host: Host): void {
   const { clock, tickMs } = host.settings;
+  const stall: DiskStall = { sinceMs: undefined, reported: new Set() };
   let timer: Timer | undefined;
   let isStopped = false;
   const arm = (): void => {
@@ -42,7 +50,7 @@ export function startTimer(host: Host): void {
   };
   const beat = (latenessMs = 0): void => {
     if (isStopped) return;
-    tickAll(host, latenessMs);
+    tickAll(host, stall, latenessMs);
     if (!isStopped) arm();
   };
   host.stopTimer = () => {
@@ -52,13 +60,13 @@ export function startTimer(host: Host): void {
   arm();
 }
 
-function tickAll(host: Host, latenessMs: number): void {
+function tickAll(host: Host, stall: DiskStall, latenessMs: number): void {
   host.tickCount += 1;
   remindOfGenesis(host);
   if (host.state === 'running' || host.state === 'closing') {
     for (const partition of host.partitions.values()) tickPartition(host, partition);
     pumpSnapshots(host);
-    giveAwayIfUseless(host, latenessMs);
+    giveAwayIfUseless(host, stall, latenessMs);
     if (host.tickCount % lazyFlushTicks === 0) void flushLazyHardStates(host);
   }
   for (const partition of host.partitions.values()) {
@@ -76,20 +84,29 @@ function tickPartition(host: Host, partition: Partition): void {
 }
 
 /** Leadership needs progress, not pings (HAZARDS 14, 26). */
-function giveAwayIfUseless(host: Host, latenessMs: number): void {
+function giveAwayIfUseless(host: Host, stall: DiskStall, latenessMs: number): void {
   const { tickMs, electionTicks } = host.settings;
   const electionMs = tickMs * electionTicks;
   const { busySinceMs } = host.writer;
   const stalledMs = busySinceMs === undefined ? 0 : nowMs(host) - busySinceMs;
   if (latenessMs < electionMs && stalledMs < electionMs) return;
+  if (stall.sinceMs !== busySinceMs) {
+    stall.sinceMs = busySinceMs;
+    stall.reported.clear();
+  }
   for (const partition of host.partitions.values()) {
+    if (partition.stopped !== undefined) continue;
     if (partition.raft.role !== Role.leader || isAlone(partition)) continue;
     const isLost = latenessMs >= electionMs || stalledMs >= 2 * electionMs;
-    host.observe({
-      level: 'warn',
-      name: 'leadership-given-away',
-      fields: { partitionId: partition.id, latenessMs, stalledMs },
-    });
+    // The disk is looked at in every tick of its stall; a late timer is a stall of its own.
+    if (latenessMs >= electionMs || !stall.reported.has(partition)) {
+      stall.reported.add(partition);
+      host.observe({
+        level: 'warn',
+        name: 'leadership-given-away',
+        fields: { partitionId: partition.id, latenessMs, stalledMs },
+      });
+    }
     guard(host, partition, () => {
       const successor = bestSuccessor(partition.raft);
       if (isLost || successor === undefined) stepDown(partition.raft);

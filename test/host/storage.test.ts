@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { isKommanderError } from '../../src/base/errors.ts';
 import type { NodeEvents } from '../../src/host/api.ts';
 import { memoryWal } from '../../src/wal/memory.ts';
-import { electionMs, nodeCluster, text } from '../support/node-cluster.ts';
+import { codeOf, electionMs, nodeCluster, text } from '../support/node-cluster.ts';
 
 test('writes of all partitions that are made in one turn share one sync', async () => {
   await using cluster = nodeCluster({ nodes: 1, partitions: 8 });
@@ -209,6 +209,39 @@ test('a leader whose disk does not answer gives leadership away although its hea
   cluster.seat('a').disk.release();
   await cluster.drive(write);
   await cluster.converge();
+});
+
+test('a stall is reported once for each partition that is led, and not for one that has stopped', async () => {
+  await using cluster = nodeCluster({
+    partitions: 2,
+    settings: { proposalTimeoutMs: 60_000 },
+    machine: (nodeId, partitionId) => ({
+      apply() {
+        if (nodeId === 'a' && partitionId === 2) throw new Error('broken');
+      },
+    }),
+  });
+  await cluster.openAll();
+  for (const partitionId of [1, 2]) await cluster.makeLeader('a', partitionId);
+  await cluster.driveFailure(cluster.node('a').replicate(2, 'put', text('x')));
+  // Nobody is told to take over, so that this node leads until it steps down.
+  cluster.network.dropWhen(({ frame }) =>
+    frame.items.some((item) => item.kind === 'raft' && item.message.type === 'timeoutNow'),
+  );
+  const { disk, observed } = cluster.seat('a');
+  disk.hold();
+  const write = cluster
+    .node('a')
+    .replicate(1, 'put', text('x'))
+    .then(() => 'ok', codeOf);
+  await cluster.run(3 * electionMs);
+  const given = observed.filter(({ name }) => name === 'leadership-given-away');
+  const reported = given.map(({ fields }) => fields.partitionId);
+  assert.ok(reported.includes(1));
+  assert.ok(!reported.includes(2), 'a stopped replica leads nothing');
+  assert.equal(new Set(reported).size, reported.length, 'once each');
+  disk.release();
+  await cluster.drive(write);
 });
 
 test('a node that is alone does not give leadership away, to whom should it', async () => {
