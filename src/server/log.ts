@@ -2,7 +2,7 @@
 // with the program. Lines are written asynchronously and from a bounded buffer: a reader that stalls loses lines, it
 // does not stall the node.
 
-import { pino } from 'pino';
+import { pino, stdSerializers } from 'pino';
 import type { Observer } from '../ports/observer.ts';
 import type { LogLevel } from './serve-options.ts';
 
@@ -30,7 +30,15 @@ export function openLog(options: {
   target.on('error', () => {
     // Nobody reads the log any more; the node does not depend on it.
   });
-  const logger = pino({ level: options.level, base: options.fields }, target);
+  const logger = pino(
+    {
+      level: options.level,
+      base: options.fields,
+      // As JSON an error would be its own fields only: no message, no stack, no cause.
+      serializers: { error: stdSerializers.errWithCause },
+    },
+    target,
+  );
   return {
     observer: ({ level, name, fields }) => logger[level](fields, name),
     flush: () => target.flushSync(),
