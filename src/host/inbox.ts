@@ -47,6 +47,12 @@ function receiveItem(host: Host, from: NodeId, item: FrameItem, formed: () => vo
   if (!host.genesis.isComplete || host.genesis.strangers.has(from)) return;
   const partition = host.partitions.get(item.partitionId);
   if (partition === undefined) return;
+  // A replica that takes no further part collects nothing; callers still get their answer.
+  const isForCore = item.kind === 'raft' || item.kind === 'snapshotPiece';
+  if (isForCore && partition.stopped !== undefined) {
+    partition.snapshotReceive = undefined;
+    return;
+  }
   switch (item.kind) {
     case 'raft':
       receiveMessage(host, partition, from, item);
@@ -74,7 +80,8 @@ function receiveMessage(
     message.to === partition.raft.id && message.from === host.replicaIds.get(from);
   // A peer speaks for its own replica only.
   if (!isAddressed) return;
-  if (message.type === 'installSnapshot') {
+  // A deposed leader's announcement is for the core, which answers it; the present leader's transfer goes on.
+  if (message.type === 'installSnapshot' && message.term >= partition.raft.currentTerm) {
     beginSnapshotReceive(partition, from, message);
     return;
   }

@@ -6,12 +6,12 @@
 import { assert } from '../base/assert.ts';
 import { KommanderError } from '../base/errors.ts';
 import { Lane, type NodeId, type RaftItem, type SnapshotPieceItem } from '../ports/transport.ts';
-import { compactLog, reportSnapshot } from '../raft/raft.ts';
+import { compactLog, noteSnapshotProgress, reportSnapshot } from '../raft/raft.ts';
 import type { Entry, InstallSnapshot, Snapshot } from '../raft/types.ts';
 import { isThenable } from './applier.ts';
 import type { Host } from './host.ts';
 import type { Partition } from './partition.ts';
-import { markDirty, stepPartition } from './ready-loop.ts';
+import { guard, markDirty, stepPartition } from './ready-loop.ts';
 import { enqueueBase } from './storage-writer.ts';
 
 /** Bytes of one piece. */
@@ -150,13 +150,15 @@ export function pumpSnapshots(host: Host): void {
     if (outcome === 'going') continue;
     host.snapshotSends.delete(key);
     if (outcome === 'sent') continue;
-    reportSnapshot(send.partition.raft, send.message.to, false);
-    markDirty(host, send.partition);
+    const { partition, message } = send;
+    guard(host, partition, () => reportSnapshot(partition.raft, message.to, false));
+    markDirty(host, partition);
   }
 }
 
 function pump(host: Host, send: SnapshotSend): 'going' | 'sent' | 'failed' {
   const { message, partition } = send;
+  if (partition.stopped !== undefined) return 'failed';
   const isWanted = partition.raft.progress.get(message.to)?.state === 'snapshot';
   if (!isWanted || partition.raft.currentTerm !== message.term) return 'failed';
   if (!send.isAnnounced) {
@@ -177,7 +179,9 @@ function pump(host: Host, send: SnapshotSend): 'going' | 'sent' | 'failed' {
     if (!transmit(host, send, piece)) return stalled(send);
     send.stalledTicks = 0;
     send.offset += bytes.byteLength;
-    // The follower's acknowledgement, or the core's patience, ends the transfer for the core.
+    // The follower's acknowledgement ends the transfer for the core, or the core's patience, which begins with the
+    // last piece: a large snapshot, or a slow line, takes longer than that.
+    guard(host, partition, () => noteSnapshotProgress(partition.raft, message.to));
     if (send.offset === data.byteLength) return 'sent';
   }
   return 'going';
@@ -199,12 +203,18 @@ function announcement(partition: Partition, message: InstallSnapshot): RaftItem 
   return { kind: 'raft', partitionId: partition.id, message: { ...message, snapshot } };
 }
 
-/** A leader announces a snapshot; its data follows. */
+/**
+ * A leader announces a snapshot; its data follows. The announcement is not older than the term of the core. One that is
+ * older than what is being received is of a deposed leader: ignored.
+ */
 export function beginSnapshotReceive(
   partition: Partition,
   from: NodeId,
   message: InstallSnapshot,
 ): void {
+  assert(message.term >= partition.raft.currentTerm, 'the announcement is of no deposed leader');
+  const present = partition.snapshotReceive;
+  if (present !== undefined && message.term < present.message.term) return;
   partition.snapshotReceive = {
     from,
     message,

@@ -46,6 +46,7 @@ import {
 import {
   handleAppendEntriesResponse,
   handleHeartbeatResponse,
+  handleSnapshotProgress,
   handleSnapshotReport,
   handleStorageReady,
   handleUnreachable,
@@ -367,6 +368,11 @@ export function expireLease(state: RaftState): void {
 export function reportUnreachable(state: RaftState, peer: ReplicaId): void {
   if (state.leader === peer) suspectLeader(state);
   else handleUnreachable(state, peer);
+}
+
+/** A part of the snapshot for `peer` was sent: `snapshotTicks` are counted from the last such call. */
+export function noteSnapshotProgress(state: RaftState, peer: ReplicaId): void {
+  handleSnapshotProgress(state, peer);
 }
 
 /** How the sending of a snapshot to `peer` ended. */

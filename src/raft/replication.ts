@@ -356,7 +356,17 @@ export function handleSnapshotReport(state: RaftState, peer: ReplicaId, succeede
   }
 }
 
-/** Gives up snapshots whose outcome never became known: their report or their answer was lost. */
+/** Part of a snapshot went out: the patience with it begins anew, so that its size does not matter. */
+export function handleSnapshotProgress(state: RaftState, peer: ReplicaId): void {
+  const progress = state.progress.get(peer);
+  if (progress === undefined || state.role !== Role.leader) return;
+  if (progress.state === 'snapshot') progress.snapshotTicks = 0;
+}
+
+/**
+ * Gives up snapshots whose outcome never became known: their report or their answer was lost. Counted from the last
+ * sign of progress, so a transfer may take as long as it goes on.
+ */
 export function expireSnapshots(state: RaftState): void {
   for (const progress of state.progress.values()) {
     if (progress.state !== 'snapshot') continue;

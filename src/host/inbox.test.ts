@@ -1,0 +1,55 @@
+// What is taken from peers and what is not, seen from one partition.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Frame } from '../ports/transport.ts';
+import { emptyConfState } from '../raft/membership.ts';
+import type { Host } from './host.ts';
+import { receiveFrame } from './inbox.ts';
+import type { Partition } from './partition.ts';
+
+/** The announcement of a snapshot, and the first of its two pieces. */
+function beginningOfSnapshot(): Frame {
+  const snapshot = { index: 9, term: 1, confState: emptyConfState, data: new Uint8Array(0) };
+  const message = { type: 'installSnapshot' as const, from: 1, to: 3, term: 1, snapshot };
+  const piece = { partitionId: 1, transferId: 1, offset: 0, totalBytes: 20 };
+  return {
+    timestamp: 1,
+    items: [
+      { kind: 'raft', partitionId: 1, message },
+      { kind: 'snapshotPiece', ...piece, bytes: new Uint8Array(10) },
+    ],
+  };
+}
+
+/** The parts of a node that taking a snapshot needs. */
+function nodeOf(partition: Partition): Host {
+  const parts: Partial<Record<keyof Host, unknown>> = {
+    state: 'running',
+    hybridClock: { observe: () => {} },
+    replicaIds: new Map([['a', 1]]),
+    genesis: { isComplete: true, strangers: new Set() },
+    partitions: new Map([[1, partition]]),
+  };
+  return parts as unknown as Host;
+}
+
+function partitionOf(stopped: Error | undefined): Partition {
+  const parts: Partial<Record<keyof Partition, unknown>> = {
+    id: 1,
+    stopped,
+    raft: { id: 3, currentTerm: 1 },
+  };
+  return parts as unknown as Partition;
+}
+
+test('a replica that stopped collects no snapshot, and lets go of what it had', () => {
+  const partition = partitionOf(undefined);
+  const host = nodeOf(partition);
+  receiveFrame(host, 'a', beginningOfSnapshot(), () => {});
+  assert.equal(partition.snapshotReceive?.receivedBytes, 10);
+  const { stopped } = partitionOf(new Error('a rule was broken'));
+  partition.stopped = stopped;
+  receiveFrame(host, 'a', beginningOfSnapshot(), () => {});
+  assert.equal(partition.snapshotReceive, undefined);
+});
