@@ -6,7 +6,7 @@
 import { assert } from '../base/assert.ts';
 import { KommanderError } from '../base/errors.ts';
 import { Lane, type NodeId, type RaftItem, type SnapshotPieceItem } from '../ports/transport.ts';
-import { compactLog, noteSnapshotProgress, reportSnapshot } from '../raft/raft.ts';
+import { compactLog, noteSnapshotProgress, refuseSnapshot, reportSnapshot } from '../raft/raft.ts';
 import type { Entry, InstallSnapshot, Snapshot } from '../raft/types.ts';
 import { isThenable } from './applier.ts';
 import type { Host } from './host.ts';
@@ -242,8 +242,11 @@ export function handleSnapshotPiece(
   // Pieces of nothing would be kept without end.
   const isSome = item.bytes.byteLength > 0 || item.totalBytes === 0;
   if (!isNext || !fits || !isOfOne || !isSome || item.totalBytes > snapshotBytesMax) {
-    // A piece was lost or is none: the leader starts again when its core runs out of patience.
+    // A piece was lost or is none: the leader is told to start again. Once per transfer: the pieces that are still on
+    // their way belong to none.
     partition.snapshotReceive = undefined;
+    guard(host, partition, () => refuseSnapshot(partition.raft, receive.message));
+    markDirty(host, partition);
     return;
   }
   receive.totalBytes = item.totalBytes;

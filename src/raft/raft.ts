@@ -64,6 +64,7 @@ import { trace } from './trace.ts';
 import {
   type ConfState,
   EntryKind,
+  type InstallSnapshot,
   type LogIndex,
   type Message,
   type PeerMessage,
@@ -378,6 +379,24 @@ export function noteSnapshotProgress(state: RaftState, peer: ReplicaId): void {
 /** How the sending of a snapshot to `peer` ended. */
 export function reportSnapshot(state: RaftState, peer: ReplicaId, succeeded: boolean): void {
   handleSnapshotReport(state, peer, succeeded);
+}
+
+/**
+ * A snapshot that its leader announced did not arrive whole; `message` is its announcement. The leader is told, so that
+ * it need not wait until its patience is over. Nothing happens when the announcement is not of the present term.
+ */
+export function refuseSnapshot(state: RaftState, message: InstallSnapshot): void {
+  if (message.term !== state.currentTerm) return;
+  send(state, {
+    type: 'appendEntriesResponse',
+    from: state.id,
+    to: message.from,
+    term: state.currentTerm,
+    index: message.snapshot.index,
+    rejected: true,
+    hintIndex: state.log.commitIndex,
+    hintTerm: 0,
+  });
 }
 
 /** Entries that `LogStorage.entries` did not have at hand are there now. */

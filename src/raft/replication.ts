@@ -263,6 +263,11 @@ export function handleAppendEntriesResponse(
 /** The follower's log does not match: probe lower, skipping what cannot match (§5.3). */
 function retreat(state: RaftState, progress: Progress, message: AppendEntriesResponse): void {
   const { hintIndex, hintTerm } = message;
+  if (progress.state === 'snapshot') {
+    // Its snapshot did not arrive whole: the next sign of life begins another. Other refusals are older than it.
+    if (message.index === progress.snapshotIndex) abandonSnapshot(progress);
+    return;
+  }
   // The follower skipped what cannot match our terms; now skip what cannot match its term.
   const nextHint =
     hintTerm > 0 ? conflictHint(state.log, { index: hintIndex, term: hintTerm }).index : hintIndex;

@@ -6,7 +6,13 @@ import { test } from 'node:test';
 import type { NodeOptions } from '../../src/host/api.ts';
 import type { Frame, Transport, TransportContext } from '../../src/ports/transport.ts';
 import { emptyConfState } from '../../src/raft/membership.ts';
-import { type NodeCluster, nodeCluster, testSettings, text } from '../support/node-cluster.ts';
+import {
+  electionMs,
+  type NodeCluster,
+  nodeCluster,
+  testSettings,
+  text,
+} from '../support/node-cluster.ts';
 
 const pieceBytes = 262_144;
 /** As the host has it: a snapshot without an answer is given up after so many election timeouts. */
@@ -131,4 +137,20 @@ test('a deposed leader that announces a snapshot does not break off the one of t
   assert.ok(isStaleSent, 'the other leader spoke');
   assert.deepEqual(counted, { announced: 1, pieces: 60, restored: 1 });
   assert.equal(answers, 1, 'the deposed leader hears of the present term');
+});
+
+test('a lost piece breaks a transfer off at once: the leader does not wait until its patience is over', async () => {
+  const { cluster, counted } = counting(40);
+  await using _ = cluster;
+  await cluster.openAll();
+  await leaveBehind(cluster);
+  cluster.network.dropWhen(({ frame }) => {
+    const before = counted.pieces;
+    count(counted, frame);
+    return before < 5 && counted.pieces >= 5;
+  });
+  await cluster.open('c');
+  await cluster.until(() => counted.restored === 1, 'the snapshot is there', 3 * electionMs);
+  assert.equal(counted.announced, 2);
+  await cluster.converge();
 });
