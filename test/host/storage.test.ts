@@ -228,6 +228,8 @@ test('a stall is reported once for each partition that is led, and not for one t
   cluster.network.dropWhen(({ frame }) =>
     frame.items.some((item) => item.kind === 'raft' && item.message.type === 'timeoutNow'),
   );
+  // Just after a quorum check no successor is known, and the leader would step down at once.
+  await cluster.run(electionMs / 2);
   const { disk, observed } = cluster.seat('a');
   disk.hold();
   const write = cluster
