@@ -11,6 +11,7 @@ import type { NodeRequests, ReplyMessage, RequestName, WalEngine } from './node-
 const nodeIds: readonly NodeId[] = ['a', 'b', 'c'];
 /** Milliseconds until an answer is overdue. */
 const answerMsMax = 60_000;
+const startAttemptsMax = 3;
 
 export class NodeProcess {
   readonly nodeId: NodeId;
@@ -87,8 +88,22 @@ export interface Cluster extends AsyncDisposable {
   readonly leaders: readonly NodeProcess[];
 }
 
-/** Starts a cluster and waits until every partition has its leader. `await using` ends the processes. */
+/**
+ * Starts a cluster and waits until every partition has its leader. `await using` ends the processes. What fails on a
+ * busy machine (a port that was taken meanwhile, a hand-over that took too long) is tried again.
+ */
 export async function startCluster(options: ClusterOptions): Promise<Cluster> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await tryStart({ ...options, directory: join(options.directory, `start-${attempt}`) });
+    } catch (error) {
+      if (attempt === startAttemptsMax) throw error;
+      console.error('the cluster did not start, again:', error);
+    }
+  }
+}
+
+async function tryStart(options: ClusterOptions): Promise<Cluster> {
   const endpoints = await freeEndpoints(nodeIds.length);
   const members = Object.fromEntries(nodeIds.map((nodeId, at) => [nodeId, endpoints[at] ?? '']));
   const nodes = nodeIds.map((nodeId) => new NodeProcess(nodeId));

@@ -6,6 +6,8 @@ import { KommanderError } from '../base/errors.ts';
 export const metaKeys = {
   /** The genesis record and this node's acceptance of it (`genesis.ts`). */
   genesis: 'genesis',
+  /** Whose directory it is: UTF-8. */
+  nodeId: 'node-id',
   /** Starts of this node so far. */
   incarnation: 'incarnation',
   /** A timestamp at or above all that this node has given to stored entries. */

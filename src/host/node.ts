@@ -125,7 +125,9 @@ function checkedPayload(host: Host, { type, data }: ProposalInput): OutgoingPayl
   if (!(data instanceof Uint8Array)) throw badArgument('data', typeof data);
   const { entryBytesMax } = host.settings;
   if (data.byteLength > entryBytesMax) throw tooLarge(data.byteLength, entryBytesMax);
-  return new OutgoingPayload(bytes, data);
+  const payload = new OutgoingPayload(bytes, data);
+  if (payload.isGone) throw badArgument('data', 'its buffer was transferred away');
+  return payload;
 }
 
 function write(
@@ -165,7 +167,8 @@ function waiting<Result>(
     checkOpen(host);
     const partition = partitionOf(host, partitionId);
     if (partition.stopped !== undefined) throw withoutEffect(partition.stopped);
-    if (!(timeoutMs >= 1 && timeoutMs <= 2_147_483_647)) throw badArgument('timeoutMs', timeoutMs);
+    const isTime = typeof timeoutMs === 'number' && timeoutMs >= 1 && timeoutMs <= 2_147_483_647;
+    if (!isTime) throw badArgument('timeoutMs', timeoutMs);
     const wait = new Wait(resolve, reject, { deadlineMs: nowMs(host) + timeoutMs, signal });
     if (wait.isSettled) return;
     try {

@@ -1,7 +1,7 @@
 // Opening a node, step by step: the store is read; an empty one accepts the genesis record, one with state is believed;
 // the partitions are opened and what was committed before is applied; then the node listens and takes part.
 
-import { utf8Bytes } from '../base/bytes.ts';
+import { utf8Bytes, utf8Text } from '../base/bytes.ts';
 import { isKommanderError, KommanderError } from '../base/errors.ts';
 import { type Random, seededRandom } from '../base/random.ts';
 import { hashOfBytes } from '../cluster/hash-ranges.ts';
@@ -21,7 +21,7 @@ import { stopPartition } from './failure.ts';
 import { clusterIdOf, decodeGenesis, encodeGenesis, type Genesis, newGenesis } from './genesis.ts';
 import type { Host } from './host.ts';
 import { noteReachable, receiveFrame } from './inbox.ts';
-import { decodeNumber, encodeNumber, metaKeys } from './meta.ts';
+import { decodedFact, decodeNumber, encodeNumber, metaKeys } from './meta.ts';
 import { checkOptions, invalidOption, type NodeSettings } from './options.ts';
 import { newOutbox } from './outbox.ts';
 import { openPartition, type Partition } from './partition.ts';
@@ -127,6 +127,7 @@ async function buildHost(
     writes: stored.filter(({ isNew }) => isNew).map(({ partition }) => firstWrite(partition)),
     meta: new Map([
       [metaKeys.genesis, encodeGenesis(genesis)],
+      [metaKeys.nodeId, utf8Bytes(settings.nodeId)],
       [metaKeys.incarnation, encodeNumber(incarnation)],
       [metaKeys.clockFloor, encodeNumber(firstRequestId)],
     ]),
@@ -213,6 +214,12 @@ function withPartition(
 function machineFor(host: Host, partitionId: PartitionId): StateMachine | undefined {
   if (partitionId === 0) return systemMachine(host);
   const machine = host.settings.stateMachine?.(partitionId);
+  if (machine !== undefined && typeof machine?.apply !== 'function') {
+    throw invalidOption(
+      'stateMachine',
+      `made no machine for partition ${partitionId}: an object with apply() is needed, not a promise of one`,
+    );
+  }
   if (machine?.snapshot !== undefined && machine.restore === undefined) {
     throw invalidOption(
       'stateMachine',
@@ -246,6 +253,12 @@ function readGenesis(
     if (!members.has(nodeId))
       throw invalidOption('members', `does not list this node, "${nodeId}"`);
     return newGenesis(genesisState(members, partitions), nodeId, drawNonce());
+  }
+  const owner = contents.meta.get(metaKeys.nodeId);
+  const ownerId = owner === undefined ? undefined : decodedFact('a node id', () => utf8Text(owner));
+  if (ownerId !== undefined && ownerId !== nodeId) {
+    // Another member's log and votes: with them this node would vote twice and forget what it promised.
+    throw invalidOption('nodeId', `is "${nodeId}", but the directory is that of "${ownerId}"`);
   }
   const genesis = decodeGenesis(stored);
   const known = genesis.record.members.map((member) => member.nodeId);

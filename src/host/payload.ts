@@ -30,6 +30,12 @@ export class OutgoingPayload implements RunPayload {
     this.data = data;
   }
 
+  /** The caller gave the buffer away meanwhile (a transfer to another thread): the data is gone. */
+  get isGone(): boolean {
+    const { buffer } = this.data;
+    return buffer instanceof ArrayBuffer && buffer.detached;
+  }
+
   get byteLength(): number {
     return 1 + this.type.byteLength + timestampBytes + this.data.byteLength;
   }

@@ -131,6 +131,7 @@ function tryAppendBatch(host: Host, partition: Partition, batch: readonly Propos
   if (raft.uncommittedBytes > 0 && isTailFull) return false;
   const payloads: OutgoingPayload[] = [];
   for (const proposal of batch) {
+    if (proposal.payloads.some((payload) => payload.isGone)) failGone(proposal);
     if (isAbandoned(proposal)) continue;
     for (const payload of proposal.payloads) {
       payload.timestamp = host.hybridClock.now();
@@ -151,6 +152,17 @@ function tryAppendBatch(host: Host, partition: Partition, batch: readonly Propos
     }
   }
   return true;
+}
+
+/** The caller's mistake: it fails that caller's write, and nothing else. */
+function failGone({ origin }: Proposal): void {
+  if (origin.kind !== 'local') return;
+  origin.wait.fail(
+    new KommanderError(
+      'the data of a write was transferred away before the write was taken: leave it alone until the promise settles',
+      { code: 'INVALID_ARGUMENT', details: { argument: 'data' } },
+    ),
+  );
 }
 
 /** A caller that gave up while its write was still queued: it is not written at all. */
@@ -188,6 +200,7 @@ export function rerouteQueue(host: Host, partition: Partition): void {
   const { queue } = partition;
   partition.queue = [];
   for (const proposal of queue) {
+    if (proposal.payloads.some((payload) => payload.isGone)) failGone(proposal);
     if (isAbandoned(proposal)) {
       release(partition, proposal);
     } else if (proposal.origin.kind === 'local' && proposal.mayForward) {
@@ -420,8 +433,6 @@ function refuse(host: Host, partition: Partition, proposal: Proposal, error: Kom
 
 /** Refusals that mean the same on another node. */
 const passedOn: ReadonlySet<ErrorCode> = new Set([
-  'NOT_LEADER',
-  'NO_LEADER',
   'QUEUE_FULL',
   'RESERVED_TYPE',
   'ENTRY_TOO_LARGE',

@@ -66,21 +66,24 @@ export function takeCheckpoint(
   } catch (error) {
     throw failed(error);
   }
+  const store = (bytes: Uint8Array): void => {
+    // What is no state would be believed at the next restart.
+    const isState: boolean = bytes instanceof Uint8Array;
+    if (!isState) throw failed(new TypeError('snapshot() gave no Uint8Array'));
+    storeBase(host, partition, entry, bytes);
+  };
   if (!isThenable(data)) {
-    storeBase(host, partition, entry, data);
+    store(data);
     return undefined;
   }
-  return Promise.resolve(data).then(
-    (bytes) => storeBase(host, partition, entry, bytes),
-    (error: unknown) => {
-      throw failed(error);
-    },
-  );
+  return Promise.resolve(data).then(store, (error: unknown) => {
+    throw failed(error);
+  });
 }
 
 function snapshotFailed(partition: Partition, entry: Entry, cause: unknown): KommanderError {
   return new KommanderError(
-    `the state machine of partition ${partition.id} threw in snapshot() at index ${entry.index}; the replica stopped, mend the state machine, then restart`,
+    `the state machine of partition ${partition.id} could not give its state in snapshot() at index ${entry.index}; the replica stopped, mend the state machine, then restart`,
     { code: 'APPLY_FAILED', details: { partitionId: partition.id, index: entry.index }, cause },
   );
 }

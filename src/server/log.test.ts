@@ -20,7 +20,7 @@ function logLines(program: string): readonly Record<string, unknown>[] {
     const log = openLog({ level: 'info', fields: { nodeId: 'a' } });
     const { observer } = log;
     ${program}
-    log.flush();`;
+    await log.flush();`;
   const { stderr, status } = spawnSync(
     process.execPath,
     ['--input-type=module', '--eval', source],

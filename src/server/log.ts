@@ -12,8 +12,8 @@ const standardError = 2;
 
 export interface Log {
   readonly observer: Observer;
-  /** Writes what is buffered; for the end of the process. */
-  flush(): void;
+  /** Resolves when what is buffered is written. It may never, when nobody reads: whoever waits sets a bound. */
+  flush(): Promise<void>;
 }
 
 /** Opens the log of this process. Every line carries `fields`. */
@@ -27,8 +27,12 @@ export function openLog(options: {
     minLength: 0,
     maxLength: bufferedBytesMax,
   });
+  let isRead = true;
   target.on('error', () => {
-    // Nobody reads the log any more; the node does not depend on it.
+    // Nobody reads the log any more; the node does not depend on it. Left open, the buffer would be flushed again and
+    // again when the process wants to end.
+    isRead = false;
+    target.destroy();
   });
   const logger = pino(
     {
@@ -40,7 +44,11 @@ export function openLog(options: {
     target,
   );
   return {
-    observer: ({ level, name, fields }) => logger[level](fields, name),
-    flush: () => target.flushSync(),
+    observer: ({ level, name, fields }) => {
+      if (isRead) logger[level](fields, name);
+    },
+    // Not at once: on a broken pipe a synchronous flush tries for ever.
+    flush: () =>
+      isRead ? new Promise((resolve) => target.flush(() => resolve())) : Promise.resolve(),
   };
 }

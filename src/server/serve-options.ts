@@ -77,7 +77,7 @@ export const serveOptionTable: readonly OptionEntry[] = [
   {
     name: 'electionTicks',
     placeholder: 'N',
-    help: 'ticks without a leader before an election, 3 to 100000 (default: 20)',
+    help: 'ticks without a leader before an election, 3 to 10000 (default: 20)',
   },
   {
     name: 'checkpointBytes',
@@ -203,7 +203,7 @@ const serveSchema = v.strictObject({
   wal: v.optional(choiceOption(walNames), 'rocksdb'),
   partitions: v.optional(integerOption(1, 65_535), 8),
   tickMs: v.optional(integerOption(5, 10_000), 50),
-  electionTicks: v.optional(integerOption(3, 100_000), 20),
+  electionTicks: v.optional(integerOption(3, 10_000), 20),
   checkpointBytes: v.optional(integerOption(65_536, 1_099_511_627_776), 67_108_864),
   logLevel: v.optional(choiceOption(logLevels), 'info'),
   stopWithParent: v.optional(

@@ -20,6 +20,8 @@ import type { ServeOptions } from './serve-options.ts';
 const drainMsMax = 5_000;
 /** Milliseconds after which an orderly end is given up. */
 const closeMsMax = 20_000;
+/** Milliseconds for the last lines of the log. */
+const flushMsMax = 500;
 /** Milliseconds between two looks at whether a partition's log is long enough for a checkpoint. */
 const checkpointPollMs = 1_000;
 
@@ -85,7 +87,7 @@ export async function runServe(options: ServeOptions): Promise<number> {
     log.observer({ level: 'info', name: 'server-closed', fields: { isOrderly } });
     return isOrderly ? 0 : 1;
   } finally {
-    log.flush();
+    await endsWithin(log.flush(), flushMsMax);
   }
 }
 
