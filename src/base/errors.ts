@@ -135,7 +135,7 @@ export const errorCatalogue: Readonly<Record<ErrorCode, CatalogueEntry>> = {
   TRANSFER_TIMEOUT: entry(
     true,
     false,
-    'The new leader did not take over in time; the old one goes on. Try again.',
+    'The new leader did not take over in time; it may still take over: see `leaderOf`. Try again.',
   ),
   NODE_CLOSED: entry(
     false,

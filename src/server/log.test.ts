@@ -30,7 +30,7 @@ function logLines(program: string): readonly Record<string, unknown>[] {
   return stderr
     .trim()
     .split('\n')
-    .map((line) => JSON.parse(line));
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
 }
 
 test('an error is logged with its message, code, details, stack and cause', () => {

@@ -193,10 +193,12 @@ test('a node is closed when its state machine has finished what it was at, and g
   await cluster.drive(cluster.node('a').replicate(1, 'put', text('y')));
   await cluster.run(20);
   let isClosed = false;
-  const closing = cluster.node('b').close();
-  closing.then(() => {
-    isClosed = true;
-  });
+  const closing = cluster
+    .node('b')
+    .close()
+    .then(() => {
+      isClosed = true;
+    });
   await cluster.run(1_000);
   assert.equal(isClosed, false, 'the state machine is at work');
   atWork[0]?.resolve();

@@ -14,7 +14,11 @@ type Receive = (peer: NodeId, lane: Lane, frame: Frame) => void;
 /** A transport whose arriving frames pass through `tap`. */
 function tapped(inner: Transport, tap: (receive: Receive) => Receive): Transport {
   return {
-    open: (context) => inner.open({ ...context, receive: tap(context.receive) }),
+    open: (context) =>
+      inner.open({
+        ...context,
+        receive: tap((peer, lane, frame) => context.receive(peer, lane, frame)),
+      }),
     setPeer: (peer, endpoint) => inner.setPeer(peer, endpoint),
     send: (peer, lane, frame) => inner.send(peer, lane, frame),
     close: () => inner.close(),
