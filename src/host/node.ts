@@ -151,7 +151,7 @@ function write(
       origin: { kind: 'local', wait },
       forwardedTo: undefined,
       position: undefined,
-      results: [],
+      results: undefined,
     });
   });
 }

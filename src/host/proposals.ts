@@ -56,7 +56,7 @@ export interface Proposal {
   /** Where it was appended. */
   position: { readonly firstIndex: LogIndex; readonly term: Term } | undefined;
   /** Results so far, while it is applied in pieces. */
-  results: unknown[];
+  results: unknown[] | undefined;
 }
 
 /**
@@ -243,7 +243,7 @@ export function handlePropose(
     origin: { kind: 'peer', peer, requestId: item.requestId },
     forwardedTo: undefined,
     position: undefined,
-    results: [],
+    results: undefined,
   };
   try {
     if (partition.stopped !== undefined) throw partition.stopped;
@@ -368,10 +368,20 @@ function trySettle(
 ): boolean {
   const { firstIndex, term } = must(proposal.position, 'a pending proposal was appended');
   const offset = (entries[0] as Entry).index;
+  if (!proposal.isBatch) {
+    // The common case, without a list of its own.
+    const at = firstIndex - offset;
+    const entry = must(entries[at], 'a pending place is not skipped');
+    if (entry.term === term) succeed(partition, proposal, entry, results?.[at]);
+    else fail(partition, proposal, lost(partition, firstIndex));
+    return true;
+  }
   const lastIndex = firstIndex + proposal.payloads.length - 1;
   const end = Math.min(lastIndex - offset + 1, entries.length);
+  proposal.results ??= [];
   for (let at = firstIndex + proposal.results.length - offset; at < end; at++) {
-    if ((entries[at] as Entry).term !== term) {
+    const entry = must(entries[at], 'a pending place is not skipped');
+    if (entry.term !== term) {
       const isPartial = proposal.results.length > 0;
       fail(partition, proposal, isPartial ? cutShort(partition) : lost(partition, firstIndex));
       return true;
@@ -379,7 +389,7 @@ function trySettle(
     proposal.results.push(results?.[at]);
   }
   if (end !== lastIndex - offset + 1) return false;
-  succeed(partition, proposal, entries[end - 1] as Entry);
+  succeed(partition, proposal, entries[end - 1] as Entry, proposal.results);
   return true;
 }
 
@@ -455,14 +465,14 @@ function answerRefusal(
   });
 }
 
-function succeed(partition: Partition, proposal: Proposal, last: Entry): void {
+function succeed(partition: Partition, proposal: Proposal, last: Entry, result: unknown): void {
   release(partition, proposal);
   if (proposal.origin.kind !== 'local') return;
   proposal.origin.wait.succeed({
     index: last.index,
     term: last.term,
     timestamp: payloadTimestamp(last),
-    result: proposal.isBatch ? proposal.results : proposal.results[0],
+    result,
   });
 }
 
