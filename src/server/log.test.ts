@@ -1,7 +1,8 @@
 // The log of the server, in a process of its own because it writes to standard error.
 
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { test } from 'node:test';
 
 interface LoggedError {
@@ -57,4 +58,24 @@ test('what was thrown without being an error is logged as it is', () => {
     `observer({ level: 'warn', name: 'odd', fields: { error: 'only text' } });`,
   );
   assert.equal(line?.error, 'only text');
+});
+
+test('a log that nobody reads any more does not keep the process from ending', async () => {
+  const source = `
+    import { setTimeout } from 'node:timers/promises';
+    import { openLog } from ${JSON.stringify(new URL('log.ts', import.meta.url))};
+    const log = openLog({ level: 'info', fields: { nodeId: 'a' } });
+    for (let i = 0; i < 20; i++) {
+      log.observer({ level: 'info', name: 'line', fields: { i } });
+      await setTimeout(5);
+    }
+    await Promise.race([log.flush(), setTimeout(500)]);`;
+  const child = spawn(process.execPath, ['--input-type=module', '--eval', source], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  // The collector of the log is gone before the first line.
+  child.stderr.destroy();
+  const [code, signal] = (await once(child, 'exit')) as [number | null, string | null];
+  assert.equal(signal, null);
+  assert.equal(code, 0);
 });
