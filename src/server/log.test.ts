@@ -69,6 +69,7 @@ test('a log that nobody reads any more does not keep the process from ending', a
       log.observer({ level: 'info', name: 'line', fields: { i } });
       await setTimeout(5);
     }
+    log.observer({ level: 'info', name: 'the last line', fields: {} });
     await Promise.race([log.flush(), setTimeout(500)]);`;
   const child = spawn(process.execPath, ['--input-type=module', '--eval', source], {
     stdio: ['ignore', 'ignore', 'pipe'],
