@@ -13,7 +13,6 @@ import process from 'node:process';
 import { parseArgs } from 'node:util';
 import { assert } from '../src/base/assert.ts';
 import { seededRandom } from '../src/base/random.ts';
-import { emptyConfState } from '../src/raft/membership.ts';
 import {
   advance,
   campaign,
@@ -27,6 +26,7 @@ import {
 import { priorityMax, type RaftState } from '../src/raft/state.ts';
 import {
   EntryKind,
+  emptyConfState,
   emptyHardState,
   type PeerMessage,
   type ProposedEntry,

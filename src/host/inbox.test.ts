@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Frame } from '../ports/transport.ts';
-import { emptyConfState } from '../raft/membership.ts';
+import { emptyConfState } from '../raft/types.ts';
 import type { Host } from './host.ts';
 import { receiveFrame } from './inbox.ts';
 import type { Partition } from './partition.ts';

@@ -9,9 +9,9 @@ import { genesisState, partitionIdsOf } from '../cluster/system-state.ts';
 import type { DiscoveredNode } from '../ports/discovery.ts';
 import type { StateMachine } from '../ports/state-machine.ts';
 import type { Endpoint, NodeId } from '../ports/transport.ts';
-import type { PartitionId, PartitionWrite, StoredPartition, WalContents } from '../ports/wal.ts';
+import type { PartitionId, StoredPartition, WalContents } from '../ports/wal.ts';
 import { storageReady } from '../raft/raft.ts';
-import { emptyHardState, type ReplicaId } from '../raft/types.ts';
+import { emptyConfState, emptyHardState, type ReplicaId } from '../raft/types.ts';
 import { hybridClock } from '../time/hybrid-clock.ts';
 import { drawNonce } from '../time/seed.ts';
 import type { NodeListeners, NodeOptions } from './api.ts';
@@ -27,7 +27,7 @@ import { newOutbox } from './outbox.ts';
 import { openPartition, type Partition } from './partition.ts';
 import { guard, markDirty } from './ready-loop.ts';
 import { statusOf } from './status.ts';
-import { newStorageWriter } from './storage-writer.ts';
+import { newStorageWriter, partitionWrite } from './storage-writer.ts';
 import { systemMachine } from './system-entries.ts';
 import { startTimer } from './ticker.ts';
 
@@ -124,7 +124,14 @@ async function buildHost(
   // Questions are numbered from here on: above all numbers of earlier lives, whose answers may still be on the way.
   const firstRequestId = clock.now();
   await wal.write({
-    writes: stored.filter(({ isNew }) => isNew).map(({ partition }) => firstWrite(partition)),
+    writes: stored
+      .filter(({ isNew }) => isNew)
+      .map(({ partition }) =>
+        partitionWrite(partition.partitionId, {
+          hardState: partition.hardState,
+          base: partition.base,
+        }),
+      ),
     meta: new Map([
       [metaKeys.genesis, encodeGenesis(genesis)],
       [metaKeys.nodeId, utf8Bytes(settings.nodeId)],
@@ -292,13 +299,7 @@ function storedPartitions(
   return partitionIdsOf(genesis.record).map((partitionId) => {
     const known = contents.partitions.find((partition) => partition.partitionId === partitionId);
     if (known !== undefined) return { partition: known, isNew: false };
-    const confState = {
-      voters,
-      votersOutgoing: [],
-      learners: [],
-      learnersNext: [],
-      autoLeave: false,
-    };
+    const confState = { ...emptyConfState, voters };
     return {
       partition: {
         partitionId,
@@ -312,17 +313,6 @@ function storedPartitions(
       isNew: true,
     };
   });
-}
-
-function firstWrite({ partitionId, hardState, base }: StoredPartition): PartitionWrite {
-  return {
-    partitionId,
-    hardState,
-    base,
-    resetLog: false,
-    entries: [],
-    compactThroughIndex: undefined,
-  };
 }
 
 /** Brings every state machine to where it was, from its snapshot and the entries that were committed behind it. */

@@ -3,7 +3,7 @@
 // in the order of the requests. A failed write is never tried again: the node stops (DESIGN §6).
 
 import { KommanderError } from '../base/errors.ts';
-import type { PartitionWrite } from '../ports/wal.ts';
+import type { PartitionId, PartitionWrite } from '../ports/wal.ts';
 import { restartElectionTimer } from '../raft/raft.ts';
 import type { StorageAppend } from '../raft/ready.ts';
 import type { HardState, Message } from '../raft/types.ts';
@@ -54,22 +54,12 @@ export function enqueueAppend(host: Host, partition: Partition, request: Storage
   const { hardState, snapshot, entries } = request;
   // The core asks the store for what is below its own tail only; what it once read there may be of a term that lost.
   if (entries[0] !== undefined) partition.pages.replaced(entries[0].index);
-  const write: PartitionWrite = {
-    partitionId: partition.id,
+  const write = partitionWrite(partition.id, {
     hardState: hardState === undefined ? undefined : promiseOf(partition, hardState),
-    base:
-      snapshot === undefined
-        ? undefined
-        : {
-            index: snapshot.index,
-            term: snapshot.term,
-            confState: snapshot.confState,
-            data: snapshot.data,
-          },
+    base: snapshot,
     resetLog: snapshot !== undefined,
     entries,
-    compactThroughIndex: undefined,
-  };
+  });
   host.writer.queue.push({
     partition,
     write,
@@ -101,13 +91,7 @@ export function enqueueBase(
 ): void {
   host.writer.queue.push({
     partition,
-    write: {
-      partitionId: partition.id,
-      hardState: undefined,
-      resetLog: false,
-      entries: [],
-      ...parts,
-    },
+    write: partitionWrite(partition.id, parts),
     mustSync: true,
     responses: [],
   });
@@ -149,7 +133,7 @@ export async function flushLazyHardStates(host: Host): Promise<void> {
   const writes: PartitionWrite[] = [];
   for (const partition of host.partitions.values()) {
     if (partition.lazyHardState === undefined || partition.stopped !== undefined) continue;
-    writes.push(hardStateWrite(partition, partition.lazyHardState));
+    writes.push(partitionWrite(partition.id, { hardState: partition.lazyHardState }));
     partition.lazyHardState = undefined;
   }
   if (writes.length === 0) return;
@@ -190,14 +174,19 @@ async function write(host: Host, writes: readonly PartitionWrite[], sync: boolea
   await host.wal.write({ writes, meta, sync });
 }
 
-function hardStateWrite(partition: Partition, hardState: HardState): PartitionWrite {
+/** One partition's part of a batch: what is not in `parts` stays as it is stored. */
+export function partitionWrite(
+  partitionId: PartitionId,
+  parts: Partial<PartitionWrite>,
+): PartitionWrite {
   return {
-    partitionId: partition.id,
-    hardState,
+    partitionId,
+    hardState: undefined,
     base: undefined,
     resetLog: false,
     entries: [],
     compactThroughIndex: undefined,
+    ...parts,
   };
 }
 

@@ -3,17 +3,17 @@
 
 import { setLeader } from './election.ts';
 import { appendToLog, commitTo, conflictHint, findConflict, matches, restoreLog } from './log.ts';
-import { emptyConfState } from './membership.ts';
 import { send } from './send.ts';
 import { adoptMembers, type RaftState } from './state.ts';
 import { trace } from './trace.ts';
-import type {
-  AppendEntries,
-  Heartbeat,
-  InstallSnapshot,
-  LogIndex,
-  ReplicaId,
-  Snapshot,
+import {
+  type AppendEntries,
+  emptyConfState,
+  type Heartbeat,
+  type InstallSnapshot,
+  type LogIndex,
+  type ReplicaId,
+  type Snapshot,
 } from './types.ts';
 
 /** A message of the present leader arrived. */

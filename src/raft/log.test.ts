@@ -34,8 +34,14 @@ import {
   trimTail,
   unstoredEntries,
 } from './log.ts';
-import { emptyConfState } from './membership.ts';
-import { type Entry, EntryKind, type LogIndex, payloadBytesOf, type Term } from './types.ts';
+import {
+  type Entry,
+  EntryKind,
+  emptyConfState,
+  type LogIndex,
+  payloadBytesOf,
+  type Term,
+} from './types.ts';
 
 function entryAt(index: LogIndex, term: Term, payloadBytes = 0): Entry {
   const bytes = new Uint8Array(payloadBytes);

@@ -9,7 +9,6 @@ import {
   changedConfState,
   changeSimple,
   checkConfState,
-  emptyConfState,
   enterJoint,
   isJoint,
   isMember,
@@ -18,7 +17,7 @@ import {
   membersOf,
   votersOf,
 } from './membership.ts';
-import type { ConfState, ReplicaId } from './types.ts';
+import { type ConfState, emptyConfState, type ReplicaId } from './types.ts';
 
 const add = (replica: ReplicaId): SingleChange => ({ kind: ConfChangeKind.addVoter, replica });
 const learn = (replica: ReplicaId): SingleChange => ({ kind: ConfChangeKind.addLearner, replica });

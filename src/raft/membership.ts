@@ -16,14 +16,6 @@ export class ConfChangeError extends Error {
   override readonly name = 'ConfChangeError';
 }
 
-export const emptyConfState: ConfState = {
-  voters: [],
-  votersOutgoing: [],
-  learners: [],
-  learnersNext: [],
-  autoLeave: false,
-};
-
 export function isJoint(conf: ConfState): boolean {
   return conf.votersOutgoing.length > 0;
 }

@@ -5,7 +5,6 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { seededRandom } from '../base/random.ts';
 import { type ConfChange, ConfChangeKind, encodeConfChange, Transition } from './conf-change.ts';
-import { emptyConfState } from './membership.ts';
 import {
   applyConfChange,
   campaign,
@@ -20,6 +19,7 @@ import {
   type AppendEntries,
   type Entry,
   EntryKind,
+  emptyConfState,
   emptyHardState,
   type LogIndex,
   type Message,

@@ -86,6 +86,15 @@ export interface ConfState {
   readonly autoLeave: boolean;
 }
 
+/** No members at all. */
+export const emptyConfState: ConfState = {
+  voters: [],
+  votersOutgoing: [],
+  learners: [],
+  learnersNext: [],
+  autoLeave: false,
+};
+
 /** A maximal stretch of the log with one term: it begins at `firstIndex` and ends where the next one begins. */
 export interface TermRun {
   readonly firstIndex: LogIndex;

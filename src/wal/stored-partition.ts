@@ -14,24 +14,16 @@ import type {
 } from '../ports/wal.ts';
 import {
   assertIndex,
-  type ConfState,
   type Entry,
+  emptyConfState,
   emptyHardState,
   type LogIndex,
   type Term,
   type TermRun,
 } from '../raft/types.ts';
 
-const noMembers: ConfState = {
-  voters: [],
-  votersOutgoing: [],
-  learners: [],
-  learnersNext: [],
-  autoLeave: false,
-};
-
 /** The base of a log that begins at index 1. */
-const emptyBase: LogBase = { index: 0, term: 0, confState: noMembers, data: undefined };
+const emptyBase: LogBase = { index: 0, term: 0, confState: emptyConfState, data: undefined };
 
 const partitionIdEnd = 0x8000_0000;
 

@@ -5,12 +5,12 @@
 import { assert } from '../../src/base/assert.ts';
 import { utf8Bytes } from '../../src/base/bytes.ts';
 import { seededRandom } from '../../src/base/random.ts';
-import { emptyConfState } from '../../src/raft/membership.ts';
 import { checkInvariants, openRaft, raftStatus, trimLog } from '../../src/raft/raft.ts';
 import type { StorageAppend, StorageApply } from '../../src/raft/ready.ts';
 import { priorityMax, type RaftState } from '../../src/raft/state.ts';
 import {
   type ConfState,
+  emptyConfState,
   type LogIndex,
   type Message,
   type ReplicaId,

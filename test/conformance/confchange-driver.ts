@@ -5,13 +5,17 @@ import type { SingleChange } from '../../src/raft/conf-change.ts';
 import {
   ConfChangeError,
   changeSimple,
-  emptyConfState,
   enterJoint,
   leaveJoint,
   membersOf,
 } from '../../src/raft/membership.ts';
 import { newProgress, type Progress } from '../../src/raft/progress.ts';
-import type { ConfState, LogIndex, ReplicaId } from '../../src/raft/types.ts';
+import {
+  type ConfState,
+  emptyConfState,
+  type LogIndex,
+  type ReplicaId,
+} from '../../src/raft/types.ts';
 import { DirectiveError, keyedArguments, parseFlag, singleValue } from './arguments.ts';
 import { parseChanges } from './changes.ts';
 import type { Directive } from './data-file.ts';

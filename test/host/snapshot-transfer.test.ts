@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { NodeOptions } from '../../src/host/api.ts';
 import type { Frame, Transport, TransportContext } from '../../src/ports/transport.ts';
-import { emptyConfState } from '../../src/raft/membership.ts';
+import { emptyConfState } from '../../src/raft/types.ts';
 import {
   electionMs,
   type NodeCluster,

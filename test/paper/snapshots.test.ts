@@ -3,8 +3,8 @@
 
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { emptyConfState } from '../../src/raft/membership.ts';
 import { reportSnapshot, reportUnreachable } from '../../src/raft/raft.ts';
+import { emptyConfState } from '../../src/raft/types.ts';
 import {
   act,
   type CoreCluster,

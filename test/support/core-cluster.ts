@@ -12,7 +12,6 @@ import {
   type SingleChange,
   Transition,
 } from '../../src/raft/conf-change.ts';
-import { emptyConfState } from '../../src/raft/membership.ts';
 import {
   advance,
   applyConfChange,
@@ -37,6 +36,7 @@ import {
   type ConfState,
   type Entry,
   EntryKind,
+  emptyConfState,
   type LogIndex,
   type Message,
   type PeerMessage,

@@ -3,10 +3,10 @@
 
 import { assert } from '../../src/base/assert.ts';
 import { entryBytes } from '../../src/raft/log.ts';
-import { emptyConfState } from '../../src/raft/membership.ts';
 import {
   type ConfState,
   type Entry,
+  emptyConfState,
   emptyHardState,
   type HardState,
   type LogIndex,
