@@ -10,6 +10,8 @@ export {
 export type {
   CommitResult,
   KommanderNode,
+  MembershipChange,
+  MembershipResult,
   NodeEvents,
   NodeListeners,
   NodeOptions,

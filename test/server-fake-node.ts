@@ -118,6 +118,8 @@ export function fakeService(partitionCount = 2): FakeService {
       await enter({ name: 'transfer', partitionId, forward: undefined, signal: options?.signal });
       service.leader = to;
     },
+    changeMembership: async () => ({ index: 0, term: 0, voters: ['a'], learners: [] }),
+    forgetLeader: () => {},
     partitionOf: (key) => 1 + (key.length % partitionCount),
     partitionIds: () => [0, ...machines.keys()],
     status: () => ({

@@ -21,6 +21,8 @@ export type ErrorCode =
   | 'ABORTED'
   | 'TRANSFER_REFUSED'
   | 'TRANSFER_TIMEOUT'
+  | 'MEMBERSHIP_REFUSED'
+  | 'NO_REPLICA'
   | 'NODE_CLOSED'
   | 'REPLICA_STOPPED'
   | 'APPLY_FAILED'
@@ -136,6 +138,16 @@ export const errorCatalogue: Readonly<Record<ErrorCode, CatalogueEntry>> = {
     true,
     false,
     'The new leader did not take over in time; it may still take over: see `leaderOf`. Try again.',
+  ),
+  MEMBERSHIP_REFUSED: entry(
+    true,
+    false,
+    'The change of members was not begun: see `details.reason`. An earlier change may still be under way; try again.',
+  ),
+  NO_REPLICA: entry(
+    true,
+    false,
+    'This node holds no replica of the partition any more. Ask one of `details.members`.',
   ),
   NODE_CLOSED: entry(
     false,

@@ -48,6 +48,21 @@ export interface ReadOptions extends WaitOptions {
   readonly forward?: boolean;
 }
 
+/** One node's part in a change of a partition's members. `addVoter` also promotes a learner, `addLearner` demotes a voter. */
+export interface MembershipChange {
+  readonly kind: 'addVoter' | 'addLearner' | 'remove';
+  readonly nodeId: NodeId;
+}
+
+/** Who holds replicas of a partition after a change of its members. Node ids, ascending. */
+export interface MembershipResult {
+  /** Inclusive log position of the change. */
+  readonly index: LogIndex;
+  readonly term: Term;
+  readonly voters: readonly NodeId[];
+  readonly learners: readonly NodeId[];
+}
+
 /** Positions at which the local state machine may be read. */
 export interface ReadResult {
   /** Everything up to here, inclusive, is applied locally. */
@@ -170,6 +185,30 @@ export interface KommanderNode extends AsyncDisposable {
    * @see dissertation 3.10
    */
   transferLeadership(partitionId: PartitionId, to: NodeId, options?: WaitOptions): Promise<void>;
+
+  /**
+   * Changes which nodes of the cluster hold replicas of a partition: voters, learners (they get the log and do not
+   * vote), or none. Several changes are one step (joint consensus): the old and the new voters both decide until it is
+   * done. To be called on the leader. Resolves when the new members alone decide.
+   *
+   * @throws INVALID_ARGUMENT, UNKNOWN_NODE nothing was changed; correct the call
+   * @throws NOT_LEADER, NO_LEADER, NO_REPLICA, MEMBERSHIP_REFUSED, PROPOSAL_LOST nothing was changed; retry
+   * @throws PROPOSAL_TIMEOUT, OUTCOME_UNKNOWN, ABORTED the change may still happen: see `status()`
+   * @see dissertation 4.1 to 4.3
+   */
+  changeMembership(
+    partitionId: PartitionId,
+    changes: readonly MembershipChange[],
+    options?: WaitOptions,
+  ): Promise<MembershipResult>;
+  /**
+   * This node's replica, when it follows, gives its leader up without waiting for the election timeout, so that it can
+   * vote for another one at once. The leader stays leader and is obeyed again with its next message. For operators and
+   * tests who know more than the timeout does: a leader that is being shut down or cut off.
+   *
+   * @throws UNKNOWN_PARTITION, NODE_CLOSED
+   */
+  forgetLeader(partitionId: PartitionId): void;
 
   /** The partition (1 … n) that owns `key`, by the hash ranges of the partition map. */
   partitionOf(key: string | Uint8Array): PartitionId;

@@ -17,6 +17,7 @@ import {
 } from '../raft/types.ts';
 import { stopPartition } from './failure.ts';
 import type { Host } from './host.ts';
+import { settleMembershipWaits } from './membership.ts';
 import type { Partition } from './partition.ts';
 import { decodePayload } from './payload.ts';
 import { settleApplied, settleSkipped } from './proposals.ts';
@@ -249,6 +250,7 @@ function finish(
 function noteApplied(host: Host, partition: Partition, index: LogIndex): void {
   partition.lastApplied = Math.max(partition.lastApplied, index);
   releaseReads(partition);
+  settleMembershipWaits(host, partition);
   if (partition.isRestored || partition.lastApplied < partition.restoreThroughIndex) return;
   partition.isRestored = true;
   // What the restart read is not needed again, and an idle partition keeps next to nothing in memory.

@@ -4,6 +4,7 @@
 import { isKommanderError, KommanderError } from '../base/errors.ts';
 import type { Host } from './host.ts';
 import { failLeaderWaits } from './leadership.ts';
+import { failMembershipWaits } from './membership.ts';
 import type { Partition } from './partition.ts';
 import { failProposals } from './proposals.ts';
 import { failReads } from './reads.ts';
@@ -50,4 +51,5 @@ export function failCallers(host: Host, partition: Partition, error: KommanderEr
   failProposals(host, partition, error);
   failReads(partition, error);
   failLeaderWaits(partition, error);
+  failMembershipWaits(partition, error);
 }

@@ -5,10 +5,12 @@ import { KommanderError, withoutEffect } from '../base/errors.ts';
 import { partitionOfKey } from '../cluster/hash-ranges.ts';
 import { partitionIdsOf } from '../cluster/system-state.ts';
 import type { PartitionId } from '../ports/wal.ts';
+import { forgetLeader } from '../raft/raft.ts';
 import { Role } from '../raft/types.ts';
 import type {
   CommitResult,
   KommanderNode,
+  MembershipResult,
   NodeOptions,
   ProposalInput,
   ReplicateOptions,
@@ -17,12 +19,14 @@ import type {
 import { closeHost } from './closing.ts';
 import { type Host, nowMs } from './host.ts';
 import { isLeading, leaderNode, submitLeaderWait, submitTransfer } from './leadership.ts';
+import { submitMembershipChange } from './membership.ts';
 import { openHost } from './opening.ts';
 import type { Partition } from './partition.ts';
 import { OutgoingPayload, typeBytes, typeBytesMax } from './payload.ts';
-import { notLeader } from './proposal-errors.ts';
+import { noReplica, notLeader } from './proposal-errors.ts';
 import { submitProposal } from './proposals.ts';
 import { readResult, submitRead } from './reads.ts';
+import { guard, markDirty } from './ready-loop.ts';
 import { statusOf } from './status.ts';
 import { reservedPrefix, systemTypes } from './system-entries.ts';
 import { Wait } from './wait.ts';
@@ -34,7 +38,11 @@ import { Wait } from './wait.ts';
  * @throws INVALID_OPTION, WAL_LOCKED, WAL_CORRUPT, WAL_VERSION, MISSING_DEPENDENCY, TRANSPORT_FAILED, APPLY_FAILED
  */
 export async function openNode(options: NodeOptions): Promise<KommanderNode> {
-  const host = await openHost(options);
+  return nodeOf(await openHost(options));
+}
+
+/** The public face of an open host. */
+export function nodeOf(host: Host): KommanderNode {
   return {
     nodeId: host.settings.nodeId,
     replicate: ((partitionId: PartitionId, ...rest: ReplicateArguments) =>
@@ -63,6 +71,16 @@ export async function openNode(options: NodeOptions): Promise<KommanderNode> {
       await waiting<string>(host, partitionId, limits, (partition, wait) =>
         submitTransfer(host, partition, to, wait),
       );
+    },
+    changeMembership: (partitionId, changes, waitOptions = {}) =>
+      waiting<MembershipResult>(host, partitionId, waitOptions, (partition, wait) =>
+        submitMembershipChange(host, partition, changes, wait),
+      ),
+    forgetLeader: (partitionId) => {
+      checkOpen(host);
+      const partition = partitionOf(host, partitionId);
+      guard(host, partition, () => forgetLeader(partition.raft));
+      markDirty(host, partition);
     },
     partitionOf: (key) => partitionOfKey(host.system.ranges, key),
     partitionIds: () => partitionIdsOf(host.system),
@@ -169,6 +187,7 @@ function waiting<Result>(
     if (partition.stopped !== undefined) throw withoutEffect(partition.stopped);
     const isTime = typeof timeoutMs === 'number' && timeoutMs >= 1 && timeoutMs <= 2_147_483_647;
     if (!isTime) throw badArgument('timeoutMs', timeoutMs);
+    if (!partition.raft.progress.has(partition.raft.id)) throw noReplica(host, partition);
     const wait = new Wait(resolve, reject, { deadlineMs: nowMs(host) + timeoutMs, signal });
     if (wait.isSettled) return;
     try {

@@ -12,6 +12,7 @@ import type { HardState, LogIndex, ReplicaId, Snapshot } from '../raft/types.ts'
 import type { ApplyUnit } from './applier.ts';
 import type { LeaderWait } from './leadership.ts';
 import { type LogPages, logPages } from './log-pages.ts';
+import type { MembershipWait } from './membership.ts';
 import type { NodeSettings } from './options.ts';
 import type { Proposal } from './proposals.ts';
 import type { ReadRound, ReadWait } from './reads.ts';
@@ -45,6 +46,8 @@ export interface Partition {
   readCount: number;
 
   leaderWaits: LeaderWait[];
+  /** Changes of the members that were proposed here and are not done yet. */
+  membershipWaits: MembershipWait[];
   /** The leader of the last `leaderChanged` event. */
   reportedLeader: NodeId | undefined;
 
@@ -144,6 +147,7 @@ export function openPartition(options: {
     nextReadContext: options.firstReadContext,
     readCount: 0,
     leaderWaits: [],
+    membershipWaits: [],
     reportedLeader: undefined,
     applyUnits: [],
     isApplying: false,

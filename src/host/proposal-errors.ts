@@ -2,6 +2,7 @@
 // with what to do. Which of them is true is decided in `proposals.ts`.
 
 import { KommanderError } from '../base/errors.ts';
+import { membersOf } from '../raft/membership.ts';
 import type { LogIndex } from '../raft/types.ts';
 import type { Host } from './host.ts';
 import { leaderNode } from './leadership.ts';
@@ -19,6 +20,17 @@ export function noLeader(partition: Partition): KommanderError {
   return new KommanderError(
     `partition ${partition.id} has no known leader now; nothing was written, try again`,
     { code: 'NO_LEADER', details: { partitionId: partition.id } },
+  );
+}
+
+/** The replica on this node was removed: nothing more will happen to it here. */
+export function noReplica(host: Host, partition: Partition): KommanderError {
+  const members = membersOf(partition.raft.confState).map(
+    (replicaId) => host.nodeIds.get(replicaId) ?? String(replicaId),
+  );
+  return new KommanderError(
+    `this node holds no replica of partition ${partition.id} any more; ask ${members.join(', ')}`,
+    { code: 'NO_REPLICA', details: { partitionId: partition.id, members } },
   );
 }
 

@@ -7,6 +7,7 @@ import { Role } from '../raft/types.ts';
 import { remindOfGenesis } from './genesis.ts';
 import { type Host, nowMs } from './host.ts';
 import { expireLeaderWaits } from './leadership.ts';
+import { expireMembershipWaits } from './membership.ts';
 import type { Partition } from './partition.ts';
 import { expireProposals } from './proposals.ts';
 import { sweepReads } from './reads.ts';
@@ -73,6 +74,7 @@ function tickAll(host: Host, stall: DiskStall, latenessMs: number): void {
     expireProposals(host, partition);
     sweepReads(host, partition);
     expireLeaderWaits(host, partition);
+    expireMembershipWaits(host, partition);
   }
 }
 

@@ -44,6 +44,7 @@ import {
   handleReadIndex,
 } from './read-index.ts';
 import {
+  confChangeRefusal,
   handleAppendEntriesResponse,
   handleHeartbeatResponse,
   handleSnapshotProgress,
@@ -482,4 +483,4 @@ export function raftStatus(state: RaftState): RaftStatus {
 
 export { checkInvariants } from './invariants.ts';
 export { hasReady, takeReady } from './take-ready.ts';
-export { bestSuccessor };
+export { bestSuccessor, confChangeRefusal };

@@ -104,7 +104,8 @@ function checkedConfChange(
   return proposal;
 }
 
-function confChangeRefusal(state: RaftState, change: ConfChange): string | undefined {
+/** Why `change` cannot be proposed now, or undefined when it can. */
+export function confChangeRefusal(state: RaftState, change: ConfChange): string | undefined {
   const { pendingConfChangeIndex, log, confState } = state;
   if (pendingConfChangeIndex > log.appliedIndex) {
     return `a change at index ${pendingConfChangeIndex} may not be applied yet`;

@@ -22,6 +22,8 @@ export const httpStatusOf: Readonly<Record<ErrorCode, number>> = {
   ABORTED: 503,
   TRANSFER_REFUSED: 409,
   TRANSFER_TIMEOUT: 504,
+  MEMBERSHIP_REFUSED: 503,
+  NO_REPLICA: 503,
   NODE_CLOSED: 503,
   REPLICA_STOPPED: 503,
   APPLY_FAILED: 503,
