@@ -11,6 +11,7 @@ import type { StateMachine } from '../ports/state-machine.ts';
 import type { Endpoint, NodeId } from '../ports/transport.ts';
 import type { PartitionId, StoredPartition, WalContents } from '../ports/wal.ts';
 import { storageReady } from '../raft/raft.ts';
+import type { TraceEvent } from '../raft/trace.ts';
 import { emptyConfState, emptyHardState, type ReplicaId } from '../raft/types.ts';
 import { hybridClock } from '../time/hybrid-clock.ts';
 import { drawNonce } from '../time/seed.ts';
@@ -34,7 +35,10 @@ import { startTimer } from './ticker.ts';
 /** How far a peer's clock may be ahead of ours and still be believed. */
 const driftMsMax = 60_000;
 
-export async function openHost(options: NodeOptions): Promise<Host> {
+/** Takes what the cores report while they decide. */
+export type CoreTrace = (partitionId: PartitionId, event: TraceEvent) => void;
+
+export async function openHost(options: NodeOptions, trace?: CoreTrace): Promise<Host> {
   const settings = checkOptions(options);
   checkFrames(settings, options.transport.frameBytesMax);
   const discovered = new Map<NodeId, Endpoint>();
@@ -49,7 +53,7 @@ export async function openHost(options: NodeOptions): Promise<Host> {
   try {
     const contents = await options.wal.open();
     opened.push(options.wal);
-    const host = await buildHost(options, settings, members, contents);
+    const host = await buildHost(options, settings, { members, contents, trace });
     built = host;
     await restoreAll(host);
     opened.push(options.transport);
@@ -107,10 +111,14 @@ function noteDiscovered(discovered: Map<NodeId, Endpoint>, nodes: readonly Disco
 async function buildHost(
   options: NodeOptions,
   settings: NodeSettings,
-  members: ReadonlyMap<NodeId, Endpoint>,
-  contents: WalContents,
+  known: {
+    readonly members: ReadonlyMap<NodeId, Endpoint>;
+    readonly contents: WalContents;
+    readonly trace: CoreTrace | undefined;
+  },
 ): Promise<Host> {
   const { wal } = options;
+  const { members, contents, trace } = known;
   const genesis = readGenesis(settings, members, contents);
   const replicaIds = new Map<NodeId, ReplicaId>();
   for (const member of genesis.record.members) replicaIds.set(member.nodeId, member.replicaId);
@@ -180,7 +188,7 @@ async function buildHost(
     closing: undefined,
   };
   for (const { partition } of stored) {
-    partitions.set(partition.partitionId, openOne(host, partition));
+    partitions.set(partition.partitionId, openOne(host, partition, trace));
   }
   return host;
 }
@@ -191,7 +199,11 @@ function randomOf({ seed, nodeId }: NodeSettings): Random {
   return seededRandom(drawn * 0x1_0000_0000 + hashOfBytes(utf8Bytes(nodeId)));
 }
 
-function openOne(host: Host, stored: StoredPartition): Partition {
+function openOne(
+  host: Host,
+  stored: StoredPartition,
+  trace: CoreTrace | undefined,
+): Partition {
   const { partitionId } = stored;
   return openPartition({
     stored,
@@ -201,6 +213,7 @@ function openOne(host: Host, stored: StoredPartition): Partition {
     machine: machineFor(host, partitionId),
     firstReadContext: host.nextRequestId,
     seed: host.random.below(0x7fff_ffff),
+    trace: trace === undefined ? undefined : (event) => trace(partitionId, event),
     pageLoaded: () => withPartition(host, partitionId, (partition) => storageReady(partition.raft)),
     pageFailed: (error) =>
       withPartition(host, partitionId, (partition) => stopPartition(host, partition, error)),

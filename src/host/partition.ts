@@ -8,6 +8,7 @@ import type { NodeId } from '../ports/transport.ts';
 import type { PartitionId, StoredPartition, Wal } from '../ports/wal.ts';
 import { openRaft } from '../raft/raft.ts';
 import type { RaftState } from '../raft/state.ts';
+import type { TraceEvent } from '../raft/trace.ts';
 import type { HardState, LogIndex, ReplicaId, Snapshot } from '../raft/types.ts';
 import type { ApplyUnit } from './applier.ts';
 import type { LeaderWait } from './leadership.ts';
@@ -87,6 +88,7 @@ export function openPartition(options: {
   readonly pageFailed: (error: unknown) => void;
   readonly firstReadContext: number;
   readonly seed: number;
+  readonly trace: ((event: TraceEvent) => void) | undefined;
 }): Partition {
   const { stored, replicaId, settings } = options;
   const { base } = stored;
@@ -129,7 +131,7 @@ export function openPartition(options: {
     confChangeValidation: true,
     stepDownOnRemoval: true,
     priority: settings.electionPriority,
-    trace: undefined,
+    trace: options.trace,
   });
   const partition: Partition = {
     id: stored.partitionId,

@@ -76,8 +76,7 @@ async function linkOrCopy(from: string, to: string): Promise<void> {
 async function* marksOf(file: string): AsyncGenerator<BatchMark> {
   const handle = await open(file, 'r');
   try {
-    const needle = Buffer.from(batchMarkKey);
-    const tailBytes = needle.byteLength + 1 + batchMarkBytesMax;
+    const tailBytes = batchMarkKey.byteLength + 1 + batchMarkBytesMax;
     const buffer = Buffer.allocUnsafe(chunkBytes + tailBytes);
     let keptBytes = 0;
     for (;;) {
@@ -85,18 +84,24 @@ async function* marksOf(file: string): AsyncGenerator<BatchMark> {
       const bytes = buffer.subarray(0, keptBytes + bytesRead);
       // A mark that reaches beyond the chunk is looked at again with the next one.
       const searchEnd = bytesRead === 0 ? bytes.byteLength : bytes.byteLength - tailBytes;
-      let at = bytes.indexOf(needle);
-      while (at >= 0 && at < searchEnd) {
-        const mark = markAt(bytes, at + needle.byteLength);
-        if (mark !== undefined) yield mark;
-        at = bytes.indexOf(needle, at + needle.byteLength);
-      }
+      yield* marksIn(bytes, searchEnd);
       if (bytesRead === 0) return;
       keptBytes = Math.min(bytes.byteLength, tailBytes);
       buffer.copyWithin(0, bytes.byteLength - keptBytes, bytes.byteLength);
     }
   } finally {
     await handle.close();
+  }
+}
+
+/** Every whole mark that begins before `searchEnd`. */
+export function* marksIn(bytes: Buffer, searchEnd: number): Generator<BatchMark> {
+  const needle = Buffer.from(batchMarkKey);
+  let at = bytes.indexOf(needle);
+  while (at >= 0 && at < searchEnd) {
+    const mark = markAt(bytes, at + needle.byteLength);
+    if (mark !== undefined) yield mark;
+    at = bytes.indexOf(needle, at + needle.byteLength);
   }
 }
 

@@ -25,7 +25,7 @@ import {
   encodeHardState,
   encodeMeta,
 } from './record.ts';
-import { dropKeptLogs, forgetKeptLogs, keepLogsAside, provenBatch } from './recovery-evidence.ts';
+import { fileDirectory, type RocksDbDirectory } from './rocksdb-directory.ts';
 import { batchMarkKey, KeyKind, metaKey, partitionKey, runKey } from './rocksdb-keys.ts';
 import {
   importRocksDb,
@@ -35,7 +35,6 @@ import {
 } from './rocksdb-library.ts';
 import { scanStore } from './rocksdb-scan.ts';
 import { emptyRunIndex, popRuns, pushRun, type RunIndex, runOf, shiftRuns } from './run-index.ts';
-import { claimStoreDirectory } from './store-directory.ts';
 import {
   afterBatch,
   checkReadRange,
@@ -44,6 +43,7 @@ import {
   isEmptyWrite,
 } from './stored-partition.ts';
 
+export type { RocksDbDirectory } from './rocksdb-directory.ts';
 export type {
   RocksDbHandle,
   RocksDbLibrary,
@@ -58,9 +58,10 @@ export interface RocksDbWalOptions {
   readonly path: string;
   /** Default: the package `@nxtedition/rocksdb`, loaded at `open`. */
   readonly library?: RocksDbLibrary;
+  /** Default: the directory `path` of the file system. */
+  readonly directory?: RocksDbDirectory;
 }
 
-const storeFormat = { engine: 'rocksdb', version: 1 } as const;
 const readChunkBytesMin = 4_096;
 const readChunkBytesMax = 262_144;
 const noStats: WalStats = { writeCount: 0, syncCount: 0, entryCount: 0, bytesWritten: 0 };
@@ -218,13 +219,13 @@ export function rocksdbWal(options: RocksDbWalOptions): Wal {
 async function openStore(
   options: RocksDbWalOptions,
 ): Promise<{ store: OpenStore; contents: WalContents }> {
-  const { path } = options;
+  const { path, directory = fileDirectory(path) } = options;
   const library = options.library ?? (await importRocksDb());
-  await claimStoreDirectory(path, storeFormat);
-  const handle = await openHandle(library, path);
+  await directory.claim();
+  const handle = await openHandle(library, path, directory);
   try {
     const { partitions: scanned, meta, lastBatch } = await scanStore(handle);
-    await checkNothingLost(path, { identity: handle.identity, lastBatch });
+    await checkNothingLost(path, directory, { identity: handle.identity, lastBatch });
     const partitions = new Map<PartitionId, RocksDbPartition>();
     for (const { stored, runs } of scanned)
       partitions.set(stored.partitionId, { stored: withoutBaseData(stored), runs });
@@ -237,12 +238,16 @@ async function openStore(
   }
 }
 
-async function openHandle(library: RocksDbLibrary, path: string): Promise<RocksDbHandle> {
-  const keptLogs = await keepLogsAside(path);
+async function openHandle(
+  library: RocksDbLibrary,
+  path: string,
+  directory: RocksDbDirectory,
+): Promise<RocksDbHandle> {
+  const keptLogs = await directory.keepLogsAside();
   try {
     return await library.open(path);
   } catch (error) {
-    if (isKommanderError(error, 'WAL_LOCKED')) await dropKeptLogs(path, keptLogs);
+    if (isKommanderError(error, 'WAL_LOCKED')) await directory.dropKeptLogs(keptLogs);
     throw error;
   }
 }
@@ -258,9 +263,10 @@ function failedToOpen(path: string, cause: unknown): KommanderError {
 /** The logs stay aside when something is lost: the next `open` must find out as well. */
 async function checkNothingLost(
   path: string,
+  directory: RocksDbDirectory,
   recovered: { readonly identity: string; readonly lastBatch: number },
 ): Promise<void> {
-  const proven = await provenBatch(path, recovered.identity);
+  const proven = await directory.provenBatch(recovered.identity);
   if (proven > recovered.lastBatch) {
     throw new KommanderError(
       `the log store ${path} lost acknowledged batches ${recovered.lastBatch + 1} … ${proven}: ` +
@@ -268,7 +274,7 @@ async function checkNothingLost(
       { code: 'WAL_CORRUPT', details: { path, recovered: recovered.lastBatch, proven } },
     );
   }
-  await forgetKeptLogs(path);
+  await directory.forgetKeptLogs();
 }
 
 function batchMark(store: OpenStore, batchNumber: number): RocksDbOperation {

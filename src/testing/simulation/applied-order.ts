@@ -1,0 +1,111 @@
+// What the state machines of one partition are given, over all replicas and lives: one sequence of entries, the same for
+// everybody, none twice and none left out (state machine safety, Figure 3). A hash chain over it travels in snapshots,
+// so that a state that came in one is compared too.
+
+import { crc32 } from 'node:zlib';
+import { utf8Bytes } from '../../base/bytes.ts';
+import type { CommittedEntry } from '../../ports/state-machine.ts';
+import type { PartitionId } from '../../ports/wal.ts';
+import type { LogIndex, Term } from '../../raft/types.ts';
+import { ViolationError } from './violation.ts';
+
+/** A place in the sequence: the last entry that was given, and the hash of all up to it. */
+export interface AppliedPlace {
+  readonly index: LogIndex;
+  readonly chain: number;
+}
+
+export const appliedNothing: AppliedPlace = { index: 0, chain: 0 };
+
+interface AppliedEntry {
+  readonly term: Term;
+  readonly chain: number;
+  /** The entry that was given before it. */
+  readonly after: LogIndex;
+  /** Type and data, for writes whose data comes once. */
+  readonly content: string;
+  /** When it was first given to a state machine, in the order of the clients' calls. */
+  readonly moment: number;
+  /** What that state machine returned for it, once it has. */
+  result: unknown;
+  isAnswered: boolean;
+}
+
+export interface AppliedOrder {
+  readonly partitionId: PartitionId;
+  readonly entries: Map<LogIndex, AppliedEntry>;
+  /** The entry that comes after the key. */
+  readonly next: Map<LogIndex, LogIndex>;
+}
+
+export function newAppliedOrder(partitionId: PartitionId): AppliedOrder {
+  return { partitionId, entries: new Map(), next: new Map() };
+}
+
+export function contentOf(type: string, data: Uint8Array): string {
+  return `${type} ${Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString('latin1')}`;
+}
+
+/** A replica at `place` is given `entry` at `moment`. @returns its new place */
+export function noteApplied(
+  order: AppliedOrder,
+  place: AppliedPlace,
+  entry: CommittedEntry,
+  moment: number,
+): AppliedPlace {
+  const { index, term, type, data, timestamp } = entry;
+  const rule = 'State machine safety: every replica is given the same entries in the same order';
+  const broken = (what: string): ViolationError =>
+    new ViolationError(rule, what, order.partitionId);
+  if (index <= place.index) throw broken(`entry ${index} was given after entry ${place.index}`);
+  const head = crc32(utf8Bytes(`${index} ${term} ${timestamp} ${type}`), place.chain);
+  const chain = crc32(data, head);
+  const known = order.entries.get(index);
+  const next = order.next.get(place.index);
+  if (next !== undefined && next !== index) {
+    throw broken(`behind entry ${place.index} one replica was given ${next}, another ${index}`);
+  }
+  if (known === undefined) {
+    order.entries.set(index, {
+      term,
+      chain,
+      after: place.index,
+      content: contentOf(type, data),
+      moment,
+      result: undefined,
+      isAnswered: false,
+    });
+  } else if (known.after !== place.index) {
+    throw broken(`before entry ${index} one replica had ${known.after}, another ${place.index}`);
+  } else if (known.term !== term || known.chain !== chain) {
+    throw broken(`entry ${index} is of term ${known.term} here and ${term} there, or other data`);
+  }
+  order.next.set(place.index, index);
+  return { index, chain };
+}
+
+/** What a state machine returned for entries: the first answer is kept. */
+export function noteResults(
+  order: AppliedOrder,
+  entries: readonly CommittedEntry[],
+  results: readonly unknown[] | void,
+): void {
+  for (const [place, { index }] of entries.entries()) {
+    const applied = order.entries.get(index);
+    if (applied === undefined || applied.isAnswered) continue;
+    applied.isAnswered = true;
+    applied.result = results?.[place];
+  }
+}
+
+/** A replica takes over a state that was taken at `place`. */
+export function noteRestored(order: AppliedOrder, place: AppliedPlace): void {
+  if (place.index === 0) return;
+  const known = order.entries.get(place.index);
+  if (known?.chain === place.chain) return;
+  throw new ViolationError(
+    'State machine safety: a snapshot is the state that the entries before it make',
+    `the snapshot ends with entry ${place.index}, which no replica was given like that`,
+    order.partitionId,
+  );
+}

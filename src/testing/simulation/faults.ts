@@ -1,0 +1,366 @@
+// What each kind of fault does. Those that last end by themselves; the end of a run ends them all. A fault that cannot
+// happen now (nobody runs, nobody leads) does nothing.
+
+import type { Random } from '../../base/random.ts';
+import type { NodeId } from '../../ports/transport.ts';
+import type { PartitionId } from '../../ports/wal.ts';
+import { Role } from '../../raft/types.ts';
+import { newDurableView } from './durable-view.ts';
+import type { PlannedFault } from './fault-plan.ts';
+import { changeMembers, mayLose } from './membership-faults.ts';
+import { type LinkQuality, type LinkState, healthyLink } from './network.ts';
+import { oneOf } from './options.ts';
+import type { FaultKind } from './profiles.ts';
+import {
+  beginLater,
+  beginLife,
+  endLife,
+  type Life,
+  openLives,
+  type Seat,
+  seatOf,
+  type World,
+} from './world.ts';
+
+/** Brings a fault about, now. */
+export function happen(world: World, fault: PlannedFault): void {
+  world.log.note('fault', {}, { number: fault.number, kind: fault.kind });
+  actions[fault.kind](world, fault.random);
+}
+
+const actions: Readonly<Record<FaultKind, (world: World, random: Random) => void>> = {
+  crash(world, random) {
+    const life = someLife(world, random);
+    if (life === undefined) return;
+    endLife(world, life, random.below(2) === 0 ? 'kill' : 'power');
+    beginLater(world, life.seat, downMs(world, random));
+  },
+
+  crashInWrite(world, random) {
+    const life = someLife(world, random);
+    if (life === undefined) return;
+    const phase = oneOf(random, ['beforeWrite', 'beforeSync', 'beforeAnswer'] as const);
+    const kind = random.below(3) === 0 ? 'kill' : 'power';
+    const pauseMs = downMs(world, random);
+    life.seat.disk.crashInWrite(phase, () => {
+      // Not within the call of the one who dies.
+      world.time.defer(() => {
+        if (life.seat.life !== life) return;
+        world.log.note('dies-in-write', { nodeId: life.seat.nodeId }, { phase });
+        if (phase === 'beforeWrite') world.coverage.crashBeforeWrite += 1;
+        if (phase === 'beforeSync') world.coverage.crashBeforeSync += 1;
+        if (phase === 'beforeAnswer') world.coverage.crashBeforeAnswer += 1;
+        endLife(world, life, kind);
+        if (!world.isOver) beginLater(world, life.seat, pauseMs);
+        else beginLife(world, life.seat);
+      });
+    });
+  },
+
+  restart(world, random) {
+    const life = someLife(world, random);
+    if (life?.node === undefined) return;
+    const { node, seat } = life;
+    const pauseMs = downMs(world, random);
+    life.clock.input(() => {
+      node.close().then(
+        () => {
+          if (seat.life !== life) return;
+          endLife(world, life, 'kill');
+          beginLater(world, seat, pauseMs);
+        },
+        (error: unknown) => {
+          // The store did not close in time: its operator ends the process.
+          world.log.note('close-failed', { nodeId: seat.nodeId }, { error: String(error) });
+          if (seat.life !== life) return;
+          endLife(world, life, 'kill');
+          beginLater(world, seat, pauseMs);
+        },
+      );
+    });
+  },
+
+  isolate(world, random) {
+    const nodeId = oneOf(random, world.settings.nodeIds);
+    const others = world.settings.nodeIds.filter((other) => other !== nodeId);
+    const state = linkFault(random);
+    const direction = oneOf(random, ['both', 'both', 'in', 'out'] as const);
+    const reached = random.below(3) === 0 ? [oneOf(random, others)] : others;
+    const pairs = reached.flatMap((other): [NodeId, NodeId][] => [
+      ...(direction === 'in' ? [] : ([[nodeId, other]] as [NodeId, NodeId][])),
+      ...(direction === 'out' ? [] : ([[other, nodeId]] as [NodeId, NodeId][])),
+    ]);
+    disturbLinks(world, pairs, state, someMs(world, random));
+  },
+
+  split(world, random) {
+    const { nodeIds } = world.settings;
+    const left = nodeIds.filter(() => random.below(2) === 0);
+    const right = nodeIds.filter((nodeId) => !left.includes(nodeId));
+    const pairs = left.flatMap((a) =>
+      right.flatMap((b): [NodeId, NodeId][] => [
+        [a, b],
+        [b, a],
+      ]),
+    );
+    disturbLinks(world, pairs, linkFault(random), someMs(world, random));
+  },
+
+  alternate(world, random) {
+    const partitionId = somePartition(world, random);
+    const rounds = 2 + random.below(4);
+    const state = linkFault(random);
+    const graceMs = random.below(3) === 0 ? random.below(world.settings.electionMs) : random.below(20);
+    alternate(world, { partitionId, rounds, state, graceMs, cutOff: undefined });
+  },
+
+  slowLink(world, random) {
+    const quality: LinkQuality = {
+      ...healthyLink,
+      delayMs: random.below(world.settings.electionMs),
+      jitterMs: random.below(100),
+      bytesPerMs: oneOf(random, [10, 100, 1_000]),
+    };
+    disturbQuality(world, random, quality);
+  },
+
+  noise(world, random) {
+    const quality: LinkQuality = {
+      ...healthyLink,
+      loss: random.below(2_000),
+      copies: random.below(2_000),
+      overtaking: random.below(2_000),
+      spikes: random.below(500),
+      spikeMs: 3 * world.settings.electionMs,
+      jitterMs: random.below(20),
+    };
+    disturbQuality(world, random, quality);
+  },
+
+  pause(world, random) {
+    const life = someLife(world, random);
+    if (life === undefined) return;
+    life.clock.pause();
+    world.time.setTimer(someMs(world, random), () => {
+      world.touched.add(life);
+      life.clock.resume();
+    });
+  },
+
+  wallJump(world, random) {
+    const life = someLife(world, random);
+    if (life === undefined) return;
+    const byMs = (random.below(2) === 0 ? -1 : 1) * random.below(100_000);
+    life.clock.jumpWall(byMs);
+    world.coverage.clockJumped += 1;
+  },
+
+  slowDisk(world, random) {
+    const { disk } = someSeat(world, random);
+    disk.syncMsMax = 1 + random.below(4 * world.settings.electionMs);
+    world.time.setTimer(someMs(world, random), () => {
+      disk.syncMsMax = 1;
+    });
+  },
+
+  fullDisk(world, random) {
+    const { disk } = someSeat(world, random);
+    disk.state = 'full';
+    world.time.setTimer(someMs(world, random), () => {
+      disk.state = 'good';
+    });
+  },
+
+  failedSync(world, random) {
+    someSeat(world, random).disk.state = 'failing';
+  },
+
+  damage(world, random) {
+    const seat = seatToLose(world, random);
+    if (seat === undefined) return;
+    if (seat.life !== undefined) endLife(world, seat.life, 'kill');
+    if (seat.disk.tryDamage()) seat.expected = 'damaged';
+    beginLater(world, seat, downMs(world, random));
+  },
+
+  wipe(world, random) {
+    const seat = seatToLose(world, random);
+    if (seat === undefined) return;
+    if (seat.life !== undefined) endLife(world, seat.life, 'power');
+    seat.disk.wipe();
+    seat.durableBefore = seat.durable;
+    seat.durable = newDurableView();
+    seat.expected = 'wiped';
+    beginLater(world, seat, downMs(world, random));
+  },
+
+  transfer(world, random) {
+    const partitionId = somePartition(world, random);
+    const life = leaderOrAny(world, random, partitionId);
+    if (life === undefined) return;
+    const to = oneOf(random, world.settings.nodeIds);
+    life.clock.input(() => {
+      life.node?.transferLeadership(partitionId, to).then(
+        () => {
+          world.coverage.transferDone += 1;
+        },
+        () => {},
+      );
+    });
+  },
+
+  forgetLeader(world, random) {
+    const life = someLife(world, random);
+    if (life === undefined) return;
+    const partitionId = somePartition(world, random);
+    life.clock.input(() => {
+      if (life.host?.state !== 'running') return;
+      if (life.node?.leaderOf(partitionId) === undefined) return;
+      life.node.forgetLeader(partitionId);
+      world.coverage.leaderForgotten += 1;
+    });
+  },
+
+  membership(world, random) {
+    const partitionId = somePartition(world, random);
+    const leader = leaderOf(world, partitionId);
+    if (leader !== undefined) changeMembers(world, random, partitionId, leader);
+  },
+
+  checkpoint(world, random) {
+    const partitionId = somePartition(world, random);
+    const life = leaderOrAny(world, random, partitionId);
+    life?.clock.input(() => {
+      life.node?.checkpoint(partitionId).catch(() => {});
+    });
+  },
+};
+
+function someLife(world: World, random: Random): Life | undefined {
+  const lives = openLives(world);
+  if (lives.length === 0) return undefined;
+  // Leaders are hit more often than others: most rules are about them.
+  if (random.below(2) === 0) return oneOf(random, lives);
+  return leaderOf(world, somePartition(world, random)) ?? oneOf(random, lives);
+}
+
+function someSeat(world: World, random: Random): Seat {
+  return seatOf(world, oneOf(random, world.settings.nodeIds));
+}
+
+function somePartition(world: World, random: Random): PartitionId {
+  return random.below(world.settings.partitions + 1);
+}
+
+/** The leader of the highest term. */
+export function leaderOf(world: World, partitionId: PartitionId): Life | undefined {
+  let found: Life | undefined;
+  let foundTerm = -1;
+  for (const life of openLives(world)) {
+    const raft = life.host?.partitions.get(partitionId)?.raft;
+    if (raft?.role !== Role.leader || raft.currentTerm <= foundTerm) continue;
+    found = life;
+    foundTerm = raft.currentTerm;
+  }
+  return found;
+}
+
+function leaderOrAny(world: World, random: Random, partitionId: PartitionId): Life | undefined {
+  const leader = random.below(3) > 0 ? leaderOf(world, partitionId) : undefined;
+  return leader ?? someLife(world, random);
+}
+
+function downMs(world: World, random: Random): number {
+  return random.below(oneOf(random, [20, 500, 4 * world.settings.electionMs]));
+}
+
+function someMs(world: World, random: Random): number {
+  return 1 + random.below(oneOf(random, [1, 3, 8]) * world.settings.electionMs);
+}
+
+/** A node whose data may go: every partition can go on without it. */
+function seatToLose(world: World, random: Random): Seat | undefined {
+  const seat = someSeat(world, random);
+  if (seat.isLost || seat.expected !== undefined || !isFormed(world)) return undefined;
+  return mayLose(world, seat) ? seat : undefined;
+}
+
+/** Before all first members have met, an emptied disk is as good as a new one. */
+function isFormed(world: World): boolean {
+  return openLives(world).every(({ host }) => host?.genesis.isComplete === true);
+}
+
+function linkFault(random: Random): LinkState {
+  return oneOf(random, ['silent', 'cut'] as const);
+}
+
+function disturbLinks(
+  world: World,
+  pairs: readonly (readonly [NodeId, NodeId])[],
+  state: LinkState,
+  forMs: number,
+): void {
+  for (const [from, to] of pairs) world.network.setLink(from, to, state);
+  world.time.setTimer(forMs, () => {
+    for (const [from, to] of pairs) world.network.setLink(from, to, 'up');
+  });
+}
+
+interface Alternation {
+  readonly partitionId: PartitionId;
+  readonly rounds: number;
+  readonly state: LinkState;
+  /** How long a new leader may work before it is cut off. */
+  readonly graceMs: number;
+  readonly cutOff: NodeId | undefined;
+}
+
+/** Milliseconds between two looks at who leads. */
+const lookMs = 3;
+
+/** Cuts the leader off until another one leads, or nobody for too long; then it is the other one's turn. */
+function alternate(world: World, alternation: Alternation): void {
+  const { partitionId, rounds, cutOff, state, graceMs } = alternation;
+  const leader = leaderOf(world, partitionId)?.seat.nodeId;
+  if (world.isOver || rounds === 0 || leader === undefined) {
+    if (cutOff !== undefined) setAllLinks(world, cutOff, 'up');
+    return;
+  }
+  setAllLinks(world, leader, state);
+  if (cutOff !== undefined && cutOff !== leader) setAllLinks(world, cutOff, 'up');
+  const giveUpAtMs = world.time.monotonicMs() + 6 * world.settings.electionMs;
+  const look = (): void => {
+    const next = leaderOf(world, partitionId)?.seat.nodeId;
+    const isDone = world.isOver || world.time.monotonicMs() > giveUpAtMs;
+    if (isDone || (next !== undefined && next !== leader)) {
+      const rest = { ...alternation, rounds: isDone ? 0 : rounds - 1, cutOff: leader };
+      world.time.setTimer(isDone ? 0 : graceMs, () => alternate(world, rest));
+      return;
+    }
+    world.time.setTimer(lookMs, look);
+  };
+  look();
+}
+
+function setAllLinks(world: World, nodeId: NodeId, state: LinkState): void {
+  for (const other of world.settings.nodeIds) {
+    if (other === nodeId) continue;
+    world.network.setLink(nodeId, other, state);
+    world.network.setLink(other, nodeId, state);
+  }
+}
+
+function disturbQuality(world: World, random: Random, quality: LinkQuality): void {
+  const { nodeIds } = world.settings;
+  const one = oneOf(random, nodeIds);
+  const isOneOnly = random.below(2) === 0;
+  const pairs = nodeIds.flatMap((from) =>
+    nodeIds
+      .filter((to) => from !== to && (!isOneOnly || from === one || to === one))
+      .map((to) => [from, to] as const),
+  );
+  for (const [from, to] of pairs) world.network.setQuality(from, to, quality);
+  world.time.setTimer(someMs(world, random), () => {
+    for (const [from, to] of pairs) world.network.setQuality(from, to, world.baseQuality);
+  });
+}

@@ -1,0 +1,41 @@
+// The run that the library proves itself with: the key-value machine under a profile's faults. How many nodes, partitions,
+// keys and clients there are, and what the clients like to do, is drawn from the seed as well: the states in which rules
+// break need now few keys and many readers, now long logs, now large entries that travel one by one.
+
+import { keyValueModel } from '../linearizability/models.ts';
+import { type KeyValueMachine, keyValueMachine, keyValueWorkload } from './key-value-workload.ts';
+import { oneOf, type SimulationOptions, streamOf } from './options.ts';
+import type { ProfileName } from './profiles.ts';
+import type { KeyValueInput, KeyValueOutput } from '../linearizability/models.ts';
+
+export type KeyValueSimulation = SimulationOptions<KeyValueInput, KeyValueOutput, KeyValueMachine>;
+
+/** Everything that makes a run of `profile` beside its seed; `over` replaces what it names. */
+export function keyValueProof(
+  seed: number,
+  profile: ProfileName,
+  over: Partial<KeyValueSimulation> = {},
+): KeyValueSimulation {
+  const random = streamOf(seed, 'proof');
+  const partitions = oneOf(random, [1, 2, 4]);
+  const nodes = oneOf(random, [3, 3, 5, 5, 7]);
+  const clients = oneOf(random, [4, 8, 16]);
+  const workload = keyValueWorkload({
+    partitions,
+    keys: oneOf(random, [1, 3, 8]),
+    readPercent: oneOf(random, [10, 35, 60]),
+    largePercent: oneOf(random, [2, 2, 60]),
+  });
+  return {
+    seed,
+    nodes,
+    partitions,
+    clients,
+    faults: profile,
+    durationMs: profile === 'quick' ? 20_000 : 60_000,
+    stateMachine: keyValueMachine,
+    workload,
+    model: keyValueModel(),
+    ...over,
+  };
+}

@@ -1,0 +1,132 @@
+// Changes of the members in a simulated run, and how much may be lost for good: every partition always keeps a quorum
+// of disks that are whole, whatever configuration it is in or on its way to.
+
+import type { Random } from '../../base/random.ts';
+import type { MembershipChange } from '../../host/api.ts';
+import type { NodeId } from '../../ports/transport.ts';
+import type { PartitionId } from '../../ports/wal.ts';
+import type { ConfState } from '../../raft/types.ts';
+import { oneOf } from './options.ts';
+import { type Life, openLives, type Seat, type World } from './world.ts';
+
+/** Fewer voters are not asked for: a partition of one loses its quorum with the first crash. */
+const votersMin = 2;
+
+/** Asks the leader for a random change. */
+export function changeMembers(
+  world: World,
+  random: Random,
+  partitionId: PartitionId,
+  leader: Life,
+): void {
+  const raft = leader.host?.partitions.get(partitionId)?.raft;
+  if (raft === undefined) return;
+  const { nodeIds } = world.settings;
+  const voters = namesOf(world, raft.confState.voters);
+  const learners = namesOf(world, raft.confState.learners);
+  const wanted = drawMembers(random, nodeIds, { voters, learners });
+  const lost = lostSeats(world);
+  const lostCount = wanted.voters.filter((nodeId) => lost.has(nodeId)).length;
+  if (wanted.voters.length < votersMin) return;
+  if (2 * (wanted.voters.length - lostCount) <= wanted.voters.length) return;
+  const changes = differences(nodeIds, { voters, learners }, wanted);
+  if (changes.length === 0) return;
+  world.wantedVoters.push({ partitionId, voters: wanted.voters });
+  const promotes = changes.some(
+    ({ kind, nodeId }) => kind === 'addVoter' && learners.includes(nodeId),
+  );
+  const removesSelf = !wanted.voters.includes(leader.seat.nodeId);
+  world.log.note('change-members', { nodeId: leader.seat.nodeId, partitionId }, { ...wanted });
+  leader.clock.input(() => {
+    leader.node?.changeMembership(partitionId, changes).then(
+      () => {
+        if (promotes) world.coverage.learnerPromoted += 1;
+        if (removesSelf) world.coverage.leaderRemoved += 1;
+      },
+      () => {},
+    );
+  });
+}
+
+interface Members {
+  readonly voters: readonly NodeId[];
+  readonly learners: readonly NodeId[];
+}
+
+function drawMembers(random: Random, nodeIds: readonly NodeId[], now: Members): Members {
+  const voters = new Set(now.voters);
+  const learners = new Set(now.learners);
+  const isMember = (nodeId: NodeId): boolean => voters.has(nodeId) || learners.has(nodeId);
+  // One change most of the time; several are one joint step.
+  const count = oneOf(random, [1, 1, 2, 3]);
+  for (let i = 0; i < count; i++) {
+    const nodeId = oneOf(random, nodeIds);
+    const wasMember = isMember(nodeId);
+    voters.delete(nodeId);
+    learners.delete(nodeId);
+    switch (oneOf(random, wasMember ? (['voter', 'learner', 'none'] as const) : (['voter', 'learner'] as const))) {
+      case 'voter':
+        voters.add(nodeId);
+        break;
+      case 'learner':
+        learners.add(nodeId);
+        break;
+      case 'none':
+        break;
+    }
+  }
+  return { voters: [...voters].sort(), learners: [...learners].sort() };
+}
+
+function differences(
+  nodeIds: readonly NodeId[],
+  now: Members,
+  wanted: Members,
+): MembershipChange[] {
+  const placeIn = (members: Members, nodeId: NodeId): 'addVoter' | 'addLearner' | 'remove' => {
+    if (members.voters.includes(nodeId)) return 'addVoter';
+    return members.learners.includes(nodeId) ? 'addLearner' : 'remove';
+  };
+  return nodeIds
+    .filter((nodeId) => placeIn(now, nodeId) !== placeIn(wanted, nodeId))
+    .map((nodeId) => ({ kind: placeIn(wanted, nodeId), nodeId }));
+}
+
+/** Whether every partition can go on, in all configurations that it may be in, when the seat's data is gone. */
+export function mayLose(world: World, seat: Seat): boolean {
+  const lost = lostSeats(world);
+  lost.add(seat.nodeId);
+  return possibleVoters(world).every((voters) => {
+    const left = voters.filter((nodeId) => !lost.has(nodeId)).length;
+    return 2 * left > voters.length;
+  });
+}
+
+/** Nodes whose data is gone, or will be found to be gone. */
+function lostSeats(world: World): Set<NodeId> {
+  const lost = new Set<NodeId>();
+  for (const { nodeId, isLost, expected } of world.seats.values()) {
+    if (isLost || expected !== undefined) lost.add(nodeId);
+  }
+  return lost;
+}
+
+/** Voters of every configuration that a replica is in, or that was asked for in this run. */
+function possibleVoters(world: World): (readonly NodeId[])[] {
+  const found: (readonly NodeId[])[] = [world.settings.nodeIds];
+  for (const { host } of openLives(world)) {
+    for (const { raft } of host?.partitions.values() ?? []) {
+      found.push(...halvesOf(raft.confState).map((half) => namesOf(world, half)));
+    }
+  }
+  for (const { voters } of world.wantedVoters) found.push(voters);
+  return found;
+}
+
+function halvesOf({ voters, votersOutgoing }: ConfState): (readonly number[])[] {
+  return votersOutgoing.length === 0 ? [voters] : [voters, votersOutgoing];
+}
+
+function namesOf(world: World, replicas: readonly number[]): NodeId[] {
+  return replicas.map((replica) => world.safety.nodeIdOf(replica) ?? String(replica)).sort();
+}

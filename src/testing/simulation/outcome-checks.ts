@@ -1,0 +1,215 @@
+// What is checked when a run is over: what callers were told against what took effect, the history against the model,
+// and that a healed cluster comes to rest: one leader per partition, equal replicas, new writes (liveness).
+
+import type { StateMachine } from '../../ports/state-machine.ts';
+import type { PartitionId } from '../../ports/wal.ts';
+import { isJoint, isMember } from '../../raft/membership.ts';
+import type { RaftState } from '../../raft/state.ts';
+import { Role } from '../../raft/types.ts';
+import { checkLinearizability } from '../linearizability/check.ts';
+import type { HistoryOperation, SequentialModel } from '../linearizability/history.ts';
+import { historyText } from '../linearizability/picture.ts';
+import { type Clients, checkAcknowledged, type UnknownWrite } from './clients.ts';
+import { partitionRecord } from './safety.ts';
+import { ViolationError } from './violation.ts';
+import { type Life, openLives, type World } from './world.ts';
+
+/** Elections that a healed cluster may take, in election timeouts, and everything that follows from them. */
+const recoveryElections = 60;
+/** Milliseconds beside that: connections are noticed to be dead, and made again. */
+const recoveryMs = 20_000;
+
+/** Waits until the healed cluster is at rest. */
+export async function recover(world: World): Promise<void> {
+  const { time, settings } = world;
+  const endMs = time.monotonicMs() + recoveryElections * settings.electionMs + recoveryMs;
+  for (;;) {
+    if (world.violation !== undefined) return;
+    const unrest = firstUnrest(world);
+    if (unrest === undefined) break;
+    if (time.monotonicMs() >= endMs) {
+      throw new ViolationError(
+        'Liveness: a healed cluster has one leader per partition and equal replicas within a bound',
+        `after ${Math.round(endMs)} ms ${unrest.what}`,
+        unrest.partitionId,
+      );
+    }
+    await time.run(settings.electionMs / 4);
+  }
+}
+
+interface Unrest {
+  readonly partitionId: PartitionId | undefined;
+  readonly what: string;
+}
+
+/** What is not yet as it must become, or undefined. */
+function firstUnrest(world: World): Unrest | undefined {
+  for (const seat of world.seats.values()) {
+    if (!seat.isLost && seat.life?.host?.state !== 'running') {
+      return { partitionId: undefined, what: `node ${seat.nodeId} does not run` };
+    }
+  }
+  for (let partitionId = 0; partitionId <= world.settings.partitions; partitionId++) {
+    const what = partitionUnrest(world, partitionId);
+    if (what !== undefined) return { partitionId, what };
+  }
+  return undefined;
+}
+
+function partitionUnrest(world: World, partitionId: PartitionId): string | undefined {
+  const replicas = replicasOf(world, partitionId);
+  const leaders = replicas.filter(({ raft }) => raft.role === Role.leader);
+  const [leader] = leaders;
+  if (leader === undefined || leaders.length > 1) return `${leaders.length} replicas lead`;
+  const { confState, log } = leader.raft;
+  if (isJoint(confState)) return 'the configuration is joint';
+  for (const { life, raft } of replicas) {
+    if (!isMember(confState, raft.id)) continue;
+    const { nodeId } = life.seat;
+    const position = `${nodeId} is at ${raft.log.appliedIndex} of ${log.lastIndex}`;
+    if (raft.leader !== leader.raft.id) return `${nodeId} does not know who leads`;
+    if (raft.log.lastIndex !== log.lastIndex) return position;
+    if (raft.log.appliedIndex !== log.lastIndex) return position;
+    const partition = life.host?.partitions.get(partitionId);
+    if (partition?.lastApplied !== log.lastIndex || partition.isApplying) return position;
+  }
+  return undefined;
+}
+
+function replicasOf(
+  world: World,
+  partitionId: PartitionId,
+): { readonly life: Life; readonly raft: RaftState }[] {
+  return openLives(world).flatMap((life) => {
+    const raft = life.host?.partitions.get(partitionId)?.raft;
+    return raft === undefined ? [] : [{ life, raft }];
+  });
+}
+
+/** Members of a partition that run, by the leader's word. */
+export function membersOfPartition(world: World, partitionId: PartitionId): Life[] {
+  const replicas = replicasOf(world, partitionId);
+  const leader = replicas.find(({ raft }) => raft.role === Role.leader)?.raft;
+  if (leader === undefined) return [];
+  return replicas
+    .filter(({ raft }) => isMember(leader.confState, raft.id))
+    .map(({ life }) => life);
+}
+
+/** Replicas that have the same have the same state. */
+export async function checkEqualStates(world: World): Promise<void> {
+  for (let partitionId = 1; partitionId <= world.settings.partitions; partitionId++) {
+    let first: { readonly nodeId: string; readonly state: string } | undefined;
+    for (const life of membersOfPartition(world, partitionId)) {
+      const watched = life.machines.get(partitionId);
+      const state = await stateText(watched?.inner);
+      const { nodeId } = life.seat;
+      if (state === undefined) break;
+      first ??= { nodeId, state };
+      if (first.state === state) continue;
+      throw new ViolationError(
+        'All replicas that have applied the same have the same state',
+        `the snapshots of ${first.nodeId} and ${nodeId} differ:\n  ${first.state.slice(0, 400)}\n  ${state.slice(0, 400)}`,
+        partitionId,
+      );
+    }
+  }
+}
+
+async function stateText(machine: StateMachine | undefined): Promise<string | undefined> {
+  const bytes = await machine?.snapshot?.();
+  return bytes === undefined ? undefined : Buffer.from(bytes).toString('latin1');
+}
+
+/** What callers were told against what took effect. */
+export function checkOutcomes(world: World, clients: Clients, isUnique: boolean): void {
+  for (const write of clients.acknowledged) checkAcknowledged(world, write);
+  if (!isUnique) return;
+  const counts = new Map<string, number>();
+  for (const { partitionId, order } of world.safety.partitions.values()) {
+    for (const [index, { content }] of order.entries) {
+      const key = `${partitionId} ${content}`;
+      const count = (counts.get(key) ?? 0) + 1;
+      counts.set(key, count);
+      if (count === 1) continue;
+      throw new ViolationError(
+        'A write takes effect at most once',
+        `${JSON.stringify(content)} was applied again at entry ${index}`,
+        partitionId,
+      );
+    }
+  }
+  for (const { partitionId, content, code } of clients.failed) {
+    if (!counts.has(`${partitionId} ${content}`)) continue;
+    throw new ViolationError(
+      'A write whose caller was told that it had no effect has none',
+      `${JSON.stringify(content)} failed with ${code} and was applied`,
+      partitionId,
+    );
+  }
+  for (const { partitionId, content } of clients.unknown) {
+    if (counts.has(`${partitionId} ${content}`)) world.coverage.unknownTookEffect += 1;
+  }
+}
+
+/** Milliseconds of real time for the comparison with the model. */
+const checkMsMax = 20_000;
+
+/** @returns whether the check came to an end */
+export function checkHistory(
+  world: World,
+  clients: Clients,
+  parts: { readonly model: SequentialModel<unknown, unknown, unknown>; readonly isUnique: boolean },
+): boolean {
+  const unknown = parts.isUnique ? knownBetter(world, clients) : clients.unknown.map(neverTold);
+  const history = [...clients.history, ...unknown];
+  const result = checkLinearizability(parts.model, history, { timeLimitMs: checkMsMax });
+  if (result.verdict === 'illegal') {
+    throw new ViolationError(
+      'Linearizability: the operations look as if they had happened one by one, each while it was under way',
+      `no order of the operations${result.key === undefined ? '' : ` on ${result.key}`} explains what the clients saw\n${historyText(parts.model, result)}`,
+    );
+  }
+  return result.verdict === 'linearizable';
+}
+
+type AnyHistory = readonly HistoryOperation<unknown, unknown>[];
+
+function neverTold({ client, input, calledAt }: UnknownWrite): HistoryOperation<unknown, unknown> {
+  return { client, input, output: undefined, calledAt, returnedAt: undefined };
+}
+
+/**
+ * What the clients were not told, the run knows: a write that was never applied had no effect, and one that was took
+ * effect before the first state machine had it. That is more than the clients may rely on, and makes the check quick.
+ */
+function knownBetter(world: World, clients: Clients): AnyHistory {
+  const applied = new Map<string, { readonly moment: number; readonly result: unknown }>();
+  for (const { partitionId, order } of world.safety.partitions.values()) {
+    for (const entry of order.entries.values()) {
+      if (entry.isAnswered) applied.set(`${partitionId} ${entry.content}`, entry);
+    }
+  }
+  let count = 0;
+  return clients.unknown.flatMap(({ partitionId, content, input, output, calledAt }) => {
+    const entry = applied.get(`${partitionId} ${content}`);
+    if (entry === undefined) return [];
+    count += 1;
+    // A row of its own: the client went on without the answer.
+    const client = `unknown ${count}`;
+    return [{ client, input, output: output(entry.result), calledAt, returnedAt: entry.moment }];
+  });
+}
+
+/** Notes the partition's present record: for reports. */
+export function partitionSummary(world: World, partitionId: PartitionId): string {
+  const record = partitionRecord(world.safety, partitionId);
+  const replicas = replicasOf(world, partitionId).map(({ life, raft }) => {
+    const { lastIndex, commitIndex, appliedIndex, compactedIndex } = raft.log;
+    const { voters, votersOutgoing, learners } = raft.confState;
+    const members = [voters, votersOutgoing, learners].map((ids) => ids.join(' ')).join(' | ');
+    return `  ${life.seat.nodeId} (life ${life.number})  ${raft.role}  term ${raft.currentTerm}  leader ${raft.leader ?? '-'}  log ${compactedIndex + 1}..${lastIndex}  committed ${commitIndex}  applied ${appliedIndex}  members ${members}`;
+  });
+  return [`partition ${partitionId}: committed up to ${record.highestCommit}`, ...replicas].join('\n');
+}

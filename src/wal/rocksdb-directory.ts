@@ -1,0 +1,31 @@
+// What the RocksDB engine does with the files of its directory beside the library: who owns it, and the logs that
+// prove what must be there. A port of its own, so that the simulator's disk can stand in for a real one.
+
+import { dropKeptLogs, forgetKeptLogs, keepLogsAside, provenBatch } from './recovery-evidence.ts';
+import { claimStoreDirectory } from './store-directory.ts';
+
+export interface RocksDbDirectory {
+  /** Makes the directory, or checks that it is this engine's. @throws WAL_VERSION, WAL_FAILED */
+  claim(): Promise<void>;
+  /** Keeps the logs of the closed store aside; returns the names of those that were not yet. */
+  keepLogsAside(): Promise<readonly string[]>;
+  /** Takes back what one call of `keepLogsAside` kept: the store turned out to be in use. */
+  dropKeptLogs(names: readonly string[]): Promise<void>;
+  /** The highest batch of the store that the logs kept aside prove to have been synced; 0 when they prove none. */
+  provenBatch(identity: string): Promise<number>;
+  /** Nothing is lost: the logs kept aside may go. */
+  forgetKeptLogs(): Promise<void>;
+}
+
+const storeFormat = { engine: 'rocksdb', version: 1 } as const;
+
+/** A directory of the file system. */
+export function fileDirectory(path: string): RocksDbDirectory {
+  return {
+    claim: () => claimStoreDirectory(path, storeFormat),
+    keepLogsAside: () => keepLogsAside(path),
+    dropKeptLogs: (names) => dropKeptLogs(path, names),
+    provenBatch: (identity) => provenBatch(path, identity),
+    forgetKeptLogs: () => forgetKeptLogs(path),
+  };
+}
