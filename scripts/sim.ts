@@ -116,9 +116,7 @@ async function lead(): Promise<void> {
   if (undecidedCount > 0) note(`${undecidedCount} histories were too hard to check in time`);
   if (args.shrink && failed[0] !== undefined) await shrinkAndTell(Math.min(...failed));
   if (missed.length > 0) note(`the profile ${profile} never reached: ${missed.join(', ')}`);
-  process.stdout.write(
-    `seeds ${doneCount}, steps ${stepCount}, violations ${failed.length}\n`,
-  );
+  process.stdout.write(`seeds ${doneCount}, steps ${stepCount}, violations ${failed.length}\n`);
   process.exitCode = failed.length > 0 || (isLong(doneCount) && missed.length > 0) ? 1 : 0;
 }
 
@@ -202,10 +200,11 @@ function overrides(): Parameters<typeof keyValueProof>[2] {
 
 async function shrinkAndTell(seed: number): Promise<void> {
   note(`making the run of seed ${seed} smaller`);
-  const smaller = await shrink((over) => keyValueProof(seed, profile, { ...overrides(), ...over }), note);
-  process.stdout.write(
-    `${smaller.report}\nrepeat it: ${commandOf(seed, smaller)}\n`,
+  const smaller = await shrink(
+    (over) => keyValueProof(seed, profile, { ...overrides(), ...over }),
+    note,
   );
+  process.stdout.write(`${smaller.report}\nrepeat it: ${commandOf(seed, smaller)}\n`);
 }
 
 function commandOf(

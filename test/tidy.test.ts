@@ -200,7 +200,7 @@ test('versions of packages are exact', () => {
   const versions = { ...dependencies, ...devDependencies, ...optionalDependencies };
   expectNone(
     Object.entries(versions)
-      .filter(([, version]) => !/^\d+\.\d+\.\d+(?:-[\w.]+)?$/.test(version))
+      .filter(([, version]) => !/^(?:npm:[\w@/.-]+@)?\d+\.\d+\.\d+(?:-[\w.]+)?$/.test(version))
       .map(([name, version]) => `${name}@${version}`),
   );
 });

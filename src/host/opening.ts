@@ -199,11 +199,7 @@ function randomOf({ seed, nodeId }: NodeSettings): Random {
   return seededRandom(drawn * 0x1_0000_0000 + hashOfBytes(utf8Bytes(nodeId)));
 }
 
-function openOne(
-  host: Host,
-  stored: StoredPartition,
-  trace: CoreTrace | undefined,
-): Partition {
+function openOne(host: Host, stored: StoredPartition, trace: CoreTrace | undefined): Partition {
   const { partitionId } = stored;
   return openPartition({
     stored,

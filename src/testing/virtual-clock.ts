@@ -42,7 +42,11 @@ export interface VirtualClockOptions {
 
 /** Makes a clock that stands still. */
 export function virtualClock(options: VirtualClockOptions = {}): VirtualClock {
-  const { monotonicMs: startMs = 0, wallMs: wallStartMs = Date.UTC(2026, 0, 1), afterStep } = options;
+  const {
+    monotonicMs: startMs = 0,
+    wallMs: wallStartMs = Date.UTC(2026, 0, 1),
+    afterStep,
+  } = options;
   assert(Number.isSafeInteger(wallStartMs), 'the wall clock counts whole milliseconds');
   let nowMs = startMs;
   let wallOffsetMs = wallStartMs - startMs;

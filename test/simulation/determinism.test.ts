@@ -14,7 +14,10 @@ import { simulate } from '../../src/testing/simulation/simulate.ts';
 const root = path.dirname(path.dirname(import.meta.dirname));
 const execute = promisify(execFile);
 
-async function recorded(seed: number, profile: ProfileName): Promise<{ digest: string; lines: string[] }> {
+async function recorded(
+  seed: number,
+  profile: ProfileName,
+): Promise<{ digest: string; lines: string[] }> {
   const lines: string[] = [];
   const record = { write: (line: string): void => void lines.push(line) };
   const result = await simulate(keyValueProof(seed, profile, { durationMs: 5_000, record }));
@@ -54,9 +57,13 @@ test('every supported version of Node.js gives the same events', async () => {
     const node = path.join(root, 'node_modules', folder, 'bin/node');
     assert.ok(existsSync(node), `${folder} is among the packages`);
     const args = ['--disable-warning=ExperimentalWarning', 'scripts/sim.ts', '--seed', '8'];
-    const { stderr } = await execute(node, [...args, '--duration', '5000', '--trace', '/dev/null'], {
-      cwd: root,
-    });
+    const { stderr } = await execute(
+      node,
+      [...args, '--duration', '5000', '--trace', '/dev/null'],
+      {
+        cwd: root,
+      },
+    );
     const [, digest = ''] = /digest ([0-9a-f]{64})/.exec(stderr) ?? [];
     const { stdout: version } = await execute(node, ['--version']);
     digests.set(version.trim(), digest);

@@ -1,2 +1,4 @@
 // Stub.
-export function historyText(..._a: unknown[]): string { return ''; }
+export function historyText(..._a: unknown[]): string {
+  return '';
+}

@@ -237,7 +237,10 @@ function pop(search: Search<unknown, unknown, unknown>): number {
 }
 
 /** Adds an operation to the set of those that are placed, or takes it out. The events are up to date already. */
-function flip({ now, events, knownCount }: Search<unknown, unknown, unknown>, operation: number): void {
+function flip(
+  { now, events, knownCount }: Search<unknown, unknown, unknown>,
+  operation: number,
+): void {
   if (operation >= knownCount) {
     const bit = operation - knownCount;
     now.unknown[bit >>> 5] = (now.unknown[bit >>> 5] as number) ^ (1 << (bit & 31));

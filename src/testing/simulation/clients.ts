@@ -23,7 +23,11 @@ export interface Clients {
     readonly content: string;
   }[];
   /** Writes that had no effect, as their caller was told; and those whose outcome is not known. */
-  readonly failed: { readonly partitionId: PartitionId; readonly content: string; readonly code: string }[];
+  readonly failed: {
+    readonly partitionId: PartitionId;
+    readonly content: string;
+    readonly code: string;
+  }[];
   readonly unknown: UnknownWrite[];
   /** Operations that are under way. */
   busyCount: number;
@@ -100,7 +104,8 @@ async function write(
   );
   const contents = inputs.map(({ type, data }) => contentOf(type, data));
   if (outcome.kind === 'noEffect') {
-    for (const content of contents) clients.failed.push({ partitionId, content, code: outcome.code });
+    for (const content of contents)
+      clients.failed.push({ partitionId, content, code: outcome.code });
     return;
   }
   const rows = writes.map(({ input, output }, place) => ({
@@ -254,6 +259,6 @@ function notTyped(error: unknown): ViolationError {
   );
 }
 
-export function pause(world: World, ms: number): Promise<void> {
+function pause(world: World, ms: number): Promise<void> {
   return new Promise((resolve) => world.time.setTimer(ms, resolve));
 }

@@ -8,7 +8,8 @@ export const coverageStates = {
   oldTermOnQuorum: 'a quorum had an entry of an older term that was not committed yet (Figure 8)',
   truncation: 'a replica replaced entries that were not committed',
   committedBeforeOwnSync: 'a leader committed an entry before its own disk had it',
-  committedByFollowersAlone: 'followers had committed further than a leader that had lost its quorum',
+  committedByFollowersAlone:
+    'followers had committed further than a leader that had lost its quorum',
   staleLeader: 'two replicas led one partition in different terms at once',
   snapshotInstalled: 'a snapshot was installed',
   snapshotDuringTransfer: 'a snapshot was installed while leadership was being handed over',

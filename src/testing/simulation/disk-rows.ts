@@ -24,10 +24,7 @@ export function copyRowStore({ keys, rows }: RowStore): RowStore {
   return { keys: [...keys], rows: new Map(rows) };
 }
 
-export function applyOperations(
-  store: RowStore,
-  operations: readonly RocksDbOperation[],
-): void {
+export function applyOperations(store: RowStore, operations: readonly RocksDbOperation[]): void {
   for (const { key, value } of operations) {
     const name = keyName(key);
     const isKnown = store.rows.has(name);

@@ -36,7 +36,10 @@ export type UnsyncedFate = 'none' | 'lost' | 'kept' | 'torn';
 
 export interface SimulatedDisk {
   /** Library and directory as a process sees them. A process that is gone does nothing any more. */
-  attach(clock: ProcessClock): { readonly library: RocksDbLibrary; readonly directory: RocksDbDirectory };
+  attach(clock: ProcessClock): {
+    readonly library: RocksDbLibrary;
+    readonly directory: RocksDbDirectory;
+  };
   /** The process, or the machine, is gone. */
   crash(kind: CrashKind): UnsyncedFate;
   /** An empty disk takes the place of this one. */
@@ -45,6 +48,8 @@ export interface SimulatedDisk {
   tryDamage(): boolean;
   /** The process dies in its next write, in this phase: `die` is called when it is time. */
   crashInWrite(phase: WritePhase, die: () => void): void;
+  /** It works from now on, and kills nobody. What has rotten stays so. */
+  heal(): void;
   /** Milliseconds that a sync takes: drawn from [0, `syncMsMax`). */
   syncMsMax: number;
   /** Writes fail from now on: nothing is written (`full`), or written and not surely synced (`failing`). */
@@ -54,6 +59,9 @@ export interface SimulatedDisk {
   /** A restart found a torn log since the last call. */
   takeTornFound(): boolean;
 }
+
+/** Milliseconds that a sync of a good disk takes at most. */
+export const syncMsHealthy = 1;
 
 interface LogRecord {
   readonly bytes: Uint8Array;
@@ -114,7 +122,7 @@ export function simulatedDisk(options: {
   };
   empty();
   const face: SimulatedDisk = {
-    syncMsMax: 1,
+    syncMsMax: syncMsHealthy,
     state: 'good',
     get failureCount() {
       return disk.failureCount;
@@ -133,6 +141,11 @@ export function simulatedDisk(options: {
     tryDamage: () => tryDamage(disk),
     crashInWrite(phase, die) {
       disk.deadly = { phase, die };
+    },
+    heal() {
+      face.state = 'good';
+      face.syncMsMax = syncMsHealthy;
+      disk.deadly = undefined;
     },
     takeTornFound() {
       const wasFound = disk.tornFound;

@@ -5,15 +5,15 @@ import type { Random } from '../../base/random.ts';
 import type { NodeId } from '../../ports/transport.ts';
 import type { PartitionId } from '../../ports/wal.ts';
 import { Role } from '../../raft/types.ts';
+import { syncMsHealthy } from './disk.ts';
 import { newDurableView } from './durable-view.ts';
 import type { PlannedFault } from './fault-plan.ts';
 import { changeMembers, mayLose } from './membership-faults.ts';
-import { type LinkQuality, type LinkState, healthyLink } from './network.ts';
+import { healthyLink, type LinkQuality, type LinkState } from './network.ts';
 import { oneOf } from './options.ts';
 import type { FaultKind } from './profiles.ts';
 import {
   beginLater,
-  beginLife,
   endLife,
   type Life,
   openLives,
@@ -51,8 +51,7 @@ const actions: Readonly<Record<FaultKind, (world: World, random: Random) => void
         if (phase === 'beforeSync') world.coverage.crashBeforeSync += 1;
         if (phase === 'beforeAnswer') world.coverage.crashBeforeAnswer += 1;
         endLife(world, life, kind);
-        if (!world.isOver) beginLater(world, life.seat, pauseMs);
-        else beginLife(world, life.seat);
+        beginLater(world, life.seat, world.isOver ? 0 : pauseMs);
       });
     });
   },
@@ -110,7 +109,8 @@ const actions: Readonly<Record<FaultKind, (world: World, random: Random) => void
     const partitionId = somePartition(world, random);
     const rounds = 2 + random.below(4);
     const state = linkFault(random);
-    const graceMs = random.below(3) === 0 ? random.below(world.settings.electionMs) : random.below(20);
+    const graceMs =
+      random.below(3) === 0 ? random.below(world.settings.electionMs) : random.below(20);
     alternate(world, { partitionId, rounds, state, graceMs, cutOff: undefined });
   },
 
@@ -159,7 +159,7 @@ const actions: Readonly<Record<FaultKind, (world: World, random: Random) => void
     const { disk } = someSeat(world, random);
     disk.syncMsMax = 1 + random.below(4 * world.settings.electionMs);
     world.time.setTimer(someMs(world, random), () => {
-      disk.syncMsMax = 1;
+      disk.syncMsMax = syncMsHealthy;
     });
   },
 
@@ -253,7 +253,7 @@ function somePartition(world: World, random: Random): PartitionId {
 }
 
 /** The leader of the highest term. */
-export function leaderOf(world: World, partitionId: PartitionId): Life | undefined {
+function leaderOf(world: World, partitionId: PartitionId): Life | undefined {
   let found: Life | undefined;
   let foundTerm = -1;
   for (const life of openLives(world)) {

@@ -2,11 +2,11 @@
 // keys and clients there are, and what the clients like to do, is drawn from the seed as well: the states in which rules
 // break need now few keys and many readers, now long logs, now large entries that travel one by one.
 
+import type { KeyValueInput, KeyValueOutput } from '../linearizability/models.ts';
 import { keyValueModel } from '../linearizability/models.ts';
 import { type KeyValueMachine, keyValueMachine, keyValueWorkload } from './key-value-workload.ts';
 import { oneOf, type SimulationOptions, streamOf } from './options.ts';
 import type { ProfileName } from './profiles.ts';
-import type { KeyValueInput, KeyValueOutput } from '../linearizability/models.ts';
 
 export type KeyValueSimulation = SimulationOptions<KeyValueInput, KeyValueOutput, KeyValueMachine>;
 

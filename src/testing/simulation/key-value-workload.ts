@@ -154,4 +154,3 @@ export function keyValueWorkload(
 
   return { next: (random, client) => next(random, client), isUnique: true };
 }
-

@@ -64,7 +64,12 @@ function drawMembers(random: Random, nodeIds: readonly NodeId[], now: Members): 
     const wasMember = isMember(nodeId);
     voters.delete(nodeId);
     learners.delete(nodeId);
-    switch (oneOf(random, wasMember ? (['voter', 'learner', 'none'] as const) : (['voter', 'learner'] as const))) {
+    switch (
+      oneOf(
+        random,
+        wasMember ? (['voter', 'learner', 'none'] as const) : (['voter', 'learner'] as const),
+      )
+    ) {
       case 'voter':
         voters.add(nodeId);
         break;

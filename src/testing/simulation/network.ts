@@ -245,7 +245,11 @@ function isRefused(port: Port, peer: Peer, target: Port): boolean {
   const error = refusalOf(target.context.identity, greeting);
   if (error === undefined) return false;
   const endpoint = target.context.listen;
-  reportRefusal(port.context.observer, { direction: 'outbound', peer: peer.nodeId, endpoint }, error);
+  reportRefusal(
+    port.context.observer,
+    { direction: 'outbound', peer: peer.nodeId, endpoint },
+    error,
+  );
   return true;
 }
 
@@ -292,7 +296,12 @@ function happens(random: Random, chance: number): boolean {
   return chance > 0 && random.below(perTenThousand) < chance;
 }
 
-function dispatch(network: Network, connection: Connection, lane: Lane, encoded: EncodedFrame): void {
+function dispatch(
+  network: Network,
+  connection: Connection,
+  lane: Lane,
+  encoded: EncodedFrame,
+): void {
   const { random, time, coverage } = network;
   const { from, to } = connection;
   const link = linkOf(network, from.nodeId, to.nodeId);

@@ -11,7 +11,7 @@ import type { PartitionId } from '../../ports/wal.ts';
 import type { SequentialModel } from '../linearizability/history.ts';
 import { type FaultProfile, type ProfileName, profiles } from './profiles.ts';
 
-/** What a client does next. */
+/** What a client does next. The workload draws it; the run carries it out and writes down what the client saw. */
 export type SimulatedOperation<Input, Output, Machine extends StateMachine> =
   | {
       readonly kind: 'write';
@@ -50,11 +50,7 @@ export interface SimulatedWorkload<Input, Output, Machine extends StateMachine =
   readonly isUnique?: boolean;
 }
 
-export interface SimulationOptions<
-  Input,
-  Output,
-  Machine extends StateMachine = StateMachine,
-> {
+export interface SimulationOptions<Input, Output, Machine extends StateMachine = StateMachine> {
   /** Everything random is drawn from it. A safe integer, 0 or more. */
   readonly seed: number;
   /** 3 … 7 (default 5). They are called a, b, c, … */
@@ -117,7 +113,7 @@ export function settingsOf(options: AnySimulationOptions): SimulationSettings {
   const profile =
     typeof options.faults === 'object' ? options.faults : profiles[options.faults ?? 'swarm'];
   if (profile === undefined) {
-    throw invalid('faults', `is "${String(options.faults)}"; the profiles are ${Object.keys(profiles).join(', ')}`);
+    throw invalid('faults', `is no profile; the profiles are ${Object.keys(profiles).join(', ')}`);
   }
   const random = streamOf(seed, 'settings');
   const tickMs = oneOf(random, [20, 50, 100]);

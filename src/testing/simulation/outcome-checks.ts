@@ -92,9 +92,7 @@ export function membersOfPartition(world: World, partitionId: PartitionId): Life
   const replicas = replicasOf(world, partitionId);
   const leader = replicas.find(({ raft }) => raft.role === Role.leader)?.raft;
   if (leader === undefined) return [];
-  return replicas
-    .filter(({ raft }) => isMember(leader.confState, raft.id))
-    .map(({ life }) => life);
+  return replicas.filter(({ raft }) => isMember(leader.confState, raft.id)).map(({ life }) => life);
 }
 
 /** Replicas that have the same have the same state. */
@@ -211,5 +209,7 @@ export function partitionSummary(world: World, partitionId: PartitionId): string
     const members = [voters, votersOutgoing, learners].map((ids) => ids.join(' ')).join(' | ');
     return `  ${life.seat.nodeId} (life ${life.number})  ${raft.role}  term ${raft.currentTerm}  leader ${raft.leader ?? '-'}  log ${compactedIndex + 1}..${lastIndex}  committed ${commitIndex}  applied ${appliedIndex}  members ${members}`;
   });
-  return [`partition ${partitionId}: committed up to ${record.highestCommit}`, ...replicas].join('\n');
+  return [`partition ${partitionId}: committed up to ${record.highestCommit}`, ...replicas].join(
+    '\n',
+  );
 }

@@ -23,7 +23,8 @@ export const faultKinds = {
   wipe: 'a disk is emptied while its node is down',
   transfer: 'leadership is handed over on request',
   forgetLeader: 'a follower is told to forget its leader',
-  membership: 'members of a partition change: learners, promotions, removals, replacements, several at once',
+  membership:
+    'members of a partition change: learners, promotions, removals, replacements, several at once',
   checkpoint: 'a partition is checkpointed, and its log compacted',
 } as const;
 
@@ -68,7 +69,11 @@ const everything: Readonly<Record<FaultKind, number>> = {
   checkpoint: 10,
 };
 
-const alwaysPromised: readonly CoverageState[] = ['leaderElected', 'writeForwarded', 'readByFollower'];
+const alwaysPromised: readonly CoverageState[] = [
+  'leaderElected',
+  'writeForwarded',
+  'readByFollower',
+];
 
 const swarmPromises: readonly CoverageState[] = [
   ...alwaysPromised,
@@ -156,7 +161,18 @@ export const profiles: Readonly<Record<ProfileName, FaultProfile>> = {
     ],
   }),
   membership: profile({
-    weights: { membership: 30, alternate: 4, crash: 6, isolate: 8, split: 4, transfer: 6, checkpoint: 5, noise: 3, crashInWrite: 4, forgetLeader: 3 },
+    weights: {
+      membership: 30,
+      alternate: 4,
+      crash: 6,
+      isolate: 8,
+      split: 4,
+      transfer: 6,
+      checkpoint: 5,
+      noise: 3,
+      crashInWrite: 4,
+      forgetLeader: 3,
+    },
     promises: [
       ...alwaysPromised,
       'jointConfiguration',
@@ -166,13 +182,34 @@ export const profiles: Readonly<Record<ProfileName, FaultProfile>> = {
     ],
   }),
   snapshots: profile({
-    weights: { checkpoint: 25, alternate: 4, isolate: 10, crash: 8, crashInWrite: 6, transfer: 6, membership: 5, noise: 5, slowLink: 4, pause: 4 },
+    weights: {
+      checkpoint: 25,
+      alternate: 4,
+      isolate: 10,
+      crash: 8,
+      crashInWrite: 6,
+      transfer: 6,
+      membership: 5,
+      noise: 5,
+      slowLink: 4,
+      pause: 4,
+    },
     trailingEntries: [0, 0, 3],
     snapshotPadding: [0, 400_000],
     promises: [...alwaysPromised, 'snapshotInstalled', 'snapshotDuringTransfer', 'restoredEntries'],
   }),
   pauses: profile({
-    weights: { pause: 20, alternate: 4, wallJump: 8, slowDisk: 6, slowLink: 6, isolate: 5, transfer: 6, forgetLeader: 4, crash: 3 },
+    weights: {
+      pause: 20,
+      alternate: 4,
+      wallJump: 8,
+      slowDisk: 6,
+      slowLink: 6,
+      isolate: 5,
+      transfer: 6,
+      forgetLeader: 4,
+      crash: 3,
+    },
     promises: [...alwaysPromised, 'timerLate', 'staleLeader', 'clockJumped', 'diskStall'],
   }),
   /** Everything, and it must reach everything. */

@@ -139,7 +139,11 @@ export function checkReplica(
   }
   if (raft.role === Role.leader) checkLeader(safety, record, watch, raft);
   if (!isCommitSame) checkCommit(safety, record, watch, raft);
-  if (before.role === Role.leader && raft.role !== Role.leader && before.commitIndex < record.highestCommit) {
+  if (
+    before.role === Role.leader &&
+    raft.role !== Role.leader &&
+    before.commitIndex < record.highestCommit
+  ) {
     safety.coverage.committedByFollowersAlone += 1;
   }
   watch.term = raft.currentTerm;
@@ -171,7 +175,11 @@ function checkLog(
     if (watch.verified.get(index) === term && watch.verified.get(index - 1) === previousTerm) break;
     watch.verified.set(index, term);
     const entry = log.tail[index - log.tailFirstIndex];
-    checkEntry(record, { index, term, previousTerm, nodeId: watch.nodeId }, entry === undefined ? undefined : crc32(payloadOf(entry)));
+    checkEntry(
+      record,
+      { index, term, previousTerm, nodeId: watch.nodeId },
+      entry === undefined ? undefined : crc32(payloadOf(entry)),
+    );
   }
 }
 
@@ -283,7 +291,11 @@ function checkCommit(
       partitionId,
     );
   }
-  for (let index = Math.max(watch.commitIndex, log.compactedIndex) + 1; index <= log.commitIndex; index++) {
+  for (
+    let index = Math.max(watch.commitIndex, log.compactedIndex) + 1;
+    index <= log.commitIndex;
+    index++
+  ) {
     const term = must(termAt(log, index), 'what is committed is in the log');
     const known = record.chosen.get(index);
     if (known === undefined) {

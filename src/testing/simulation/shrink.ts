@@ -28,9 +28,7 @@ const runsMax = 300;
  * @throws Error the run does not fail
  */
 export async function shrink<Input, Output, Machine extends StateMachine>(
-  optionsWith: (
-    smaller: Partial<Smaller>,
-  ) => SimulationOptions<Input, Output, Machine>,
+  optionsWith: (smaller: Partial<Smaller>) => SimulationOptions<Input, Output, Machine>,
   tell: (text: string) => void = () => {},
 ): Promise<SmallerRun> {
   let runCount = 0;

@@ -137,8 +137,7 @@ async function heal(world: World, clients: Clients): Promise<void> {
   world.baseQuality = healthyLink;
   world.network.heal(healthyLink);
   for (const seat of world.seats.values()) {
-    seat.disk.state = 'good';
-    seat.disk.syncMsMax = 1;
+    seat.disk.heal();
     seat.life?.clock.resume();
     if (seat.life !== undefined) world.touched.add(seat.life);
     beginLife(world, seat);
@@ -183,19 +182,21 @@ async function newWrite(
   const endMs = world.time.monotonicMs() + lastWriteMs;
   let problem = 'no answer';
   while (world.time.monotonicMs() < endMs) {
-    let outcome: 'done' | string | undefined;
+    let outcome: { readonly error: unknown } | undefined;
     node?.checkpoint(partitionId, { timeoutMs: lastWriteMs }).then(
       () => {
-        outcome = 'done';
+        outcome = { error: undefined };
       },
       (error: unknown) => {
-        outcome = String(error);
+        outcome = { error };
       },
     );
     while (outcome === undefined && world.time.monotonicMs() < endMs) await run(world, 5);
-    if (outcome === 'done') return undefined;
+    if (outcome === undefined) break;
+    if (outcome.error === undefined) return undefined;
     // A snapshot may have taken the place of the entry on a replica that was behind: then it is not known.
-    problem = outcome ?? problem;
+    problem =
+      outcome.error instanceof Error ? outcome.error.message : JSON.stringify(outcome.error);
     await run(world, 100);
   }
   return problem;

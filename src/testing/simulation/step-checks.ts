@@ -38,7 +38,8 @@ function checkLife(world: World, life: Life): void {
     }
     const wasLeader = watch.role === Role.leader && watch.term === raft.currentTerm;
     if (!checkReplica(world.safety, id, watch, raft)) continue;
-    if (raft.role === Role.leader) noteLeaderStates(world, life, { partitionId: id, raft, wasLeader });
+    if (raft.role === Role.leader)
+      noteLeaderStates(world, life, { partitionId: id, raft, wasLeader });
   }
 }
 
@@ -79,7 +80,8 @@ function noteLeaderStates(
     if (theirs === undefined) continue;
     if (theirs.role === Role.leader && theirs.currentTerm < currentTerm) coverage.staleLeader += 1;
     const isLonger = theirs.log.lastIndex >= log.lastIndex;
-    const isOther = lastTerm(theirs.log) < lastTerm(log) || theirs.log.lastIndex > log.lastIndex - 1;
+    const isOther =
+      lastTerm(theirs.log) < lastTerm(log) || theirs.log.lastIndex > log.lastIndex - 1;
     if (isLonger && isOther && theirs.log.lastIndex > record.highestCommit) {
       coverage.electedAgainstDivergence += 1;
     }

@@ -56,9 +56,7 @@ export function watchedMachine(options: WatchOptions): WatchedMachine {
     );
   }
 
-  function apply(
-    entries: readonly CommittedEntry[],
-  ): ReturnType<StateMachine['apply']> {
+  function apply(entries: readonly CommittedEntry[]): ReturnType<StateMachine['apply']> {
     const moment = options.nextMoment();
     for (const entry of entries) place = noteApplied(order, place, entry, moment);
     const restoredCount = entries.filter(({ restored }) => restored).length;

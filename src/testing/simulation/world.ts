@@ -82,7 +82,10 @@ export interface World {
   /** How links are while no fault concerns them. */
   baseQuality: LinkQuality;
   /** Voters that were asked for: any of them may still come to decide. */
-  readonly wantedVoters: { readonly partitionId: PartitionId; readonly voters: readonly NodeId[] }[];
+  readonly wantedVoters: {
+    readonly partitionId: PartitionId;
+    readonly voters: readonly NodeId[];
+  }[];
   /** Processes in which something happened since the last check. */
   readonly touched: Set<Life>;
   /** Numbers the moments at which clients call and are answered. */
@@ -285,13 +288,17 @@ function observed(world: World, life: Life, { name, level, fields }: ObservedEve
   if (life.clock.isDead) return;
   const { nodeId } = life.seat;
   const { partitionId, error, ...rest } = fields;
-  const facts = error === undefined ? rest : { ...rest, error: String(error) };
+  const facts = error === undefined ? rest : { ...rest, error: textOf(error) };
   const where = typeof partitionId === 'number' ? { nodeId, partitionId } : { nodeId };
   if (level !== 'debug' || world.log.isRecording) world.log.note(name, where, facts);
   if (name === 'timer-late') world.coverage.timerLate += 1;
   if (name === 'leadership-given-away' && Number(fields.stalledMs) > 0) {
     world.coverage.diskStall += 1;
   }
+}
+
+function textOf(error: unknown): string {
+  return error instanceof Error ? `${error.name}: ${error.message}` : JSON.stringify(error);
 }
 
 function traced(world: World, life: Life, partitionId: PartitionId, event: TraceEvent): void {
