@@ -150,7 +150,8 @@ const actions: Readonly<Record<FaultKind, (world: World, random: Random) => void
   wallJump(world, random) {
     const life = someLife(world, random);
     if (life === undefined) return;
-    const byMs = (random.below(2) === 0 ? -1 : 1) * random.below(100_000);
+    const byMs =
+      (random.below(2) === 0 ? -1 : 1) * random.below(oneOf(random, [1_000, 40_000, 100_000]));
     life.clock.jumpWall(byMs);
     world.coverage.clockJumped += 1;
   },

@@ -12,6 +12,7 @@ import { quorumIndex } from '../../raft/quorum.ts';
 import { checkInvariants } from '../../raft/raft.ts';
 import type { RaftState } from '../../raft/state.ts';
 import {
+  type ConfState,
   type LogIndex,
   type PeerMessage,
   payloadOf,
@@ -51,6 +52,7 @@ export interface ReplicaWatch {
   commitIndex: LogIndex;
   appliedIndex: LogIndex;
   confIndex: LogIndex;
+  confState: ConfState;
   /** Terms of the entries of its log that were compared with the others'. */
   readonly verified: Map<LogIndex, Term>;
 }
@@ -97,6 +99,7 @@ export function newReplicaWatch(nodeId: NodeId, life: number, raft: RaftState): 
     commitIndex: raft.log.compactedIndex,
     appliedIndex: 0,
     confIndex: 0,
+    confState: raft.confState,
     verified: new Map(),
   };
 }
@@ -154,6 +157,7 @@ export function checkReplica(
   watch.commitIndex = log.commitIndex;
   watch.appliedIndex = log.appliedIndex;
   watch.confIndex = raft.confIndex;
+  watch.confState = raft.confState;
   return true;
 }
 
@@ -319,11 +323,13 @@ function checkDurableQuorum(
   watch: ReplicaWatch,
   raft: RaftState,
 ): void {
-  const { log, confState } = raft;
+  const { log } = raft;
   const index = log.commitIndex;
   const term = must(termAt(log, index), 'what is committed is in the log');
+  // A change of the members decides from the moment on when it is applied, which may be within the same step.
+  const confStates = [watch.confState, raft.confState];
   const holders = new Set(
-    votersOf(confState).filter((id) => {
+    confStates.flatMap(votersOf).filter((id) => {
       const nodeId = safety.nodeIdOf(id);
       if (nodeId === undefined) return false;
       return [safety.durable(nodeId), safety.durableBefore(nodeId)].some((view) =>
@@ -332,10 +338,13 @@ function checkDurableQuorum(
     }),
   );
   if (!holders.has(raft.id)) safety.coverage.committedBeforeOwnSync += 1;
-  if (quorumIndex(confState, (id) => (holders.has(id) ? 1 : 0)) === 1) return;
+  const isOnQuorum = (confState: ConfState): boolean =>
+    quorumIndex(confState, (id) => (holders.has(id) ? 1 : 0)) === 1;
+  if (confStates.some(isOnQuorum)) return;
+  const names = [...holders].map((id) => safety.nodeIdOf(id)).join(', ');
   throw new ViolationError(
     'Durable before committed: what a leader commits is on the disks of a quorum',
-    `${watch.nodeId} commits entry ${index} of term ${term}; only ${[...holders].map((id) => safety.nodeIdOf(id)).join(', ') || 'nobody'} has it on disk`,
+    `${watch.nodeId} commits entry ${index} of term ${term}; only ${names || 'nobody'} has it on disk`,
     record.partitionId,
   );
 }
