@@ -174,7 +174,17 @@ function work(): void {
   });
 }
 
+/** Which seed runs here now. */
+let presentSeed = 0;
+process.on('unhandledRejection', (error) => {
+  process.stdout.write(`violation at seed ${presentSeed}: Nobody fails unheard\n`);
+  process.stderr.write(`${error instanceof Error ? error.stack : JSON.stringify(error)}\n`);
+  process.stdout.write(`repeat it: ${commandOf(presentSeed)}\n`);
+  process.exit(1);
+});
+
 async function runSeed(seed: number): Promise<SeedOutcome> {
+  presentSeed = seed;
   const trace = args.trace === undefined ? undefined : createWriteStream(args.trace);
   const result = await simulate({
     ...keyValueProof(seed, profile, overrides()),

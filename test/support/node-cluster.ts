@@ -11,10 +11,10 @@ import { openNode } from '../../src/host/node.ts';
 import type { ObservedEvent } from '../../src/ports/observer.ts';
 import type { StateMachine } from '../../src/ports/state-machine.ts';
 import type { Endpoint, NodeId, Transport } from '../../src/ports/transport.ts';
+import { type ProcessClock, processClock } from '../../src/testing/simulation/process-clock.ts';
 import { type VirtualClock, virtualClock } from '../../src/testing/virtual-clock.ts';
 import { type MemoryNetwork, memoryNetwork } from '../../src/transport/memory.ts';
 import { type Journal, journal } from './journal.ts';
-import { type NodeClock, nodeClock } from './node-clock.ts';
 import { type NodeDisk, nodeDisk } from './node-disk.ts';
 
 export interface NodeClusterOptions {
@@ -34,7 +34,7 @@ export interface Seat {
   readonly endpoint: Endpoint;
   readonly disk: NodeDisk;
   node: KommanderNode | undefined;
-  clock: NodeClock | undefined;
+  clock: ProcessClock | undefined;
   transport: Transport | undefined;
   /** What the node reported, over all its lives. */
   readonly observed: ObservedEvent[];
@@ -133,7 +133,7 @@ export function nodeCluster(options: NodeClusterOptions = {}): NodeCluster {
     const seat = cluster.seat(nodeId);
     assert(seat.node === undefined, 'a seat has one node');
     lives += 1;
-    const clock = nodeClock(time);
+    const clock = processClock({ time, touched: () => {}, wallOffsetMs: 0, rate: 1 });
     const transport = network.transport();
     seat.clock = clock;
     seat.transport = transport;
