@@ -68,6 +68,9 @@ const endMs =
     ? Number.POSITIVE_INFINITY
     : performance.now() + whole('minutes', args.minutes) * 60_000;
 
+/** Which seed runs here now. */
+let presentSeed = firstSeed;
+
 if (args.help) process.stdout.write(`${usage}\n`);
 else if (process.send === undefined) await lead();
 else work();
@@ -174,8 +177,6 @@ function work(): void {
   });
 }
 
-/** Which seed runs here now. */
-let presentSeed = 0;
 process.on('unhandledRejection', (error) => {
   process.stdout.write(`violation at seed ${presentSeed}: Nobody fails unheard\n`);
   process.stderr.write(`${error instanceof Error ? error.stack : JSON.stringify(error)}\n`);
