@@ -141,3 +141,30 @@ test('code that never comes to rest is found instead of hanging the test', () =>
   clock.defer(forever);
   assert.throws(() => clock.advance(0), /comes to rest/);
 });
+
+test('promises settle between callbacks, wherever the run was begun', async () => {
+  const begin = {
+    'in a tick': (run: () => void) => process.nextTick(run),
+    'among promises': (run: () => void) => queueMicrotask(run),
+    'in a turn of the loop': (run: () => void) => setImmediate(run),
+  };
+  for (const [where, later] of Object.entries(begin)) {
+    const order: string[] = [];
+    const clock = virtualClock();
+    const note = async (name: string): Promise<void> => {
+      for (let hop = 1; hop <= 20; hop++) {
+        await Promise.resolve();
+        if (hop === 20) order.push(`${name} settled`);
+      }
+    };
+    await new Promise<void>((resolve, reject) => {
+      later(() => {
+        void note('start');
+        clock.setTimer(0, () => void note('first'));
+        clock.setTimer(0, () => order.push('second'));
+        clock.run(1).then(resolve, reject);
+      });
+    });
+    assert.deepEqual(order, ['start settled', 'first settled', 'second'], where);
+  }
+});
