@@ -10,6 +10,7 @@ import { openRaft } from '../raft/raft.ts';
 import type { RaftState } from '../raft/state.ts';
 import type { HardState, LogIndex, ReplicaId, Snapshot } from '../raft/types.ts';
 import type { ApplyUnit } from './applier.ts';
+import { recordingBytesFor } from './evidence.ts';
 import type { LeaderWait } from './leadership.ts';
 import { type LogPages, logPages } from './log-pages.ts';
 import type { NodeSettings } from './options.ts';
@@ -127,6 +128,7 @@ export function openPartition(options: {
     stepDownOnRemoval: true,
     priority: settings.electionPriority,
     trace: undefined,
+    recordingBytesMax: recordingBytesFor(settings.partitions + 1),
   });
   const partition: Partition = {
     id: stored.partitionId,

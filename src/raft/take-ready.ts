@@ -14,6 +14,7 @@ import {
   unstoredEntries,
 } from './log.ts';
 import type { Ready, StorageAppend } from './ready.ts';
+import { Code, recordPlain } from './recording.ts';
 import { hardStateOf, type RaftState } from './state.ts';
 import type {
   Entry,
@@ -41,6 +42,7 @@ export function hasReady(state: RaftState): boolean {
 
 /** Takes everything that is to be done. Nothing of it is given out a second time. */
 export function takeReady(state: RaftState): Ready {
+  recordPlain(state, Code.takeReady);
   const { log, config } = state;
   assert(state.stepsOnAdvance.length === 0, 'advance is called after every Ready');
   const entries = unstoredEntries(log);
