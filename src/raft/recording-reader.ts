@@ -17,7 +17,7 @@ import {
   youngerSegment,
 } from './recording.ts';
 import type { RaftState } from './state.ts';
-import type { ReplicaId } from './types.ts';
+import type { ReplicaId, Term } from './types.ts';
 
 /** One input, and what the core was told while it worked on it. */
 export interface RecordedStep {
@@ -64,17 +64,19 @@ interface Reader {
   readonly segment: Segment;
   readonly id: ReplicaId;
   at: number;
+  /** Of the messages that are read now. */
+  term: Term;
 }
 
 function readSegment(
   segment: Segment,
   id: ReplicaId,
 ): { readonly begin: CoreState; readonly cycles: readonly RecordedCycle[] } {
-  const reader: Reader = { segment, id, at: 0 };
+  const reader: Reader = { segment, id, at: 0, term: segment.baseTerm };
   const tail = readAnswer(reader);
   assert(tail?.kind === 'entries', 'a segment begins with the entries in memory');
   const cycles: RecordedCycle[] = [];
-  while (reader.at < segment.wordCount) cycles.push(readCycle(reader));
+  while (hasMore(reader)) cycles.push(readCycle(reader));
   return { begin: { ...segment.begin, tail: tail.entries ?? [] }, cycles };
 }
 
@@ -82,15 +84,26 @@ function readCycle(reader: Reader): RecordedCycle {
   const first = peek(reader);
   const repetitions = (first & codeMask) === Code.tick ? first >> codeBits : 0;
   const steps: RecordedStep[] = [];
-  do steps.push(readStep(reader));
-  while (reader.at < reader.segment.wordCount && (peek(reader) & codeMask) !== Code.tick);
+  do {
+    if (peek(reader) === Code.term) {
+      // The message for which it was written may stand in the next segment.
+      next(reader);
+      reader.term = nextTerm(reader);
+    } else {
+      steps.push(readStep(reader));
+    }
+  } while (hasMore(reader) && (peek(reader) & codeMask) !== Code.tick);
   return { times: 1 + repetitions, steps };
+}
+
+function hasMore(reader: Reader): boolean {
+  return reader.at < reader.segment.wordCount;
 }
 
 function readStep(reader: Reader): RecordedStep {
   const input = readInput(reader);
   const answers: CoreAnswer[] = [];
-  while (reader.at < reader.segment.wordCount) {
+  while (hasMore(reader)) {
     const answer = readAnswer(reader);
     if (answer === undefined) break;
     answers.push(answer);
@@ -109,6 +122,8 @@ function readInput(reader: Reader): CoreInput {
     case Code.advance:
       return { kind: 'advance' };
     case Code.propose:
+      return { kind: 'propose', entries: [{ bytes: next(reader), count: number }] };
+    case Code.proposeMixed:
       return { kind: 'propose', entries: readProposed(reader, number) };
     case Code.object: {
       const object = objectAt(reader, number);
@@ -121,37 +136,35 @@ function readInput(reader: Reader): CoreInput {
 }
 
 function readMessage(reader: Reader, code: number, from: ReplicaId): HollowMessage {
-  const { id: to } = reader;
+  const { id: to, term } = reader;
   switch (code) {
-    case Code.appendEntries: {
-      const term = nextTerm(reader);
+    case Code.appendEntries:
+    case Code.appendMixed: {
       const prevLogIndex = nextIndex(reader);
-      const prevLogTerm = nextTerm(reader);
       const leaderCommit = nextIndex(reader);
       const count = next(reader);
-      const entries = readEntries(reader, prevLogIndex + 1, count);
+      const isMixed = code === Code.appendMixed;
+      const prevLogTerm = isMixed ? nextTerm(reader) : term;
+      const index = prevLogIndex + 1;
+      const entries = isMixed
+        ? readEntries(reader, index, count)
+        : [{ index, term, bytes: next(reader), count }].filter((run) => run.count > 0);
       const envelope = { type: 'appendEntries', from, to, term } as const;
       return { ...envelope, prevLogIndex, prevLogTerm, entries, leaderCommit };
     }
     case Code.acknowledgement: {
-      const term = nextTerm(reader);
-      const index = nextIndex(reader);
       const envelope = { type: 'appendEntriesResponse', from, to, term } as const;
+      const index = nextIndex(reader);
       return { ...envelope, index, rejected: false, hintIndex: 0, hintTerm: 0 };
     }
     case Code.heartbeat: {
-      const term = nextTerm(reader);
       const leaderCommit = nextIndex(reader);
       return { type: 'heartbeat', from, to, term, leaderCommit, readRound: nextRound(reader) };
     }
-    case Code.heartbeatResponse: {
-      const term = nextTerm(reader);
+    case Code.heartbeatResponse:
       return { type: 'heartbeatResponse', from, to, term, readRound: nextRound(reader) };
-    }
     case Code.storageAppended: {
-      const term = nextTerm(reader);
-      const index = nextIndex(reader);
-      const last = { index, term: nextTerm(reader) };
+      const last = { index: nextIndex(reader), term };
       return { type: 'storageAppended', term, last, snapshotIndex: undefined };
     }
     default: {

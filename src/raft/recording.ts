@@ -19,6 +19,7 @@ import {
   type LogIndex,
   type Message,
   type ProposedEntry,
+  type ReplicaId,
   type Snapshot,
   type StorageAppended,
   type StorageApplied,
@@ -31,29 +32,33 @@ export const Code = {
   tick: 0,
   takeReady: 1,
   advance: 2,
+  /** No input: the messages that follow are of another term, relative to the segment's. */
+  term: 3,
   /** Messages. Number: the sender. */
-  appendEntries: 3,
-  acknowledgement: 4,
-  heartbeat: 5,
-  heartbeatResponse: 6,
-  storageAppended: 7,
-  storageApplied: 8,
-  /** Number: the count of entries, whose sizes follow. */
-  propose: 9,
+  appendEntries: 4,
+  appendMixed: 5,
+  acknowledgement: 6,
+  heartbeat: 7,
+  heartbeatResponse: 8,
+  storageAppended: 9,
+  storageApplied: 10,
+  /** Number: the count of entries, which are all of one size. */
+  propose: 11,
+  proposeMixed: 12,
   /** Number: which of the objects it is, an input or an answer. */
-  object: 10,
+  object: 13,
   /** Answers. Number: what was drawn; the count of entries. */
-  drawn: 11,
-  entries: 12,
-  noEntries: 13,
-  noSnapshot: 14,
+  drawn: 14,
+  entries: 15,
+  noEntries: 16,
+  noSnapshot: 17,
 } as const;
-export const codeBits = 4;
-export const codeMask = 0xf;
-const numberMax = 0x7ff_ffff;
+export const codeBits = 5;
+export const codeMask = 0x1f;
+const numberMax = 0x3ff_ffff;
 
 /**
- * Entries are pairs: a payload's size and how many entries in a row have it. In place of a size: the term of what
+ * Mixed entries are pairs: a payload's size and how many entries in a row have it. In place of a size: the term of what
  * follows, relative to the segment's (before that it is the segment's own); or a configuration change, whose payload is
  * among the objects.
  */
@@ -77,28 +82,30 @@ export interface Segment {
 export type RecordedObject = CoreInput | CoreAnswer | string;
 
 export interface Recording {
-  /** Words of a segment behind its first state; objects count too. */
-  readonly segmentWordsMax: number;
-  older: Segment | undefined;
-
-  // The younger segment.
-  /** Absent until the core is open. */
-  begin: CoreCopy | undefined;
-  baseTerm: Term;
-  baseIndex: LogIndex;
+  // The younger segment. What every input needs comes first, close together in memory.
   words: Int32Array;
   /** Where the next word goes. */
   at: number;
-  /** The segment is full from here on. Objects move it towards the beginning. */
-  endAt: number;
   /** From here on an input first asks for room. Invariant: `inputWordsMax` words behind it there is the array's end. */
   checkAt: number;
+  /** Of the messages that are written now. */
+  term: Term;
+  baseIndex: LogIndex;
+  baseTerm: Term;
+  /** The segment is full from here on. Objects move it towards the beginning. */
+  endAt: number;
+  /** Absent until the core is open. */
+  begin: CoreCopy | undefined;
   objects: RecordedObject[];
   /** Where the cycle that is being written, and the one before it, begin. */
   cycleAt: number;
   previousCycleAt: number;
   /** Words that were not written because their cycles were repetitions. */
   repeatedWords: number;
+
+  /** Words of a segment behind its first state; objects count too. */
+  readonly segmentWordsMax: number;
+  older: Segment | undefined;
 }
 
 /** Words of an input without its entries. */
@@ -115,19 +122,20 @@ const runBytes = 64;
 
 export function newRecording(bytesMax: number): Recording {
   return {
-    segmentWordsMax: Math.floor(bytesMax / 2 / bytesPerWord),
-    older: undefined,
-    begin: undefined,
-    baseTerm: 0,
-    baseIndex: 0,
     words: new Int32Array(firstWords),
     at: 0,
-    endAt: 0,
     checkAt: 0,
+    term: 0,
+    baseIndex: 0,
+    baseTerm: 0,
+    endAt: 0,
+    begin: undefined,
     objects: [],
     cycleAt: 0,
     previousCycleAt: 0,
     repeatedWords: 0,
+    segmentWordsMax: Math.floor(bytesMax / 2 / bytesPerWord),
+    older: undefined,
   };
 }
 
@@ -136,6 +144,7 @@ export function beginSegment(state: RaftState, recording: Recording): void {
   const { log } = state;
   recording.begin = copyCore(state);
   recording.baseTerm = state.currentTerm;
+  recording.term = state.currentTerm;
   recording.baseIndex = log.lastIndex;
   recording.at = 0;
   recording.objects = [];
@@ -227,13 +236,197 @@ export function recordPlain(
 
 export function recordPropose(state: RaftState, entries: readonly ProposedEntry[]): void {
   const { recording } = state;
+  const first = entries[0];
+  if (recording === undefined || first === undefined) return;
+  if (recording.at >= recording.checkAt) makeRoom(state, recording);
+  const { words, at } = recording;
+  const bytes = first.end - first.start;
+  // Without a branch for each: this is done for every entry there is.
+  let unlike = 0;
+  for (let i = 0; i < entries.length; i++) {
+    const { kind, start, end } = entries[i] as ProposedEntry;
+    unlike |= (end - start - bytes) | (kind ^ EntryKind.normal);
+  }
+  if (unlike !== 0) {
+    put(recording, Code.proposeMixed | (entries.length << codeBits));
+    putProposed(recording, entries);
+    return;
+  }
+  words[at] = Code.propose | (entries.length << codeBits);
+  words[at + 1] = bytes;
+  recording.at = at + 2;
+}
+
+/** Messages that are not frequent. */
+export function recordMessage(state: RaftState, message: Message): void {
+  if (state.recording === undefined) return;
+  recordInput(state, { kind: 'step', message: hollowMessage(message) });
+}
+
+// The frequent messages: each has its own function, and each the same form, because a call or a look at a message of
+// unknown shape costs as much as writing it. What does not fit goes the way of those that are not frequent.
+
+export function recordStorageAppended(state: RaftState, message: StorageAppended): void {
+  const { recording } = state;
+  if (recording === undefined) return;
+  if (!isPrepared(recording, message.term) && !tryPrepare(state, recording, message.term)) {
+    return recordMessage(state, message);
+  }
+  const { words, at } = recording;
+  const { last, snapshotIndex } = message;
+  if (last === undefined || snapshotIndex !== undefined || last.term !== message.term) {
+    return recordMessage(state, message);
+  }
+  const lastIndex = last.index - recording.baseIndex;
+  if ((lastIndex | 0) !== lastIndex) return recordMessage(state, message);
+  words[at] = Code.storageAppended;
+  words[at + 1] = lastIndex;
+  recording.at = at + 2;
+}
+
+export function recordStorageApplied(state: RaftState, message: StorageApplied): void {
+  const { recording } = state;
   if (recording === undefined) return;
   if (recording.at >= recording.checkAt) makeRoom(state, recording);
-  put(recording, Code.propose | (entries.length << codeBits));
+  const { words, at } = recording;
+  const { bytes } = message;
+  const index = message.index - recording.baseIndex;
+  if ((index | 0) !== index || (bytes | 0) !== bytes) return recordMessage(state, message);
+  words[at] = Code.storageApplied;
+  words[at + 1] = index;
+  words[at + 2] = bytes;
+  recording.at = at + 3;
+}
+
+export function recordAcknowledgement(state: RaftState, message: AppendEntriesResponse): void {
+  const { recording } = state;
+  if (recording === undefined) return;
+  if (!isPrepared(recording, message.term) && !tryPrepare(state, recording, message.term)) {
+    return recordMessage(state, message);
+  }
+  const { words, at } = recording;
+  const { from } = message;
+  const index = message.index - recording.baseIndex;
+  const isPlain = !message.rejected && (message.hintIndex | message.hintTerm) === 0;
+  if (!isPlain || !isForWords(state, from, message.to) || (index | 0) !== index) {
+    return recordMessage(state, message);
+  }
+  words[at] = Code.acknowledgement | (from << codeBits);
+  words[at + 1] = index;
+  recording.at = at + 2;
+}
+
+export function recordHeartbeat(state: RaftState, message: Heartbeat): void {
+  const { recording } = state;
+  if (recording === undefined) return;
+  if (!isPrepared(recording, message.term) && !tryPrepare(state, recording, message.term)) {
+    return recordMessage(state, message);
+  }
+  const { words, at } = recording;
+  const { from, readRound: round = noRound } = message;
+  const commit = message.leaderCommit - recording.baseIndex;
+  if (!isForWords(state, from, message.to) || (commit | 0) !== commit || (round | 0) !== round) {
+    return recordMessage(state, message);
+  }
+  words[at] = Code.heartbeat | (from << codeBits);
+  words[at + 1] = commit;
+  words[at + 2] = round;
+  recording.at = at + 3;
+}
+
+export function recordHeartbeatResponse(state: RaftState, message: HeartbeatResponse): void {
+  const { recording } = state;
+  if (recording === undefined) return;
+  if (!isPrepared(recording, message.term) && !tryPrepare(state, recording, message.term)) {
+    return recordMessage(state, message);
+  }
+  const { words, at } = recording;
+  const { from, readRound: round = noRound } = message;
+  if (!isForWords(state, from, message.to) || (round | 0) !== round) {
+    return recordMessage(state, message);
+  }
+  words[at] = Code.heartbeatResponse | (from << codeBits);
+  words[at + 1] = round;
+  recording.at = at + 2;
+}
+
+export function recordAppend(state: RaftState, message: AppendEntries): void {
+  const { recording } = state;
+  if (recording === undefined) return;
+  const { term, from, entries, prevLogIndex } = message;
+  if (!isPrepared(recording, term) && !tryPrepare(state, recording, term)) {
+    return recordMessage(state, message);
+  }
+  const { words, at, baseIndex } = recording;
+  const prevIndex = prevLogIndex - baseIndex;
+  const commit = message.leaderCommit - baseIndex;
+  const isOfWords = (prevIndex | 0) === prevIndex && (commit | 0) === commit;
+  if (!isForWords(state, from, message.to) || !isOfWords) return recordMessage(state, message);
+  const first = entries[0];
+  const bytes = first === undefined ? 0 : first.end - first.start;
+  let unlike = message.prevLogTerm - term;
+  let index = prevLogIndex;
+  for (let i = 0; i < entries.length; i++) {
+    const entry = entries[i] as Entry;
+    index += 1;
+    unlike |= (entry.end - entry.start - bytes) | (entry.kind ^ EntryKind.normal);
+    unlike |= (entry.term - term) | (entry.index - index);
+  }
+  if (unlike !== 0 || bytes < 0) return recordMixedAppend(state, recording, message);
+  words[at] = Code.appendEntries | (from << codeBits);
+  words[at + 1] = prevIndex;
+  words[at + 2] = commit;
+  words[at + 3] = entries.length;
+  words[at + 4] = bytes;
+  recording.at = at + 5;
+}
+
+/** An append whose numbers fit, and whose entries are of different sizes or terms. */
+function recordMixedAppend(state: RaftState, recording: Recording, message: AppendEntries): void {
+  const { at, baseIndex, baseTerm } = recording;
+  const { from, entries, prevLogIndex } = message;
+  const prevTerm = message.prevLogTerm - baseTerm;
+  if (!isWord(prevTerm)) return recordMessage(state, message);
+  put(recording, Code.appendMixed | (from << codeBits));
+  put(recording, prevLogIndex - baseIndex);
+  put(recording, message.leaderCommit - baseIndex);
+  put(recording, entries.length);
+  put(recording, prevTerm);
+  if (tryPutEntries(recording, entries, prevLogIndex + 1)) return;
+  recording.at = at;
+  recordMessage(state, message);
+}
+
+/** There is room, and messages of `term` are what is being written. */
+function isPrepared(recording: Recording, term: Term): boolean {
+  return recording.at < recording.checkAt && recording.term === term;
+}
+
+/** @returns false when the term does not fit */
+function tryPrepare(state: RaftState, recording: Recording, term: Term): boolean {
+  if (recording.at >= recording.checkAt) makeRoom(state, recording);
+  if (recording.term === term) return true;
+  const offset = term - recording.baseTerm;
+  if (!isWord(offset)) return false;
+  put(recording, Code.term);
+  put(recording, offset);
+  recording.term = term;
+  return true;
+}
+
+/** The message is for this replica, and the sender's number fits beside the code. */
+function isForWords(state: RaftState, from: ReplicaId, to: ReplicaId): boolean {
+  return to === state.id && (from & numberMax) === from;
+}
+
+function isWord(value: number): boolean {
+  return (value | 0) === value;
+}
+
+function putProposed(recording: Recording, entries: readonly ProposedEntry[]): void {
   let bytes = 0;
   let count = 0;
-  for (let i = 0; i < entries.length; i++) {
-    const entry = entries[i] as ProposedEntry;
+  for (const entry of entries) {
     const size = entry.end - entry.start;
     if (size === bytes && entry.kind === EntryKind.normal) {
       count += 1;
@@ -251,148 +444,6 @@ export function recordPropose(state: RaftState, entries: readonly ProposedEntry[
   if (count > 0) putPair(recording, bytes, count);
 }
 
-/** Messages that are not frequent. */
-export function recordMessage(state: RaftState, message: Message): void {
-  if (state.recording === undefined) return;
-  recordInput(state, { kind: 'step', message: hollowMessage(message) });
-}
-
-export function recordStorageAppended(state: RaftState, message: StorageAppended): void {
-  const { recording } = state;
-  if (recording === undefined) return;
-  if (recording.at >= recording.checkAt) makeRoom(state, recording);
-  const { last, snapshotIndex } = message;
-  if (last === undefined || snapshotIndex !== undefined) return recordMessage(state, message);
-  const { words, at, baseTerm, baseIndex } = recording;
-  const term = message.term - baseTerm;
-  const lastIndex = last.index - baseIndex;
-  const lastTerm = last.term - baseTerm;
-  if ((term | 0) !== term || (lastIndex | 0) !== lastIndex || (lastTerm | 0) !== lastTerm) {
-    return recordMessage(state, message);
-  }
-  words[at] = Code.storageAppended;
-  words[at + 1] = term;
-  words[at + 2] = lastIndex;
-  words[at + 3] = lastTerm;
-  recording.at = at + 4;
-}
-
-export function recordStorageApplied(state: RaftState, message: StorageApplied): void {
-  const { recording } = state;
-  if (recording === undefined) return;
-  if (recording.at >= recording.checkAt) makeRoom(state, recording);
-  const { bytes } = message;
-  const { words, at, baseIndex } = recording;
-  const index = message.index - baseIndex;
-  if ((index | 0) !== index || (bytes | 0) !== bytes) return recordMessage(state, message);
-  words[at] = Code.storageApplied;
-  words[at + 1] = index;
-  words[at + 2] = bytes;
-  recording.at = at + 3;
-}
-
-export function recordAcknowledgement(state: RaftState, message: AppendEntriesResponse): void {
-  const { recording } = state;
-  if (recording === undefined) return;
-  if (recording.at >= recording.checkAt) makeRoom(state, recording);
-  const { from } = message;
-  const { words, at, baseTerm, baseIndex } = recording;
-  const term = message.term - baseTerm;
-  const index = message.index - baseIndex;
-  if (
-    message.rejected ||
-    message.hintIndex !== 0 ||
-    message.hintTerm !== 0 ||
-    message.to !== state.id ||
-    (from & numberMax) !== from ||
-    (term | 0) !== term ||
-    (index | 0) !== index
-  ) {
-    return recordMessage(state, message);
-  }
-  words[at] = Code.acknowledgement | (from << codeBits);
-  words[at + 1] = term;
-  words[at + 2] = index;
-  recording.at = at + 3;
-}
-
-export function recordHeartbeat(state: RaftState, message: Heartbeat): void {
-  const { recording } = state;
-  if (recording === undefined) return;
-  if (recording.at >= recording.checkAt) makeRoom(state, recording);
-  const { from, readRound: round = noRound } = message;
-  const { words, at, baseTerm, baseIndex } = recording;
-  const term = message.term - baseTerm;
-  const commit = message.leaderCommit - baseIndex;
-  if (
-    message.to !== state.id ||
-    (from & numberMax) !== from ||
-    (term | 0) !== term ||
-    (commit | 0) !== commit ||
-    (round | 0) !== round
-  ) {
-    return recordMessage(state, message);
-  }
-  words[at] = Code.heartbeat | (from << codeBits);
-  words[at + 1] = term;
-  words[at + 2] = commit;
-  words[at + 3] = round;
-  recording.at = at + 4;
-}
-
-export function recordHeartbeatResponse(state: RaftState, message: HeartbeatResponse): void {
-  const { recording } = state;
-  if (recording === undefined) return;
-  if (recording.at >= recording.checkAt) makeRoom(state, recording);
-  const { from, readRound: round = noRound } = message;
-  const { words, at, baseTerm } = recording;
-  const term = message.term - baseTerm;
-  if (
-    message.to !== state.id ||
-    (from & numberMax) !== from ||
-    (term | 0) !== term ||
-    (round | 0) !== round
-  ) {
-    return recordMessage(state, message);
-  }
-  words[at] = Code.heartbeatResponse | (from << codeBits);
-  words[at + 1] = term;
-  words[at + 2] = round;
-  recording.at = at + 3;
-}
-
-export function recordAppend(state: RaftState, message: AppendEntries): void {
-  const { recording } = state;
-  if (recording === undefined) return;
-  if (recording.at >= recording.checkAt) makeRoom(state, recording);
-  const { words, at, baseTerm, baseIndex } = recording;
-  const { entries, prevLogIndex, from } = message;
-  const term = message.term - baseTerm;
-  const prevIndex = prevLogIndex - baseIndex;
-  const prevTerm = message.prevLogTerm - baseTerm;
-  const commit = message.leaderCommit - baseIndex;
-  if (
-    message.to !== state.id ||
-    (from & numberMax) !== from ||
-    (term | 0) !== term ||
-    (prevIndex | 0) !== prevIndex ||
-    (prevTerm | 0) !== prevTerm ||
-    (commit | 0) !== commit
-  ) {
-    return recordMessage(state, message);
-  }
-  words[at] = Code.appendEntries | (from << codeBits);
-  words[at + 1] = term;
-  words[at + 2] = prevIndex;
-  words[at + 3] = prevTerm;
-  words[at + 4] = commit;
-  words[at + 5] = entries.length;
-  recording.at = at + 6;
-  if (entries.length === 0 || tryPutEntries(recording, entries, prevLogIndex + 1)) return;
-  recording.at = at;
-  recordMessage(state, message);
-}
-
 function recordEntries(recording: Recording, entries: readonly Entry[]): void {
   const { at } = recording;
   const firstIndex = entries[0]?.index ?? recording.baseIndex;
@@ -407,10 +458,6 @@ function recordEntries(recording: Recording, entries: readonly Entry[]): void {
 }
 
 /** @returns false when they are not contiguous, or their terms do not fit; what was put is to be taken back */
-function isWord(value: number): boolean {
-  return (value | 0) === value;
-}
-
 function tryPutEntries(
   recording: Recording,
   entries: readonly Entry[],
@@ -421,8 +468,8 @@ function tryPutEntries(
   let count = 0;
   for (let i = 0; i < entries.length; i++) {
     const entry = entries[i] as Entry;
-    if (entry.index !== firstIndex + i) return false;
     const size = entry.end - entry.start;
+    if (entry.index !== firstIndex + i || !isWord(size) || size < 0) return false;
     if (size === bytes && entry.term === term && entry.kind === EntryKind.normal) {
       count += 1;
       continue;

@@ -53,7 +53,7 @@ export function takeReady(state: RaftState): Ready {
   const stored = storageAppended(state, snapshot);
   const applied = committed.length > 0 ? storageApplied(committed) : undefined;
   const messages = given(state.messages);
-  const afterAppend = given(state.messagesAfterAppend);
+  const { messagesAfterAppend: afterAppend } = state;
   const ready: Ready = {
     softState: hasSoftStateChanged(state) ? { leader: state.leader, role: state.role } : undefined,
     hardState,
@@ -79,7 +79,7 @@ export function takeReady(state: RaftState): Ready {
     if (applied !== undefined) own.push(applied);
     state.stepsOnAdvance = own;
   }
-  accept(state, ready);
+  accept(state, ready, applied);
   return ready;
 }
 
@@ -90,16 +90,14 @@ function given<T>(list: readonly T[]): readonly T[] {
   return list.length === 0 ? nothing : list;
 }
 
-function accept(state: RaftState, ready: Ready): void {
+function accept(state: RaftState, ready: Ready, applied: StorageApplied | undefined): void {
   if (ready.softState !== undefined) state.prevSoftState = ready.softState;
   if (ready.hardState !== undefined) state.prevHardState = ready.hardState;
   if (state.messages.length > 0) state.messages = [];
   if (state.messagesAfterAppend.length > 0) state.messagesAfterAppend = [];
   if (state.readStates.length > 0) state.readStates = [];
   noteHanded(state.log);
-  if (ready.committedEntries.length > 0) {
-    noteApplying(state.log, ready.committedEntries, !state.config.asyncStorageWrites);
-  }
+  if (applied !== undefined) noteApplying(state.log, applied, !state.config.asyncStorageWrites);
 }
 
 function storageAppend(parts: {
@@ -107,7 +105,7 @@ function storageAppend(parts: {
   readonly entries: readonly Entry[];
   readonly snapshot: Snapshot | undefined;
   readonly mustSync: boolean;
-  readonly afterAppend: readonly Message[];
+  readonly afterAppend: Message[];
   readonly stored: StorageAppended | undefined;
 }): StorageAppend | undefined {
   const { hardState, entries, snapshot, afterAppend, stored } = parts;
@@ -122,8 +120,19 @@ function storageAppend(parts: {
     entries,
     snapshot,
     mustSync: parts.mustSync || snapshot !== undefined,
-    responses: stored === undefined ? afterAppend : [...afterAppend, stored],
+    responses: responsesOf(afterAppend, stored),
   };
+}
+
+/** The list leaves the outbox with this `Ready`, so that the answer can be put behind it. */
+function responsesOf(
+  afterAppend: Message[],
+  stored: StorageAppended | undefined,
+): readonly Message[] {
+  if (stored === undefined) return given(afterAppend);
+  if (afterAppend.length === 0) return [stored];
+  afterAppend.push(stored);
+  return afterAppend;
 }
 
 /**
