@@ -102,6 +102,8 @@ function openGroup(asyncStorageWrites: boolean): Group {
       ...{ asyncStorageWrites: isAsync, checkQuorum: true, preVote: true, reads: 'safe' },
       ...{ confChangeValidation: true, stepDownOnRemoval: true, priority: priorityMax },
       trace: undefined,
+      // As in production: every core records its last inputs.
+      recordingBytesMax: 131_072,
     });
   }
 }

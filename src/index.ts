@@ -23,6 +23,14 @@ export type {
   ReplicateOptions,
   WaitOptions,
 } from './host/api.ts';
+export type { EvidenceBundle, EvidenceFailure } from './host/evidence.ts';
+export { parseEvidence } from './host/evidence-file.ts';
+export {
+  type EvidenceOutcome,
+  type EvidenceRound,
+  type EvidenceStep,
+  replayEvidence,
+} from './host/evidence-replay.ts';
 export { openNode } from './host/node.ts';
 export type { Clock, HybridClock, Timer, Timestamp } from './ports/clock.ts';
 export type { DiscoveredNode, Discovery } from './ports/discovery.ts';

@@ -40,6 +40,7 @@ export type ErrorCode =
   | 'MALFORMED_MESSAGE'
   | 'MALFORMED_COMMAND'
   | 'SNAPSHOT_CORRUPT'
+  | 'EVIDENCE_MALFORMED'
   | 'CONDITION_FAILED'
   | 'KEY_NOT_FOUND'
   | 'ROUTE_NOT_FOUND'
@@ -157,7 +158,7 @@ export const errorCatalogue: Readonly<Record<ErrorCode, CatalogueEntry>> = {
   REPLICA_STOPPED: entry(
     false,
     true,
-    'The replica stopped to protect its data: `cause` says why. It needs an operator.',
+    'The replica stopped to protect its data: `cause` says why, and `details.evidence` names the file for a bug report, if one was written. It needs an operator.',
   ),
   APPLY_FAILED: entry(
     false,
@@ -233,6 +234,11 @@ export const errorCatalogue: Readonly<Record<ErrorCode, CatalogueEntry>> = {
     false,
     false,
     "The bytes are no whole snapshot of this state machine; `details` says why. Restore the node's directory or replace it.",
+  ),
+  EVIDENCE_MALFORMED: entry(
+    false,
+    false,
+    'The file is no whole evidence of a replica, or of a version that this program cannot read; the message says which. Copy it again, or use the version that wrote it.',
   ),
   CONDITION_FAILED: entry(
     false,

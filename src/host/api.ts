@@ -253,6 +253,11 @@ export interface NodeOptions {
   readonly logger?: Observer;
   /** Listeners that are there from the start: what is restored is reported before `openNode` resolves. */
   readonly listeners?: NodeListeners;
+  /**
+   * Where a replica that stops on a broken rule leaves a file of evidence for a bug report: its last inputs, without the
+   * application's data. Made when it is needed; the 16 youngest files are kept. Default: no files.
+   */
+  readonly evidenceDirectory?: string;
 
   /** Milliseconds between two ticks, 5 … 10_000 (default 50). */
   readonly tickMs?: number;

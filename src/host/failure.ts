@@ -2,6 +2,7 @@
 // who waits gets an answer, and the reason is reported with its evidence.
 
 import { isKommanderError, KommanderError } from '../base/errors.ts';
+import { keepEvidence } from './evidence.ts';
 import type { Host } from './host.ts';
 import { failLeaderWaits } from './leadership.ts';
 import { failMembershipWaits } from './membership.ts';
@@ -13,20 +14,32 @@ import { failReads } from './reads.ts';
 export function stopPartition(host: Host, partition: Partition, cause: unknown): void {
   // After the end nobody listens, and nothing is left to protect.
   if (partition.stopped !== undefined || host.state === 'closed') return;
-  const error = isKommanderError(cause, 'APPLY_FAILED')
-    ? cause
-    : new KommanderError(
-        `partition ${partition.id} stopped on this node: ${cause instanceof Error ? cause.message : String(cause)}; see the cause, then restart the node`,
-        { code: 'REPLICA_STOPPED', details: { partitionId: partition.id }, cause },
-      );
+  // What the state machine threw is no matter of the core's.
+  const isOfMachine = isKommanderError(cause, 'APPLY_FAILED');
+  const evidence = isOfMachine ? undefined : keepEvidence(host, partition, cause);
+  const kept = evidence === undefined ? {} : { evidence };
+  const error = isOfMachine ? cause : replicaStopped(partition, cause, kept);
   partition.stopped = error;
   host.observe({
     level: 'error',
     name: 'replica-stopped',
-    fields: { partitionId: partition.id, error },
+    fields: { partitionId: partition.id, error, ...kept },
   });
   host.events.emit('replicationError', { partitionId: partition.id, error });
   failCallers(host, partition, error);
+}
+
+function replicaStopped(
+  { id: partitionId }: Partition,
+  cause: unknown,
+  kept: { readonly evidence?: string },
+): KommanderError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  const file = kept.evidence === undefined ? '' : `; its evidence is in ${kept.evidence}`;
+  return new KommanderError(
+    `partition ${partitionId} stopped on this node: ${reason}; see the cause, then restart the node${file}`,
+    { code: 'REPLICA_STOPPED', details: { partitionId, ...kept }, cause },
+  );
 }
 
 /** The node cannot go on: it answers everybody, goes silent, and others take over. */

@@ -61,6 +61,8 @@ export interface Host {
   /** Begins at a timestamp, so that no two lives of a node use the same numbers. */
   nextRequestId: number;
   tickCount: number;
+  /** Files of evidence that were begun. */
+  evidenceCount: number;
   /** When the running timer is due, on the monotonic clock. */
   timerDueMs: number;
   timerLatenessMsMax: number;

@@ -182,6 +182,7 @@ async function buildHost(
     snapshotSends: new Map(),
     nextRequestId: firstRequestId,
     tickCount: 0,
+    evidenceCount: 0,
     timerDueMs: 0,
     timerLatenessMsMax: 0,
     stopTimer: () => {},

@@ -70,6 +70,7 @@ const knownOptions: ReadonlySet<string> = new Set<keyof NodeOptions>([
   'seed',
   'logger',
   'listeners',
+  'evidenceDirectory',
   ...(Object.keys(numericOptions) as NumericOption[]),
 ]);
 
@@ -84,6 +85,7 @@ export interface NodeSettings extends Readonly<Record<NumericOption, number>> {
   readonly seed: number;
   readonly logger: Observer;
   readonly listeners: NodeListeners;
+  readonly evidenceDirectory: string | undefined;
 }
 
 /** @throws INVALID_OPTION naming the option */
@@ -132,6 +134,7 @@ export function checkOptions(options: NodeOptions): NodeSettings {
     seed,
     logger: guarded(options.logger ?? silentObserver),
     listeners: options.listeners === undefined ? {} : checkListeners(options.listeners),
+    evidenceDirectory: checkDirectory('evidenceDirectory', options.evidenceDirectory),
   };
 }
 
@@ -243,6 +246,11 @@ function isObject(value: unknown): boolean {
 function checkFunction(option: string, value: unknown): void {
   if (value === undefined || typeof value === 'function') return;
   throw invalidOption(option, 'is no function');
+}
+
+function checkDirectory(option: string, path: string | undefined): string | undefined {
+  if (path === undefined || (typeof path === 'string' && path !== '')) return path;
+  throw invalidOption(option, `is ${JSON.stringify(path)}; it is the path of a directory`);
 }
 
 function checkEndpoint(option: string, endpoint: Endpoint, portMin: 0 | 1): void {

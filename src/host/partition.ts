@@ -11,6 +11,7 @@ import type { RaftState } from '../raft/state.ts';
 import type { TraceEvent } from '../raft/trace.ts';
 import type { HardState, LogIndex, ReplicaId, Snapshot } from '../raft/types.ts';
 import type { ApplyUnit } from './applier.ts';
+import { recordingBytesFor } from './evidence.ts';
 import type { LeaderWait } from './leadership.ts';
 import { type LogPages, logPages } from './log-pages.ts';
 import type { MembershipWait } from './membership.ts';
@@ -132,6 +133,7 @@ export function openPartition(options: {
     stepDownOnRemoval: true,
     priority: settings.electionPriority,
     trace: options.trace,
+    recordingBytesMax: recordingBytesFor(settings.partitions + 1),
   });
   const partition: Partition = {
     id: stored.partitionId,

@@ -37,7 +37,10 @@ export function handleAppendEntries(state: RaftState, message: AppendEntries): v
   }
   const conflict = findConflict(log, entries);
   // Entries that are already there stay: a delayed message must not cut off what came after it.
-  if (conflict !== undefined) appendToLog(log, entries.slice(conflict - prevLogIndex - 1));
+  if (conflict !== undefined) {
+    const knownCount = conflict - prevLogIndex - 1;
+    appendToLog(log, knownCount === 0 ? entries : entries.slice(knownCount));
+  }
   const matchIndex = prevLogIndex + entries.length;
   // Beyond what this message confirmed, our log may still differ from the leader's.
   commitTo(log, Math.min(message.leaderCommit, matchIndex));

@@ -430,7 +430,8 @@ describe('committed entries', () => {
               const bytes = entryBytesOf([...underway.flat(), ...page]);
               assert.ok(bytes <= applyingBytesMax);
             }
-            noteApplying(log, page, false);
+            const index = page.at(-1)?.index ?? 0;
+            noteApplying(log, { index, bytes: entryBytesOf(page) }, false);
             underway.push(page);
             handed.push(...page.map((entry) => entry.index));
             checkLog(log);

@@ -287,16 +287,15 @@ export function noteStoreReady(log: RaftLog): void {
   log.isStoreAwaited = false;
 }
 
-/** Notes that `entries` were handed to the state machine. */
+/** Notes that entries were handed to the state machine: up to `last.index`, inclusive, of `last.bytes` together. */
 export function noteApplying(
   log: RaftLog,
-  entries: readonly Entry[],
+  last: { readonly index: LogIndex; readonly bytes: number },
   allowUnstable: boolean,
 ): void {
-  const last = must(entries.at(-1), 'something is applied');
   assert(last.index <= log.commitIndex, 'only committed entries are applied');
   log.applyingIndex = last.index;
-  log.applyingBytes += entryBytesOf(entries);
+  log.applyingBytes += last.bytes;
   // A page that was cut short was cut by the limit: the next entry waits until some of these are applied.
   log.isApplyingPaused =
     log.applyingBytes >= log.applyingBytesMax || last.index < appliableIndex(log, allowUnstable);

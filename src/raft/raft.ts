@@ -24,6 +24,7 @@ import {
   handleInstallSnapshot,
   noteLeader,
 } from './follower.ts';
+import { hexOf, hollowInstallSnapshot } from './hollow.ts';
 import { abortTransfer, startTransfer } from './leader-transfer.ts';
 import {
   compactTo,
@@ -43,6 +44,21 @@ import {
   handleForwardedReadIndex,
   handleReadIndex,
 } from './read-index.ts';
+import {
+  beginSegment,
+  Code,
+  recordAcknowledgement,
+  recordAppend,
+  recordHeartbeat,
+  recordHeartbeatResponse,
+  recordInput,
+  recordMessage,
+  recordPlain,
+  recordPropose,
+  recordStorageAppended,
+  recordStorageApplied,
+  recordTick,
+} from './recording.ts';
 import {
   confChangeRefusal,
   handleAppendEntriesResponse,
@@ -86,11 +102,13 @@ export function openRaft(config: RaftConfig): RaftState {
   const state = newRaftState(config);
   becomeFollower(state, state.currentTerm, undefined);
   state.prevSoftState = { leader: state.leader, role: state.role };
+  if (state.recording !== undefined) beginSegment(state, state.recording);
   return state;
 }
 
 /** Time passes: one tick of the host's timer. */
 export function tick(state: RaftState): void {
+  recordTick(state);
   if (state.voteEmbargoTicks > 0) state.voteEmbargoTicks -= 1;
   if (state.role === Role.leader) tickLeader(state);
   else tickElection(state);
@@ -98,11 +116,13 @@ export function tick(state: RaftState): void {
 
 /** Campaigns now, as if the election timer had run out. */
 export function campaign(state: RaftState): void {
+  recordInput(state, { kind: 'campaign' });
   startCampaign(state, state.config.preVote ? 'preVote' : 'election');
 }
 
 /** Appends entries behind the leader's log. */
 export function propose(state: RaftState, entries: readonly ProposedEntry[]): ProposeOutcome {
+  recordPropose(state, entries);
   return proposeEntries(state, entries);
 }
 
@@ -111,7 +131,9 @@ export function propose(state: RaftState, entries: readonly ProposedEntry[]): Pr
  * `applyConfChange` when the entry is applied.
  */
 export function proposeConfChange(state: RaftState, change: ConfChange): ProposeOutcome {
-  return proposeEntries(state, [proposedEntry(EntryKind.confChange, encodeConfChange(change))]);
+  const bytes = encodeConfChange(change);
+  recordInput(state, { kind: 'proposeConfChange', confChange: hexOf(bytes) });
+  return proposeEntries(state, [proposedEntry(EntryKind.confChange, bytes)]);
 }
 
 /** Takes a peer's message or the store's answer. */
@@ -119,22 +141,46 @@ export function step(state: RaftState, message: Message): StepOutcome {
   if (state.config.trace !== undefined) state.config.trace({ type: 'received', message });
   switch (message.type) {
     case 'storageAppended':
+      recordStorageAppended(state, message);
       handleStorageAppended(state, message);
       return 'ok';
     case 'storageApplied':
+      recordStorageApplied(state, message);
       handleStorageApplied(state, message);
       return 'ok';
+    case 'appendEntriesResponse':
+      recordAcknowledgement(state, message);
+      return stepAnswer(state, message);
+    case 'heartbeatResponse':
+      recordHeartbeatResponse(state, message);
+      return stepAnswer(state, message);
+    case 'requestVoteResponse':
+    case 'readIndexResponse':
+      recordMessage(state, message);
+      return stepAnswer(state, message);
+    case 'appendEntries':
+      recordAppend(state, message);
+      return stepPeerMessage(state, message);
+    case 'heartbeat':
+      recordHeartbeat(state, message);
+      return stepPeerMessage(state, message);
     default:
+      recordMessage(state, message);
       return stepPeerMessage(state, message);
   }
 }
 
-function stepPeerMessage(state: RaftState, message: PeerMessage): StepOutcome {
+function stepAnswer(state: RaftState, message: PeerMessage): StepOutcome {
   assert(message.to === state.id, 'messages reach whom they are meant for');
-  if (isAnswer(message) && !state.progress.has(message.from)) {
+  if (!state.progress.has(message.from)) {
     trace(state, { type: 'ignored', message, reason: 'unknownPeer' });
     return 'unknownPeer';
   }
+  return stepPeerMessage(state, message);
+}
+
+function stepPeerMessage(state: RaftState, message: PeerMessage): StepOutcome {
+  assert(message.to === state.id, 'messages reach whom they are meant for');
   if (message.term < state.currentTerm) {
     handleOlderTerm(state, message);
     return 'ok';
@@ -142,18 +188,6 @@ function stepPeerMessage(state: RaftState, message: PeerMessage): StepOutcome {
   if (message.term > state.currentTerm && !tryAdoptTerm(state, message)) return 'ok';
   dispatch(state, message);
   return 'ok';
-}
-
-function isAnswer(message: PeerMessage): boolean {
-  switch (message.type) {
-    case 'appendEntriesResponse':
-    case 'requestVoteResponse':
-    case 'heartbeatResponse':
-    case 'readIndexResponse':
-      return true;
-    default:
-      return false;
-  }
 }
 
 /**
@@ -239,7 +273,7 @@ function dispatch(state: RaftState, message: PeerMessage): void {
         ? startCampaign(state, 'transfer')
         : ignoreHere(state, message);
     case 'transferLeadership':
-      return transferLeadership(state, message.transferee);
+      return handOver(state, message.transferee);
     case 'readIndex':
       return state.role === Role.leader
         ? handleForwardedReadIndex(state, message)
@@ -295,6 +329,11 @@ function markApplied(state: RaftState, index: LogIndex, bytes: number): void {
  * @throws ConfChangeError the change is not possible now; the caller proposed it against the rules
  */
 export function applyConfChange(state: RaftState, change: ConfChange, index: LogIndex): ConfState {
+  recordInput(state, {
+    kind: 'applyConfChange',
+    confChange: hexOf(encodeConfChange(change)),
+    index,
+  });
   if (index <= state.confIndex) return state.confState;
   const confState = changedConfState(state.confState, change);
   adoptMembers(state, confState);
@@ -319,6 +358,11 @@ export function applyConfChange(state: RaftState, change: ConfChange, index: Log
  * The outcome shows in the role; a transfer that fails is given up after an election timeout.
  */
 export function transferLeadership(state: RaftState, transferee: ReplicaId): void {
+  recordInput(state, { kind: 'transferLeadership', transferee });
+  handOver(state, transferee);
+}
+
+function handOver(state: RaftState, transferee: ReplicaId): void {
   if (state.role === Role.leader) return startTransfer(state, transferee);
   if (state.leader === undefined) return;
   const { id: from, currentTerm: term, leader: to } = state;
@@ -330,6 +374,7 @@ export function transferLeadership(state: RaftState, transferee: ReplicaId): voi
  * leader stays leader; its next message is obeyed again. Refused with lease reads, which rely on this loyalty.
  */
 export function forgetLeader(state: RaftState): void {
+  recordInput(state, { kind: 'forgetLeader' });
   if (state.config.reads === 'lease') {
     trace(state, { type: 'forgetLeaderRefused' });
     return;
@@ -339,11 +384,13 @@ export function forgetLeader(state: RaftState): void {
 
 /** A leader whose host cannot do its work (a disk that hangs) gives up at once; another campaigns. */
 export function stepDown(state: RaftState): void {
+  recordInput(state, { kind: 'stepDown' });
   if (state.role === Role.leader) becomeFollower(state, state.currentTerm, undefined);
 }
 
 /** A vote that was given has become durable: the candidate's time begins only now. */
 export function restartElectionTimer(state: RaftState): void {
+  recordInput(state, { kind: 'restartElectionTimer' });
   if (state.role !== Role.leader) state.electionElapsed = 0;
 }
 
@@ -354,6 +401,7 @@ export function restartElectionTimer(state: RaftState): void {
  * @returns `dropped` when no leader is known or too many questions wait
  */
 export function readIndex(state: RaftState, context: number): 'pending' | 'dropped' {
+  recordInput(state, { kind: 'readIndex', context });
   const isTaken =
     state.role === Role.leader
       ? handleReadIndex(state, { from: state.id, context })
@@ -363,22 +411,26 @@ export function readIndex(state: RaftState, context: number): 'pending' | 'dropp
 
 /** The host's timer stood still for a while: a lease is not to be trusted until it is confirmed again. */
 export function expireLease(state: RaftState): void {
+  recordInput(state, { kind: 'expireLease' });
   expireReadLease(state);
 }
 
 /** The connection to `peer` was lost; what was on the way may be lost too, and if it leads, its process may be dead. */
 export function reportUnreachable(state: RaftState, peer: ReplicaId): void {
+  recordInput(state, { kind: 'reportUnreachable', peer });
   if (state.leader === peer) suspectLeader(state);
   else handleUnreachable(state, peer);
 }
 
 /** A part of the snapshot for `peer` was sent: `snapshotTicks` are counted from the last such call. */
 export function noteSnapshotProgress(state: RaftState, peer: ReplicaId): void {
+  recordInput(state, { kind: 'noteSnapshotProgress', peer });
   handleSnapshotProgress(state, peer);
 }
 
 /** How the sending of a snapshot to `peer` ended. */
 export function reportSnapshot(state: RaftState, peer: ReplicaId, succeeded: boolean): void {
+  recordInput(state, { kind: 'reportSnapshot', peer, succeeded });
   handleSnapshotReport(state, peer, succeeded);
 }
 
@@ -387,6 +439,7 @@ export function reportSnapshot(state: RaftState, peer: ReplicaId, succeeded: boo
  * it need not wait until its patience is over. Nothing happens when the announcement is not of the present term.
  */
 export function refuseSnapshot(state: RaftState, message: InstallSnapshot): void {
+  recordInput(state, { kind: 'refuseSnapshot', message: hollowInstallSnapshot(message) });
   if (message.term !== state.currentTerm) return;
   send(state, {
     type: 'appendEntriesResponse',
@@ -402,24 +455,32 @@ export function refuseSnapshot(state: RaftState, message: InstallSnapshot): void
 
 /** Entries that `LogStorage.entries` did not have at hand are there now. */
 export function storageReady(state: RaftState): void {
+  recordInput(state, { kind: 'storageReady' });
   handleStorageReady(state);
 }
 
 /** Synchronous mode: everything of the last `Ready` is stored, sent and applied. */
 export function advance(state: RaftState): void {
+  recordPlain(state, Code.advance);
   assert(!state.config.asyncStorageWrites, 'in asynchronous mode the store answers by messages');
   const steps = state.stepsOnAdvance;
   state.stepsOnAdvance = [];
-  for (const message of steps) step(state, message);
+  for (const message of steps) {
+    if (message.type === 'storageAppended') handleStorageAppended(state, message);
+    else if (message.type === 'storageApplied') handleStorageApplied(state, message);
+    else stepAnswer(state, message);
+  }
 }
 
 /** Entries up to `index`, inclusive, are no longer in the store. They must be applied. */
 export function compactLog(state: RaftState, index: LogIndex): void {
+  recordInput(state, { kind: 'compactLog', index });
   compactTo(state.log, index);
 }
 
 /** Drops in-memory copies of entries up to `throughIndex`, as far as they are stable. */
 export function trimLog(state: RaftState, throughIndex: LogIndex): void {
+  recordInput(state, { kind: 'trimLog', index: throughIndex });
   trimTail(state.log, throughIndex);
 }
 

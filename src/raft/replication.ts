@@ -65,11 +65,11 @@ export function proposeEntries(
   }
   const firstIndex = state.log.lastIndex + 1;
   const { pendingConfChangeIndex } = state;
-  const checked = proposals.map((proposal, position) =>
-    proposal.kind === EntryKind.confChange
-      ? checkedConfChange(state, proposal, firstIndex + position)
-      : proposal,
-  );
+  const checked = proposals.every(isNormal)
+    ? proposals
+    : proposals.map((proposal, position) =>
+        isNormal(proposal) ? proposal : checkedConfChange(state, proposal, firstIndex + position),
+      );
   if (!tryAppend(state, checked)) {
     state.pendingConfChangeIndex = pendingConfChangeIndex;
     trace(state, { type: 'proposalDropped', reason: 'uncommittedFull' });
@@ -77,6 +77,10 @@ export function proposeEntries(
   }
   sendAppends(state);
   return 'appended';
+}
+
+function isNormal({ kind }: ProposedEntry): boolean {
+  return kind === EntryKind.normal;
 }
 
 function dropReason(state: RaftState): DropReason | undefined {
@@ -199,6 +203,7 @@ function trySendAppend(
 ): boolean {
   if (isHeldBack(progress)) return false;
   const { log, config } = state;
+  if (!evenEmpty && progress.nextIndex > log.lastIndex) return false;
   const prevLogIndex = progress.nextIndex - 1;
   const prevLogTerm = termAt(log, prevLogIndex);
   if (prevLogTerm === undefined) return trySendSnapshot(state, to, progress);
@@ -295,7 +300,8 @@ function advance(state: RaftState, progress: Progress, message: AppendEntriesRes
       break;
   }
   const isPeer = message.from !== state.id;
-  if (tryAdvanceCommitIndex(state)) {
+  // What is committed already, no further replica can make more committed.
+  if (progress.matchIndex > state.log.commitIndex && tryAdvanceCommitIndex(state)) {
     releasePostponedReads(state);
     sendAppends(state);
   } else if (isPeer && canBumpCommit(progress, state.log.commitIndex)) {

@@ -9,6 +9,7 @@ import { newProgress, type Progress } from './progress.ts';
 import type { ReadIndexState } from './read-index.ts';
 import { newReadIndexState } from './read-index.ts';
 import type { ReadState, SoftState } from './ready.ts';
+import { newRecording, type Recording, recordedConfig } from './recording.ts';
 import type { TraceEvent } from './trace.ts';
 import {
   type ConfState,
@@ -87,6 +88,8 @@ export interface RaftConfig {
    */
   readonly priority: number;
   readonly trace: ((event: TraceEvent) => void) | undefined;
+  /** Bytes for the recording of the last inputs (`recording.ts`), about. Absent: nothing is recorded. */
+  readonly recordingBytesMax?: number;
 }
 
 /** The highest election priority. */
@@ -95,6 +98,8 @@ export const priorityMax = 3;
 export interface RaftState {
   readonly config: RaftConfig;
   readonly id: ReplicaId;
+  /** The last inputs, when they are recorded. */
+  readonly recording: Recording | undefined;
 
   // Persistent (Figure 2); durable before any answer that depends on it is sent.
   currentTerm: Term;
@@ -145,8 +150,11 @@ export interface RaftState {
   prevHardState: HardState;
 }
 
-export function newRaftState(config: RaftConfig): RaftState {
-  checkConfig(config);
+export function newRaftState(options: RaftConfig): RaftState {
+  checkConfig(options);
+  const recording =
+    options.recordingBytesMax === undefined ? undefined : newRecording(options.recordingBytesMax);
+  const config = recording === undefined ? options : recordedConfig(recording, options);
   const { initial } = config;
   checkConfState(initial.confState);
   const log = openLog({
@@ -162,6 +170,7 @@ export function newRaftState(config: RaftConfig): RaftState {
   const state: RaftState = {
     config,
     id: config.id,
+    recording,
     currentTerm: initial.hardState.term,
     votedFor: initial.hardState.votedFor,
     log,

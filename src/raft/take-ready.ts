@@ -14,6 +14,7 @@ import {
   unstoredEntries,
 } from './log.ts';
 import type { Ready, StorageAppend } from './ready.ts';
+import { Code, recordPlain } from './recording.ts';
 import { hardStateOf, type RaftState } from './state.ts';
 import type {
   Entry,
@@ -41,6 +42,7 @@ export function hasReady(state: RaftState): boolean {
 
 /** Takes everything that is to be done. Nothing of it is given out a second time. */
 export function takeReady(state: RaftState): Ready {
+  recordPlain(state, Code.takeReady);
   const { log, config } = state;
   assert(state.stepsOnAdvance.length === 0, 'advance is called after every Ready');
   const entries = unstoredEntries(log);
@@ -51,7 +53,7 @@ export function takeReady(state: RaftState): Ready {
   const stored = storageAppended(state, snapshot);
   const applied = committed.length > 0 ? storageApplied(committed) : undefined;
   const messages = given(state.messages);
-  const afterAppend = given(state.messagesAfterAppend);
+  const { messagesAfterAppend: afterAppend } = state;
   const ready: Ready = {
     softState: hasSoftStateChanged(state) ? { leader: state.leader, role: state.role } : undefined,
     hardState,
@@ -77,7 +79,7 @@ export function takeReady(state: RaftState): Ready {
     if (applied !== undefined) own.push(applied);
     state.stepsOnAdvance = own;
   }
-  accept(state, ready);
+  accept(state, ready, applied);
   return ready;
 }
 
@@ -88,16 +90,14 @@ function given<T>(list: readonly T[]): readonly T[] {
   return list.length === 0 ? nothing : list;
 }
 
-function accept(state: RaftState, ready: Ready): void {
+function accept(state: RaftState, ready: Ready, applied: StorageApplied | undefined): void {
   if (ready.softState !== undefined) state.prevSoftState = ready.softState;
   if (ready.hardState !== undefined) state.prevHardState = ready.hardState;
   if (state.messages.length > 0) state.messages = [];
   if (state.messagesAfterAppend.length > 0) state.messagesAfterAppend = [];
   if (state.readStates.length > 0) state.readStates = [];
   noteHanded(state.log);
-  if (ready.committedEntries.length > 0) {
-    noteApplying(state.log, ready.committedEntries, !state.config.asyncStorageWrites);
-  }
+  if (applied !== undefined) noteApplying(state.log, applied, !state.config.asyncStorageWrites);
 }
 
 function storageAppend(parts: {
@@ -105,7 +105,7 @@ function storageAppend(parts: {
   readonly entries: readonly Entry[];
   readonly snapshot: Snapshot | undefined;
   readonly mustSync: boolean;
-  readonly afterAppend: readonly Message[];
+  readonly afterAppend: Message[];
   readonly stored: StorageAppended | undefined;
 }): StorageAppend | undefined {
   const { hardState, entries, snapshot, afterAppend, stored } = parts;
@@ -120,8 +120,19 @@ function storageAppend(parts: {
     entries,
     snapshot,
     mustSync: parts.mustSync || snapshot !== undefined,
-    responses: stored === undefined ? afterAppend : [...afterAppend, stored],
+    responses: responsesOf(afterAppend, stored),
   };
+}
+
+/** The list leaves the outbox with this `Ready`, so that the answer can be put behind it. */
+function responsesOf(
+  afterAppend: Message[],
+  stored: StorageAppended | undefined,
+): readonly Message[] {
+  if (stored === undefined) return given(afterAppend);
+  if (afterAppend.length === 0) return [stored];
+  afterAppend.push(stored);
+  return afterAppend;
 }
 
 /**

@@ -6,6 +6,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { KommanderError } from '../base/errors.ts';
 import { addClientCommands } from './client-commands.ts';
 import { demoOptionTable, readDemoOptions } from './demo/demo-options.ts';
+import { addReplay } from './replay.ts';
 import { flagOf, type OptionEntry, readServeOptions, serveOptionTable } from './serve-options.ts';
 
 const exitCodes = { done: 0, failed: 1, usage: 2 } as const;
@@ -35,6 +36,9 @@ function buildProgram(entryFile: string): Command {
   addServe(program);
   addDemo(program, entryFile);
   addClientCommands(program);
+  addReplay(program, (exitCode) => {
+    process.exitCode = exitCode;
+  });
   for (const command of program.commands) {
     const flags = command.options.map((option) => option.long).join(', ');
     const help = `kommander ${command.name()} --help`;

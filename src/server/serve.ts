@@ -2,6 +2,7 @@
 // node, decides when logs are compacted, and ends in order: no new requests, those under way answered, leadership
 // handed over, everything closed.
 
+import { join } from 'node:path';
 import { must } from '../base/assert.ts';
 import { staticDiscovery } from '../discovery/static.ts';
 import { type KommanderNode, openNode } from '../index.ts';
@@ -59,6 +60,9 @@ export async function openServer(options: ServeOptions, observer: Observer): Pro
       logger: observer,
       tickMs: options.tickMs,
       electionTicks: options.electionTicks,
+      ...(options.wal === 'memory'
+        ? {}
+        : { evidenceDirectory: join(directoryOf(options), 'evidence') }),
     });
     api.attach({ node, machines });
     const checkpoints = startCheckpoints({ node, machines, observer }, options.checkpointBytes);
@@ -100,7 +104,11 @@ function readyLine(options: ServeOptions, server: Server): string {
 
 function openWal(options: ServeOptions): Wal {
   if (options.wal === 'memory') return memoryWal();
-  return rocksdbWal({ path: must(options.data, 'the options have a directory for rocksdb') });
+  return rocksdbWal({ path: directoryOf(options) });
+}
+
+function directoryOf({ data }: ServeOptions): string {
+  return must(data, 'the options have a directory for rocksdb');
 }
 
 /** Resolves with what asked for the end. */

@@ -49,6 +49,10 @@ export interface ScheduleOptions {
   readonly seed: number;
   readonly replicaCount: number;
   readonly asyncStorageWrites: boolean;
+  /** Bytes for the recording of every core (default: none is made). */
+  readonly recordingBytesMax?: number;
+  /** Called after every step of the schedule, before everything is healed. */
+  readonly afterStep?: (cluster: CoreCluster) => void;
 }
 
 export interface ScheduleResult {
@@ -83,6 +87,7 @@ export function randomRun(options: ScheduleOptions): ScheduleResult {
   for (let i = 0; i < stepCount; i++) {
     must(menu[pick(run.random, weights)], 'a weight belongs to an action')[1](run);
     checkReads(run);
+    options.afterStep?.(run.cluster);
   }
   recover(run);
   const { safety } = run.cluster;
@@ -93,7 +98,8 @@ export function randomRun(options: ScheduleOptions): ScheduleResult {
   };
 }
 
-function openRun({ seed, replicaCount, asyncStorageWrites }: ScheduleOptions): Run {
+function openRun(options: ScheduleOptions): Run {
+  const { seed, replicaCount, asyncStorageWrites, recordingBytesMax } = options;
   const random = seededRandom(seed);
   const reads = chance(random, 30) ? 'lease' : 'safe';
   const voters = Array.from({ length: replicaCount }, (_, i) => i + 1);
@@ -117,6 +123,7 @@ function openRun({ seed, replicaCount, asyncStorageWrites }: ScheduleOptions): R
     uncommittedBytesMax: chance(random, 30) ? 60 : 1_000_000,
     inflightMessagesMax: chance(random, 50) ? 2 : 16,
     pendingReadsMax: 8,
+    ...(recordingBytesMax === undefined ? {} : { recordingBytesMax }),
   });
   return {
     cluster,
