@@ -2,10 +2,12 @@
 // its seed and profile, so that the command in a report repeats it. The last line is `seeds N, steps M, violations V`.
 
 import { fork } from 'node:child_process';
-import { createWriteStream } from 'node:fs';
+import { createWriteStream, mkdirSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { encodeEvidence } from '../src/host/evidence-file.ts';
 import {
   addCoverage,
   type Coverage,
@@ -16,7 +18,7 @@ import {
 import { keyValueProof } from '../src/testing/simulation/key-value-proof.ts';
 import { type ProfileName, profiles } from '../src/testing/simulation/profiles.ts';
 import { shrink } from '../src/testing/simulation/shrink.ts';
-import { simulate } from '../src/testing/simulation/simulate.ts';
+import { type SimulationResult, simulate } from '../src/testing/simulation/simulate.ts';
 import { fail, note } from './bootstrap.mjs';
 
 const usage = `npm run sim -- [options]
@@ -30,6 +32,7 @@ const usage = `npm run sim -- [options]
   --operations N   operations of a client at most
   --shrink         makes a failing run smaller, and prints the command for it
   --trace FILE     writes all events of the run of one seed as NDJSON
+  --evidence DIR   writes what the replicas of a broken partition did last, for "kommander replay FILE"
   --coverage       prints how often interesting states were reached
   --keep-going     goes on after the first violation`;
 
@@ -45,6 +48,7 @@ const { values: args } = parseArgs({
     operations: { type: 'string' },
     shrink: { type: 'boolean', default: false },
     trace: { type: 'string' },
+    evidence: { type: 'string' },
     coverage: { type: 'boolean', default: false },
     'keep-going': { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
@@ -195,8 +199,18 @@ async function runSeed(seed: number): Promise<SeedOutcome> {
   });
   if (trace !== undefined) await new Promise<void>((resolve) => trace.end(resolve));
   if (result.digest !== undefined) note(`digest ${result.digest}`);
+  if (args.evidence !== undefined) keepEvidence(args.evidence, result);
   const { stepCount, isHistoryChecked, coverage, report } = result;
   return { seed, stepCount, isHistoryChecked, coverage, report };
+}
+
+function keepEvidence(directory: string, { seed, evidence }: SimulationResult): void {
+  if (evidence.length > 0) mkdirSync(directory, { recursive: true });
+  for (const bundle of evidence) {
+    const name = `seed-${seed}-partition-${bundle.partitionId}-${bundle.nodeId}.ndjson`;
+    writeFileSync(path.join(directory, name), encodeEvidence(bundle));
+    note(`wrote ${path.join(directory, name)}`);
+  }
 }
 
 function overrides(): Parameters<typeof keyValueProof>[2] {

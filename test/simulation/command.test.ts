@@ -3,10 +3,12 @@
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
+import { parseEvidence } from '../../src/host/evidence-file.ts';
+import { replayEvidence } from '../../src/host/evidence-replay.ts';
 
 const root = path.dirname(path.dirname(import.meta.dirname));
 
@@ -71,6 +73,17 @@ test('a broken rule is reported with the command that repeats it, made smaller, 
     }
     const [, smaller = ''] = commands[1] ?? [];
     assert.match(smaller, /--faults (?:none|[\d,]+)/);
+    const evidence = path.join(folder, 'evidence');
+    await sim(folder, [...smaller.split(' '), '--evidence', evidence]);
+    const files = await readdir(evidence);
+    assert.ok(files.length > 1, 'every replica of the partition that runs leaves its evidence');
+    for (const file of files) {
+      const bundle = parseEvidence(await readFile(path.join(evidence, file), 'utf8'));
+      // No core has failed by itself: its inputs lead where they led.
+      const { kind, differences, inputCount } = replayEvidence(bundle, () => {});
+      assert.deepEqual({ kind, differences }, { kind: 'clean', differences: [] });
+      assert.ok(inputCount > 0);
+    }
   });
 });
 

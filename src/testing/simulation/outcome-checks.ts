@@ -1,6 +1,8 @@
 // What is checked when a run is over: what callers were told against what took effect, the history against the model,
 // and that a healed cluster comes to rest: one leader per partition, equal replicas, new writes (liveness).
 
+import { evidenceOf } from '../../host/evidence.ts';
+import { replayEvidence } from '../../host/evidence-replay.ts';
 import type { StateMachine } from '../../ports/state-machine.ts';
 import type { PartitionId } from '../../ports/wal.ts';
 import { isJoint, isMember } from '../../raft/membership.ts';
@@ -118,6 +120,22 @@ export async function checkEqualStates(world: World): Promise<void> {
 async function stateText(machine: StateMachine | undefined): Promise<string | undefined> {
   const bytes = await machine?.snapshot?.();
   return bytes === undefined ? undefined : Buffer.from(bytes).toString('latin1');
+}
+
+/** What a replica has recorded of its last inputs leads a fresh core to where it stands; one replica is tried. */
+export function checkRecording(world: World): void {
+  const lives = openLives(world);
+  const life = lives[world.settings.seed % Math.max(1, lives.length)];
+  const partitions = [...(life?.host?.partitions.values() ?? [])];
+  const partition = partitions[world.settings.seed % Math.max(1, partitions.length)];
+  if (life?.host === undefined || partition === undefined) return;
+  const { kind, differences } = replayEvidence(evidenceOf(life.host, partition), () => {});
+  if (kind === 'clean' && differences.length === 0) return;
+  throw new ViolationError(
+    'The recorded inputs of a replica lead a fresh core to the same state',
+    `those of ${life.seat.nodeId} do not: ${kind}, ${differences.join(', ')}`,
+    partition.id,
+  );
 }
 
 /** What callers were told against what took effect. */

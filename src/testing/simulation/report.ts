@@ -11,11 +11,12 @@ const eventsMax = 60;
 export function violationReport(world: World, violation: ViolationError): string {
   const { settings, log } = world;
   const { partitionId } = violation;
-  const { seed, nodeIds, partitions, clients, durationMs } = settings;
+  const { seed, nodeIds, partitions, clients, durationMs, nodeSettings } = settings;
   return [
     `violation at seed ${seed}: ${violation.rule}`,
     `  ${violation.message.slice(violation.rule.length + 2)}`,
     `seed ${seed}, ${nodeIds.length} nodes, ${partitions} partitions, ${clients} clients, ${durationMs} ms`,
+    `node options ${JSON.stringify(nodeSettings)}`,
     ...(partitionId === undefined ? [] : [partitionSummary(world, partitionId)]),
     `the last events${partitionId === undefined ? '' : ` of partition ${partitionId}`}:`,
     ...log.last(eventsMax, partitionId).map(eventText),

@@ -3,6 +3,7 @@
 // After every step the safety rules are checked; at the end everything heals, and liveness and the history are.
 
 import { must } from '../../base/assert.ts';
+import { type EvidenceBundle, evidenceOf } from '../../host/evidence.ts';
 import type { StateMachine } from '../../ports/state-machine.ts';
 import type { Endpoint, NodeId } from '../../ports/transport.ts';
 import type { PartitionId } from '../../ports/wal.ts';
@@ -28,6 +29,7 @@ import {
   checkEqualStates,
   checkHistory,
   checkOutcomes,
+  checkRecording,
   membersOfPartition,
   recover,
 } from './outcome-checks.ts';
@@ -35,7 +37,7 @@ import { violationReport } from './report.ts';
 import { checkSent, newSafety } from './safety.ts';
 import { checkTouched } from './step-checks.ts';
 import { ViolationError } from './violation.ts';
-import { beginLife, type Life, newSeat, type Seat, type World } from './world.ts';
+import { beginLife, type Life, newSeat, openLives, type Seat, type World } from './world.ts';
 
 export interface SimulationResult {
   readonly seed: number;
@@ -49,6 +51,8 @@ export interface SimulationResult {
   /** The rule that was broken, if one was, and a report for people. */
   readonly violation: ViolationError | undefined;
   readonly report: string | undefined;
+  /** What the replicas of the partition concerned did last, for `kommander replay`; empty without a violation. */
+  readonly evidence: readonly EvidenceBundle[];
   readonly coverage: Coverage;
   /** Whether the comparison with the model came to an end in its time; undefined without a model or after a violation. */
   readonly isHistoryChecked: boolean | undefined;
@@ -81,16 +85,17 @@ async function simulateAny(options: AnySimulationOptions): Promise<SimulationRes
   try {
     await trouble(world, clients, { faults, workload });
     await heal(world, clients);
+    checkRecording(world);
     const { model } = options;
     const isUnique = workload.isUnique === true;
     checkOutcomes(world, clients, isUnique);
     if (model !== undefined) isHistoryChecked = checkHistory(world, clients, { model, isUnique });
   } catch (error) {
     world.violation ??= asViolation(error);
-  } finally {
-    for (const { life } of world.seats.values()) life?.clock.kill();
   }
   const { violation } = world;
+  const evidence = violation === undefined ? [] : evidenceFor(world, violation);
+  for (const { life } of world.seats.values()) life?.clock.kill();
   return {
     seed: settings.seed,
     stepCount: world.stepCount,
@@ -99,10 +104,19 @@ async function simulateAny(options: AnySimulationOptions): Promise<SimulationRes
     faultCount: faults.length,
     violation,
     report: violation === undefined ? undefined : violationReport(world, violation),
+    evidence,
     coverage: world.coverage,
     isHistoryChecked,
     digest: options.record === undefined ? undefined : world.log.digest(),
   };
+}
+
+function evidenceFor(world: World, { partitionId }: ViolationError): EvidenceBundle[] {
+  return openLives(world).flatMap(({ host }) => {
+    const partition = partitionId === undefined ? undefined : host?.partitions.get(partitionId);
+    if (host === undefined || partition === undefined) return [];
+    return [evidenceOf(host, partition)];
+  });
 }
 
 /** Clients work and faults happen. */
