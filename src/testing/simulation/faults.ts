@@ -4,7 +4,7 @@
 import type { Random } from '../../base/random.ts';
 import type { NodeId } from '../../ports/transport.ts';
 import type { PartitionId } from '../../ports/wal.ts';
-import { Role } from '../../raft/types.ts';
+import { type ReplicaId, Role } from '../../raft/types.ts';
 import { syncMsHealthy } from './disk.ts';
 import { newDurableView } from './durable-view.ts';
 import type { PlannedFault } from './fault-plan.ts';
@@ -199,7 +199,8 @@ const actions: Readonly<Record<FaultKind, (world: World, random: Random) => void
     const partitionId = somePartition(world, random);
     const life = leaderOrAny(world, random, partitionId);
     if (life === undefined) return;
-    const to = oneOf(random, world.settings.nodeIds);
+    const behind = random.below(2) === 0 ? furthestBehind(world, life, partitionId) : undefined;
+    const to = behind ?? oneOf(random, world.settings.nodeIds);
     life.clock.input(() => {
       life.node?.transferLeadership(partitionId, to).then(
         () => {
@@ -264,6 +265,16 @@ function leaderOf(world: World, partitionId: PartitionId): Life | undefined {
     foundTerm = raft.currentTerm;
   }
   return found;
+}
+
+/** The voter that has least of the leader's log: it must be brought up to date before it can take over. */
+function furthestBehind(world: World, leader: Life, partitionId: PartitionId): NodeId | undefined {
+  const raft = leader.host?.partitions.get(partitionId)?.raft;
+  if (raft === undefined) return undefined;
+  const matchOf = (id: ReplicaId): number => raft.progress.get(id)?.matchIndex ?? 0;
+  const others = raft.confState.voters.filter((id) => id !== raft.id);
+  const [first] = others.sort((a, b) => matchOf(a) - matchOf(b));
+  return first === undefined ? undefined : world.safety.nodeIdOf(first);
 }
 
 function leaderOrAny(world: World, random: Random, partitionId: PartitionId): Life | undefined {
