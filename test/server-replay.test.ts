@@ -72,7 +72,7 @@ test('replay shows each input and what the core decided, and that the failure ca
 test('replay --from leaves out what came before, and does it all the same', async () => {
   const { code, stdout } = await kommander('replay', sampleFile, '--from', '4');
   assert.equal(code, 0);
-  assert.equal(stdout, shown.replace(/#1 tick[^]*?(?=#4)/, ''));
+  assert.equal(stdout, shown.replace(/#1 tick[\s\S]*?(?=#4)/, ''));
 });
 
 test('replay --json prints lines of JSON, the outcome last', async () => {
@@ -121,7 +121,7 @@ test('a replay that does not end as recorded says how, with exit code 1', async 
     ],
     [
       { record: { ...record, end: { ...record.end, currentTerm: 8 } } },
-      /came again[^]*did not end in the recorded state: currentTerm/,
+      /came again[\s\S]*did not end in the recorded state: currentTerm/,
     ],
   ];
   for (const [position, [changes, message]] of cases.entries()) {
