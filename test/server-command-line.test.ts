@@ -48,7 +48,9 @@ async function openFake(t: TestContext): Promise<{ url: string; service: FakeSer
 test('help names every command, and a command’s help every option', async () => {
   const program = await run(['--help']);
   assert.equal(program.code, 0);
-  for (const command of ['serve', 'demo', 'status', 'put', 'get', 'delete', 'transfer']) {
+  for (const command of [
+    ...['serve', 'demo', 'status', 'put', 'get', 'delete', 'transfer', 'replay'],
+  ]) {
     assert.match(program.stdout.toString(), new RegExp(`^  ${command}\\b`, 'm'));
   }
   const serve = (await run(['serve', '--help'])).stdout.toString();

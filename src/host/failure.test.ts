@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { impostorOf } from '../../test/support/impostor.ts';
 import { nodeCluster, text } from '../../test/support/node-cluster.ts';
 import { isKommanderError } from '../base/errors.ts';
 
@@ -13,35 +14,10 @@ test('two leaders of one term stop the replica that sees both, and nothing else'
   const node = cluster.node('a');
   const errors: unknown[] = [];
   node.on('replicationError', ({ partitionId, error }) => errors.push([partitionId, error]));
-  const { clusterId, partitions } = node.status();
-  const term = partitions[1]?.term ?? 0;
-  await cluster.close('c');
-  const impostor = cluster.network.transport();
-  await impostor.open({
-    identity: { clusterId, nodeId: 'c', incarnation: 99 },
-    listen: cluster.seat('c').endpoint,
-    clock: cluster.time,
-    observer: () => {},
-    status: { statusJson: () => '' },
-    receive: () => {},
-    reachable: () => {},
-  });
-  impostor.setPeer('a', cluster.seat('a').endpoint);
-  await cluster.time.settle();
+  await using impostor = await impostorOf(cluster, 'c');
   cluster.network.setLink('a', 'b', 'drop');
   const pending = cluster.driveFailure(node.replicate(1, 'put', text('waits')));
-  const message = {
-    type: 'appendEntries' as const,
-    from: 3,
-    to: 1,
-    term,
-    prevLogIndex: 0,
-    prevLogTerm: 0,
-    entries: [],
-    leaderCommit: 0,
-  };
-  const item = { kind: 'raft' as const, partitionId: 1, message };
-  impostor.send('a', 'bulk', { timestamp: 1, items: [item] });
+  impostor.claimLeadership('a');
   const answer = await pending;
   assert.ok(isKommanderError(answer, 'REPLICA_STOPPED'), String(answer));
   assert.equal(answer.mayHaveCommitted, true);
@@ -52,5 +28,4 @@ test('two leaders of one term stop the replica that sees both, and nothing else'
   assert.match(node.status().partitions[1]?.stopped ?? '', /partition 1 stopped/);
   cluster.network.heal();
   await cluster.drive(node.replicate(2, 'put', text('goes on')));
-  await impostor.close();
 });

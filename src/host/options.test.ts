@@ -147,6 +147,13 @@ test('functions must be functions, and a clock a clock', () => {
   for (const bad of [null, 5, Date]) expectRefusal({ clock: bad }, 'clock');
 });
 
+test('the directory for evidence is a path, and none by default', () => {
+  for (const bad of ['', 5, null, {}])
+    expectRefusal({ evidenceDirectory: bad }, 'evidenceDirectory');
+  assert.equal(checkOptions(options()).evidenceDirectory, undefined);
+  assert.equal(checkOptions(options({ evidenceDirectory: 'x/y' })).evidenceDirectory, 'x/y');
+});
+
 test('a listener listens to an event that exists', () => {
   expectRefusal({ listeners: { leaderChange: () => {} } }, 'listeners');
   expectRefusal({ listeners: { leaderChanged: 'log it' } }, 'listeners');

@@ -1,5 +1,5 @@
 // What the core reports while it decides: structured events instead of text. The host logs from them, tests print
-// from them, and the last of them are the evidence when a replica stops. Nothing is built when nobody listens.
+// from them, and a replay of recorded inputs (`replay.ts`) shows them. Nothing is built when nobody listens.
 
 import type { RaftState } from './state.ts';
 import type { ConfState, LogIndex, Message, ReplicaId, Role, Term } from './types.ts';

@@ -112,8 +112,8 @@ function textOf(round: EvidenceRound): string {
   ]);
   if (times > 1) {
     const what = steps.length === 1 ? 'the input above' : `the ${steps.length} inputs above`;
-    const again = (times - 1).toLocaleString('en-US');
-    lines.push(`  … ${what} ${again} times more, up to #${lastNumber(round)}`);
+    const again = times === 2 ? 'once' : `${(times - 1).toLocaleString('en-US')} times`;
+    lines.push(`  … ${what} ${again} more, up to #${lastNumber(round)}`);
   }
   return `${lines.join('\n')}\n`;
 }
