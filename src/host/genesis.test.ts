@@ -46,8 +46,8 @@ test('the same members and partitions give the same cluster id, others another o
 test('partition 0 takes roster and map from its snapshot, whatever the node was started with', async () => {
   const replicated = genesisState(members, 3);
   const holder = { system: genesisState(new Map([['a', 'h:1']]), 1), isSystemKnown: false };
-  const { snapshot } = systemMachine({ system: replicated, isSystemKnown: true });
-  const data = await (snapshot?.() ?? assert.fail('it gives its state'));
+  const machine = systemMachine({ system: replicated, isSystemKnown: true });
+  const data = await (machine.snapshot?.() ?? assert.fail('it gives its state'));
   await systemMachine(holder).restore?.(data);
   assert.deepEqual(holder, { system: replicated, isSystemKnown: true });
 });
