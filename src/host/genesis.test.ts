@@ -1,4 +1,5 @@
-// The genesis record on disk, and the few small parts beside it: payloads, events, numbers in the store's facts.
+// The genesis record on disk, and the few small parts beside it: the state of partition 0, payloads, events, numbers in
+// the store's facts.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -17,6 +18,7 @@ import {
   payloadTimestamp,
   typeBytes,
 } from './payload.ts';
+import { systemMachine } from './system-entries.ts';
 
 const members = new Map([
   ['b', '127.0.0.1:2'],
@@ -39,6 +41,15 @@ test('the same members and partitions give the same cluster id, others another o
   assert.notEqual(idOf(members, 3), idOf(members, 4));
   assert.notEqual(idOf(members, 3), idOf(new Map([['a', '127.0.0.1:1']]), 3));
   assert.notEqual(idOf(members, 3), idOf(new Map([...members, ['a', '127.0.0.1:9']]), 3));
+});
+
+test('partition 0 takes roster and map from its snapshot, whatever the node was started with', async () => {
+  const replicated = genesisState(members, 3);
+  const holder = { system: genesisState(new Map([['a', 'h:1']]), 1), isSystemKnown: false };
+  const machine = systemMachine({ system: replicated, isSystemKnown: true });
+  const data = await (machine.snapshot?.() ?? assert.fail('it gives its state'));
+  await systemMachine(holder).restore?.(data);
+  assert.deepEqual(holder, { system: replicated, isSystemKnown: true });
 });
 
 test('the stored form of a genesis record does not change', () => {

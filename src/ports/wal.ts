@@ -85,7 +85,7 @@ export interface Wal {
   open(): Promise<WalContents>;
   /**
    * Stores a batch: all of it or nothing, over all its partitions. The buffers of its entries are not changed by
-   * anybody afterwards. One call at a time.
+   * anybody afterwards; those of its facts may be used again once the promise has resolved. One call at a time.
    *
    * @throws WAL_FAILED the outcome is unknown; the store refuses everything from then on
    * @throws NODE_CLOSED the store is not open

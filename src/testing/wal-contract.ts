@@ -187,6 +187,13 @@ function defineRecords(define: Define): void {
     },
   );
 
+  define('a fact keeps its bytes, whatever becomes of the buffer that it was in', async (store) => {
+    const buffer = bytesOf('one');
+    await store.wal.write({ ...metaBatch({}), meta: new Map([['a', buffer]]) });
+    buffer.fill(0);
+    assert.deepEqual((await store.reopen()).meta, new Map([['a', bytesOf('one')]]));
+  });
+
   define('payloads of 0 bytes and of 1 MiB come back', async (store) => {
     const large = new Uint8Array(1_048_576).map((_, i) => (i * 7 + (i >>> 8)) & 0xff);
     const payloads = [new Uint8Array(0), large, new Uint8Array(0)];

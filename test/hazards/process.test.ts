@@ -62,6 +62,51 @@ test('callers that ask for the leader all the time get it, and the leader stays'
   assert.equal(termOf(cluster), term);
 });
 
+test('callers that come to wait for a leader all the time do not put its election off', async () => {
+  await using cluster = nodeCluster();
+  await cluster.openAll();
+  await cluster.makeLeader('a');
+  await cluster.crash('a');
+  const { time } = cluster;
+  const crashedMs = time.monotonicMs();
+  const asked: Promise<string>[] = [];
+  while (!cluster.node('b').isLeader(1) && !cluster.node('c').isLeader(1)) {
+    assert.ok(time.monotonicMs() < crashedMs + 10 * electionMs, 'another node leads');
+    for (const nodeId of ['b', 'c']) asked.push(cluster.node(nodeId).waitForLeader(1));
+    await cluster.run(1);
+  }
+  const leader = await cluster.leader();
+  const answers = await cluster.drive(Promise.all(asked));
+  // Whoever asked before the connection broke was told of the one that led then.
+  assert.deepEqual(new Set(answers.slice(-2)), new Set([leader]));
+});
+
+test('heartbeats, votes, acknowledgements and reads never travel in the lane of appends', async () => {
+  await using cluster = nodeCluster();
+  const lanes = new Map<string, Set<string>>();
+  cluster.network.dropWhen(({ lane, frame }) => {
+    for (const item of frame.items) {
+      const name = item.kind === 'raft' ? item.message.type : item.kind;
+      lanes.set(name, (lanes.get(name) ?? new Set()).add(lane));
+    }
+    return false;
+  });
+  await cluster.openAll();
+  await cluster.makeLeader('a');
+  await cluster.drive(cluster.node('b').replicate(1, 'put', text('x')));
+  await cluster.drive(cluster.node('b').read(1));
+  await cluster.makeLeader('b');
+  await cluster.run(2 * electionMs);
+  const bulk = ['appendEntries', 'propose', 'proposeResponse'];
+  for (const [name, seen] of lanes) {
+    assert.deepEqual([...seen], [bulk.includes(name) ? 'bulk' : 'control'], name);
+  }
+  const control = ['heartbeat', 'heartbeatResponse', 'requestVote', 'requestVoteResponse'];
+  for (const name of [...bulk, ...control, 'appendEntriesResponse', 'readIndex', 'timeoutNow']) {
+    assert.ok(lanes.has(name), `${name} was seen`);
+  }
+});
+
 test('a full queue refuses callers and never Raft: the leader stays and works it off', async () => {
   await using cluster = nodeCluster({
     settings: { queuedEntriesMax: 50, uncommittedBytesMax: 1_024, appendBytesMax: 1_024 },

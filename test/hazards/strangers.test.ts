@@ -117,3 +117,25 @@ test('pieces of a snapshot that are too many, too large or of other totals are g
     assert.equal(await restored(pieces), 0, what);
   }
 });
+
+test('a snapshot that is larger than a node takes is refused at its first piece', async () => {
+  for (const totalBytes of [2 ** 30, 2 ** 30 + 1]) {
+    await using cluster = nodeCluster();
+    await cluster.openAll();
+    await cluster.makeLeader('c');
+    await cluster.drive(cluster.node('c').replicate(1, 'put', text('x')));
+    await cluster.converge();
+    let refusedCount = 0;
+    cluster.network.dropWhen(({ from, frame }) => {
+      for (const item of frame.items) {
+        if (from !== 'a' || item.kind !== 'raft') continue;
+        if (item.message.type === 'appendEntriesResponse' && item.message.rejected)
+          refusedCount += 1;
+      }
+      return false;
+    });
+    await sendSnapshot(cluster, [{ offset: 0, totalBytes, bytes: text('[') }]);
+    await cluster.run(electionMs);
+    assert.equal(refusedCount, totalBytes > 2 ** 30 ? 1 : 0, `${totalBytes} bytes`);
+  }
+});

@@ -4,7 +4,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { staticDiscovery } from '../../src/discovery/static.ts';
 import { openNode } from '../../src/host/node.ts';
+import type { GenesisItem } from '../../src/ports/transport.ts';
 import { memoryWal } from '../../src/wal/memory.ts';
+import { ackOf } from '../support/core-messages.ts';
+import { fakeMember } from '../support/fake-member.ts';
 import { electionMs, nodeCluster, testSettings, text } from '../support/node-cluster.ts';
 
 const state = (cluster: ReturnType<typeof nodeCluster>, nodeId: string): string =>
@@ -177,6 +180,39 @@ test('two emptied disks of three do not make a new cluster', async () => {
   assert.equal(state(cluster, 'b'), 'failed');
   assert.equal(state(cluster, 'c'), 'failed');
   assert.equal(cluster.node('a').leaderOf(1), undefined);
+});
+
+test('a member that comes back with another disk is not listened to, though nobody has told it yet', async () => {
+  await using cluster = nodeCluster();
+  await cluster.openAll();
+  await cluster.makeLeader('a');
+  const said: GenesisItem[] = [];
+  cluster.network.dropWhen(({ from, frame }) => {
+    if (from !== 'c') return false;
+    for (const item of frame.items) if (item.kind === 'genesis') said.push(item);
+    return false;
+  });
+  await cluster.restart('c');
+  await cluster.run(electionMs);
+  cluster.network.dropWhen(undefined);
+  const [own = assert.fail('c has introduced itself')] = said;
+  const acceptances = own.acceptances.map(({ nodeId, nonce }) => ({
+    nodeId,
+    nonce: nodeId === 'c' ? 'of an emptied disk' : nonce,
+  }));
+  for (const isKnown of [true, false]) {
+    const c = await fakeMember(cluster, 'c');
+    c.say('a', isKnown ? own : { ...own, acceptances });
+    // An answer of a later term ends the leadership of whoever listens.
+    const { term } = cluster.node('a').status().partitions[1] ?? { term: 0 };
+    c.tell('a', ackOf({ from: 3, to: 1, term: term + 10 }, 0));
+    await cluster.run(testSettings.tickMs);
+    assert.equal(cluster.node('a').isLeader(1), !isKnown);
+    const reports = cluster.seat('a').observed.filter(({ name }) => name === 'peer-wiped');
+    assert.equal(reports.length, isKnown ? 0 : 1);
+    await cluster.crash('c');
+    await cluster.makeLeader('a');
+  }
 });
 
 test('a restart with other members, another partition count or another node id is refused', async () => {

@@ -307,6 +307,20 @@ test('a leader that stood still gives leadership away and answers every waiting 
   }
 });
 
+test('a leader that stood still for an election timeout gives up at once, before it hears of another', async () => {
+  await using cluster = nodeCluster();
+  await cluster.openAll();
+  await cluster.makeLeader('a');
+  const { clock, observed } = cluster.seat('a');
+  clock?.pause();
+  cluster.isolate(['a']);
+  await cluster.run(2 * electionMs);
+  clock?.resume();
+  await cluster.time.settle();
+  assert.ok(observed.some(({ name }) => name === 'leadership-given-away'));
+  assert.equal(cluster.node('a').isLeader(1), false);
+});
+
 test('a write that no quorum answers times out once and may still commit', async () => {
   await using cluster = nodeCluster({ settings: { proposalTimeoutMs: 300 } });
   await cluster.openAll();

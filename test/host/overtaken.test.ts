@@ -82,6 +82,55 @@ test('an answer of an earlier leader that arrives while a snapshot is restored s
   assert.equal(answer, 'OUTCOME_UNKNOWN');
 });
 
+test('a snapshot that arrives while entries wait for a slow state machine comes behind them', async () => {
+  let goOn = (): void => {};
+  let isStuck = true;
+  const states = new Map<NodeId, number[]>();
+  await using cluster = nodeCluster({
+    settings: { trailingEntries: 0 },
+    machine(nodeId) {
+      let indexes: number[] = [];
+      const keep = (all: number[]): void => {
+        indexes = all;
+        states.set(nodeId, all);
+      };
+      return {
+        async apply(entries) {
+          while (nodeId === 'c' && isStuck) {
+            await new Promise<void>((resolve) => {
+              goOn = resolve;
+            });
+          }
+          keep([...indexes, ...entries.map(({ index }) => index)]);
+        },
+        snapshot: () => text(JSON.stringify(indexes)),
+        restore: (data) => keep(JSON.parse(Buffer.from(data).toString()) as number[]),
+      };
+    },
+  });
+  await cluster.openAll();
+  await cluster.makeLeader('a');
+  const write = (): Promise<unknown> =>
+    cluster.drive(cluster.node('a').replicate(1, 'put', text('x')));
+  for (let i = 0; i < 3; i++) await write();
+  await cluster.run(50);
+  cluster.isolate(['c']);
+  for (let i = 0; i < 3; i++) await write();
+  const { index } = await cluster.drive(cluster.node('a').checkpoint(1));
+  await cluster.time.settle();
+  cluster.network.heal();
+  await cluster.until(
+    () => (cluster.node('c').status().partitions[1]?.commitIndex ?? 0) >= index,
+    'c has the snapshot',
+  );
+  isStuck = false;
+  goOn();
+  await write();
+  await cluster.converge();
+  assert.equal(states.get('a')?.length, 7);
+  assert.deepEqual(states.get('c'), states.get('a'));
+});
+
 test('writes of one caller keep their order while a leader becomes known', async () => {
   await using cluster = nodeCluster({ settings: { proposalTimeoutMs: 60_000 } });
   // Input of the same turn of the event loop: right behind the frame that makes the leader known.

@@ -19,6 +19,45 @@ test('a write is applied on every replica, and its caller gets what apply return
   }
 });
 
+test('writes that are appended while earlier ones wait for their commit get places of their own', async () => {
+  await using cluster = nodeCluster({ settings: { proposalTimeoutMs: 60_000 } });
+  await cluster.openAll();
+  await cluster.makeLeader('a');
+  for (const follower of ['b', 'c']) cluster.seat(follower).disk.hold();
+  const texts = ['first', 'second', 'third'];
+  const writes: Promise<{ readonly index: number }>[] = [];
+  for (const one of texts) {
+    writes.push(cluster.node('a').replicate(1, 'put', text(one)));
+    await cluster.time.settle();
+  }
+  for (const follower of ['b', 'c']) cluster.seat(follower).disk.release();
+  const places = (await cluster.drive(Promise.all(writes))).map(({ index }) => index);
+  const entries = cluster.journal('a').entries.slice(-texts.length);
+  assert.deepEqual(
+    entries.map((entry) => [entry.index, entry.text]),
+    texts.map((one, at) => [places[at], one]),
+  );
+});
+
+test('a write whose leader is deposed is answered as committed when the next leader commits it', async () => {
+  await using cluster = nodeCluster({ settings: { proposalTimeoutMs: 600_000 } });
+  await cluster.openAll();
+  await cluster.makeLeader('a');
+  await cluster.converge();
+  // Its followers get the entry, and their acknowledgements do not arrive.
+  for (const follower of ['b', 'c']) cluster.network.setLink(follower, 'a', 'drop');
+  const write = cluster.node('a').replicate(1, 'put', text('x'));
+  await cluster.time.settle();
+  cluster.isolate(['a']);
+  const isLed = (nodeId: string): boolean => cluster.node(nodeId).isLeader(1);
+  await cluster.until(() => ['b', 'c'].some(isLed), 'another node leads');
+  await cluster.until(() => cluster.node('a').leaderOf(1) === undefined, 'a has given up');
+  cluster.network.heal();
+  const { index } = await cluster.drive(write);
+  const entry = cluster.journal('b').entries.find((one) => one.text === 'x');
+  assert.equal(entry?.index, index);
+});
+
 test('a write of one partition does not wait for news after the disk was busy with another one', async () => {
   await using cluster = nodeCluster({ nodes: 1, partitions: 2 });
   await cluster.openAll();

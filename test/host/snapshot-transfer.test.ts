@@ -154,3 +154,35 @@ test('a lost piece breaks a transfer off at once: the leader does not wait until
   assert.equal(counted.announced, 2);
   await cluster.converge();
 });
+
+test('a snapshot takes the place of a longer log that nobody committed, on disk too', async () => {
+  await using cluster = nodeCluster({ settings: { trailingEntries: 0, proposalTimeoutMs: 100 } });
+  await cluster.openAll();
+  await cluster.makeLeader('a');
+  cluster.isolate(['a']);
+  const lost = Array.from({ length: 20 }, (_, i) =>
+    cluster.driveFailure(cluster.node('a').replicate(1, 'put', text(`lost ${i}`))),
+  );
+  await Promise.all(lost);
+  const isLed = (nodeId: string): boolean => cluster.node(nodeId).isLeader(1);
+  await cluster.until(() => ['b', 'c'].some(isLed), 'another node leads');
+  const leader = cluster.node(isLed('b') ? 'b' : 'c');
+  const { index } = await cluster.drive(leader.replicate(1, 'put', text('kept')));
+  await cluster.drive(leader.checkpoint(1));
+  await cluster.time.settle();
+  const longer = cluster.node('a').status().partitions[1]?.lastIndex ?? 0;
+  assert.ok(longer > index + 5, `a has ${longer} entries, the snapshot about ${index}`);
+  cluster.network.heal();
+  await cluster.converge();
+  assert.equal(cluster.journal('a').restoreCount, 1);
+  await cluster.restart('a');
+  await cluster.leader();
+  await cluster.drive(cluster.node('a').replicate(1, 'put', text('after')));
+  await cluster.converge();
+  for (const nodeId of cluster.nodeIds) {
+    assert.deepEqual(
+      cluster.journal(nodeId).entries.map((entry) => entry.text),
+      ['kept', 'after'],
+    );
+  }
+});

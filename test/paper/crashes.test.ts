@@ -60,6 +60,21 @@ describe('§5.5, thesis 3.8', () => {
       assert.equal(stateOf(cluster, 1).votedFor, 2);
     });
 
+    it(`a vote in a term that was stored before is kept as well, with ${name}`, () => {
+      const cluster = newCluster({ voters: [1, 2, 3], ...mode });
+      deliver(cluster, voteOf({ from: 2, to: 1, term: 5 }, { rejected: true }));
+      work(cluster, 1);
+      assert.equal(replicaOf(cluster, 1).disk.durable.hardState.term, 5);
+      deliver(cluster, voteRequestOf({ from: 2, to: 1, term: 5 }, start));
+      work(cluster, 1);
+      assert.equal(intercept(cluster, 'requestVoteResponse')[0]?.rejected, false);
+      crash(cluster, 1);
+      restart(cluster, 1);
+      deliver(cluster, voteRequestOf({ from: 3, to: 1, term: 5 }, { index: 9, term: 1 }));
+      work(cluster, 1);
+      assert.equal(intercept(cluster, 'requestVoteResponse')[0]?.rejected, true);
+    });
+
     it(`a candidate that crashed does not vote for another one in the same term, with ${name}`, () => {
       const cluster = newCluster({ voters: [1, 2, 3], ...mode });
       act(cluster, 1, campaign);

@@ -283,6 +283,24 @@ describe('thesis 6.4.1: leases', () => {
     assert.ok(ticks >= 7, `${ticks} ticks of 10`);
   });
 
+  it('a lease counts from when the heartbeats were sent, however late their answers come', () => {
+    const cluster = ledCluster(leaseOptions);
+    pass(cluster, 4);
+    tickOne(cluster, 1, 2);
+    work(cluster, 1);
+    for (const heartbeat of intercept(cluster, 'heartbeat')) deliver(cluster, heartbeat);
+    for (const id of [2, 3]) work(cluster, id);
+    const answers = intercept(cluster, 'heartbeatResponse');
+    assert.equal(answers.length, 2);
+    partition(cluster, [1]);
+    tickOne(cluster, 1, 6);
+    for (const answer of answers) deliver(cluster, answer);
+    assert.equal(readNow(cluster, 1), true, 'six ticks of nine are over');
+    tickOne(cluster, 1, 3);
+    assert.deepEqual(leadersOf(cluster), [1]);
+    assert.equal(readNow(cluster, 1), false);
+  });
+
   it('a lease is shorter by the bound on clock drift', () => {
     const cluster = leasedCluster({ clockDriftBound: 0.5 });
     tickOne(cluster, 1, 4);

@@ -122,6 +122,17 @@ describe('§5.1', () => {
     assert.equal(refusal.term, 2);
   });
 
+  it('a leader of a later term counts nothing that it was told as a leader of an earlier one', () => {
+    const cluster = ledCluster();
+    proposeTexts(cluster, 1, 'a', 'b');
+    settle(cluster);
+    assert.equal(stateOf(cluster, 1).progress.get(2)?.matchIndex, 4);
+    elect(cluster, 2);
+    cluster.isLost = ({ type }) => type === 'appendEntriesResponse';
+    elect(cluster, 1);
+    for (const id of [2, 3]) assert.equal(stateOf(cluster, 1).progress.get(id)?.matchIndex, 0);
+  });
+
   it('a late answer of an earlier term changes nothing for a leader of a later one', () => {
     const cluster = ledCluster();
     partition(cluster, [1, 3]);

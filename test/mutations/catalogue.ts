@@ -1,0 +1,27 @@
+// The catalogue of seeded bugs: one list of all sections, and why some hazards have none. `test/mutations.test.ts` keeps
+// it honest without applying anything; `npm run mutate` applies it.
+
+import { electionMutations } from './elections.ts';
+import { logStoreMutations } from './log-store.ts';
+import { membershipMutations } from './membership.ts';
+import type { Mutation } from './mutation.ts';
+import { readMutations } from './reads.ts';
+import { replicationMutations } from './replication.ts';
+import { snapshotMutations } from './snapshots.ts';
+
+export const catalogue: readonly Mutation[] = [
+  ...electionMutations,
+  ...replicationMutations,
+  ...readMutations,
+  ...logStoreMutations,
+  ...snapshotMutations,
+  ...membershipMutations,
+];
+
+/** The last hazard of the section "Membership and elasticity"; those behind it are of the process around the library. */
+export const hazardMax = 54;
+
+/** Hazards for which nothing can be seeded, by number, and why. */
+export const unseeded: Readonly<Record<number, string>> = {
+  54: 'nothing evicts members today',
+};
