@@ -23,7 +23,9 @@ function bank(remembersClosed: boolean) {
   return {
     apply: (entries: readonly CommittedEntry[]) => entries.map(transfer),
     snapshot: () => encode([balances, remembersClosed ? closed : []]),
-    restore: (data: Uint8Array) => void ([balances, closed] = decode<[number[], number[]]>(data)),
+    restore(data: Uint8Array) {
+      [balances, closed] = decode<[number[], number[]]>(data);
+    },
     total: () => balances.reduce((sum, balance) => sum + balance, 0),
   };
 }

@@ -468,8 +468,8 @@ export const electionMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/raft/raft.ts',
-        find: 'if (isAnswer(message) && !state.progress.has(message.from)) {',
-        replace: 'if (isAnswer(message) && state.progress.size === 0) {',
+        find: 'if (!state.progress.has(message.from)) {',
+        replace: 'if (state.progress.size === 0) {',
       },
     ],
     says: 'Answers of replicas that are no members reach the core, read indexes among them.',

@@ -94,8 +94,8 @@ export const replicationMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/raft/follower.ts',
-        find: 'if (conflict !== undefined) appendToLog(log, entries.slice(conflict - prevLogIndex - 1));',
-        replace: 'if (entries.length > 0) appendToLog(log, entries);',
+        find: 'const conflict = findConflict(log, entries);',
+        replace: 'const conflict = entries.length > 0 ? prevLogIndex + 1 : undefined;',
       },
     ],
     says: 'A late duplicate cuts off the entries that came after it.',

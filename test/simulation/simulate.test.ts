@@ -47,7 +47,7 @@ function counter(add: (total: number, entry: CommittedEntry) => number): Counter
   return machine;
 }
 
-const valueOf = ({ data }: CommittedEntry): number => Number(utf8Text(data));
+const numberIn = ({ data }: CommittedEntry): number => Number(utf8Text(data));
 
 function counterRun(
   seed: number,
@@ -87,7 +87,7 @@ test('a machine that is right breaks no rule', async () => {
   let operationCount = 0;
   for (let seed = 1; seed <= 5; seed++) {
     const result = await simulate(
-      counterRun(seed, () => counter((total, entry) => total + valueOf(entry))),
+      counterRun(seed, () => counter((total, entry) => total + numberIn(entry))),
     );
     assert.equal(result.report, undefined);
     operationCount += result.operationCount;
@@ -101,7 +101,7 @@ test('a machine that depends on more than its entries is found: equal entries, o
     simulate(
       counterRun(seed, () => {
         const own = made++ % 2;
-        return counter((total, entry) => total + valueOf(entry) + (total % 7 === 3 ? own : 0));
+        return counter((total, entry) => total + numberIn(entry) + (total % 7 === 3 ? own : 0));
       }),
     ),
   );
@@ -112,7 +112,7 @@ test('a machine that depends on more than its entries is found: equal entries, o
 test('a machine whose own invariant breaks is found, with the entry at which it did', async () => {
   const { violation } = await firstViolation((seed) =>
     simulate(
-      counterRun(seed, () => counter((total, entry) => total + valueOf(entry)), {
+      counterRun(seed, () => counter((total, entry) => total + numberIn(entry)), {
         invariant: ({ total }) => (total < 100 ? undefined : `the total is ${total}`),
       }),
     ),
@@ -127,7 +127,7 @@ test('a machine that throws is found: its replica must not stop', async () => {
       counterRun(seed, () =>
         counter((total, entry) => {
           if (total > 50) throw new Error('too much');
-          return total + valueOf(entry);
+          return total + numberIn(entry);
         }),
       ),
     ),
@@ -166,7 +166,7 @@ test('a machine that answers with what is old is found by the model', async () =
 test('a machine without snapshots is simulated too', async () => {
   const { report } = await simulate(
     counterRun(3, () => {
-      const machine = counter((total, entry) => total + valueOf(entry));
+      const machine = counter((total, entry) => total + numberIn(entry));
       return { apply: (entries) => machine.apply(entries), total: 0 };
     }),
   );
@@ -175,7 +175,7 @@ test('a machine without snapshots is simulated too', async () => {
 
 test('a failing run is made smaller, and the smaller one breaks the same rule', async () => {
   const forgetful = (): Counter => ({
-    ...counter((total, entry) => total + valueOf(entry)),
+    ...counter((total, entry) => total + numberIn(entry)),
     restore: () => {},
   });
   const optionsWith = (over: object) => counterRun(4, forgetful, { faults: 'snapshots', ...over });
@@ -197,7 +197,7 @@ test('a failing run is made smaller, and the smaller one breaks the same rule', 
 
 test('a run that breaks no rule cannot be made smaller', async () => {
   await assert.rejects(
-    shrink(() => counterRun(1, () => counter((total, entry) => total + valueOf(entry)))),
+    shrink(() => counterRun(1, () => counter((total, entry) => total + numberIn(entry)))),
     /seed 1 breaks no rule/,
   );
 });
