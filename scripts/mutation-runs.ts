@@ -31,6 +31,8 @@ export type SimulatorEnd = RunEnd & { readonly seedCount?: number };
 /** What a copy of the project does not need. */
 const left = new Set(['.git', 'node_modules', 'dist', '.kommander']);
 const simulator = 'scripts/sim.ts';
+/** Virtual milliseconds of trouble in a seed. */
+const seedMs = 20_000;
 const firstSeed = 1;
 
 const folders = new Set<string>();
@@ -93,7 +95,10 @@ export async function runSimulator(
   options: { readonly profile: string; readonly seeds: number; readonly timeoutMs: number },
 ): Promise<SimulatorEnd> {
   const { profile, seeds, timeoutMs } = options;
-  const args = ['--profile', profile, '--seeds', `${seeds}`, '--seed', `${firstSeed}`];
+  const args = [
+    ...['--profile', profile, '--seeds', `${seeds}`, '--seed', `${firstSeed}`],
+    ...['--duration', `${seedMs}`],
+  ];
   const end = await run(folder, [simulator, ...args], timeoutMs, violation);
   const [, seed] = end.kind === 'failed' ? (/at seed (\d+)/.exec(end.sign) ?? []) : [];
   return seed === undefined ? end : { ...end, seedCount: Number(seed) - firstSeed + 1 };

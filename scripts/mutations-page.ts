@@ -19,7 +19,7 @@ const head = `# Mutations
 <!-- Written by \`npm run mutate -- --write\` from test/mutations/ and from what it found. Do not edit. -->
 
 Do the tests prove anything? Each row is a bug that was put into a copy of the sources, alone: the test that noticed
-first, and the profile of the simulator that noticed, after how many seeds. The numbers are those of the
+first, and the profile of the simulator that noticed, after how many seeds of 20 seconds. The numbers are those of the
 [hazards](hazards.md). \`npm run mutate\` repeats it; \`test/mutations.test.ts\` keeps the catalogue in step with the sources.
 `;
 
