@@ -1,10 +1,21 @@
 // Linearizability by trying every order, for histories of a few operations: the definition written down, to compare the
-// checker with. Nothing is remembered, nothing is pruned.
+// checker with. Nothing is remembered, nothing is pruned. Also models that do not help a search to prune.
 
 import type {
   HistoryOperation,
   SequentialModel,
 } from '../../src/testing/linearizability/history.ts';
+
+/** The same specification without anything that makes a search faster. */
+export function withoutHints<State, Input, Output>(
+  model: SequentialModel<State, Input, Output>,
+): SequentialModel<State, Input, Output> {
+  return {
+    init: () => model.init(),
+    step: (state, input, output) => model.step(state, input, output),
+    keyOf: (input) => model.keyOf?.(input) ?? '',
+  };
+}
 
 /**
  * Whether the operations that returned at `until` or before can be put in an order, with any of the others between

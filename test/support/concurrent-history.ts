@@ -134,9 +134,9 @@ function keyValueMachine(
   { fault = 'none', faultShare = 0.05 }: HistoryShape,
   futureValue: () => RegisterValue,
 ): {
-  execute(input: KeyValueInput): KeyValueOutput;
+  readonly execute: (input: KeyValueInput) => KeyValueOutput;
   /** What a client would guess that the key holds. */
-  glance(key: string): RegisterValue | undefined;
+  readonly glance: (key: string) => RegisterValue | undefined;
 } {
   const values = new Map<string, RegisterValue | undefined>();
   const valuesBefore = new Map<string, RegisterValue | undefined>();

@@ -1,7 +1,7 @@
 // Who still needs a mark, and who can still bring it: see `StateMarks`. A configuration is hopeless when an operation
 // that must be placed needs a mark that the state does not bear and that no operation is left to make.
 
-import { assert } from '../../base/assert.ts';
+import { KommanderError } from '../../base/errors.ts';
 import type { StateMarks } from './history.ts';
 import type { StateTable } from './state-table.ts';
 import type { Task } from './task.ts';
@@ -85,11 +85,25 @@ export function isHopelessAfter(
 ): boolean {
   const { before, present } = marks;
   const made = counts.makes[operation] as number;
-  assert(present === before || present === made, 'an operation gives no mark that it does not make');
+  if (present !== before && present !== made) {
+    throw marksError(
+      'an operation led to a mark that it does not make and that was not there before',
+    );
+  }
   const needed = counts.needs[operation] as number;
-  assert(needed < 0 || needed === before, 'an operation is possible only with the mark it needs');
+  if (needed >= 0 && needed !== before) {
+    throw marksError('an operation was possible without the mark that it needs');
+  }
   if (before !== present && isLost(counts, before)) return true;
   return made >= 0 && made !== present && isLost(counts, made);
+}
+
+/** For a model that says one thing in `marks` and does another in `step`. */
+export function marksError(what: string): KommanderError {
+  return new KommanderError(`The model's marks do not agree with its steps: ${what}. Mend them.`, {
+    code: 'INVALID_ARGUMENT',
+    details: { argument: 'model.marks' },
+  });
 }
 
 function isLost({ neededCount, makerCount }: MarkCounts<unknown>, mark: number): boolean {

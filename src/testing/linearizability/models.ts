@@ -75,7 +75,13 @@ export function casRegisterModel(): SequentialModel<
   CasRegisterInput,
   CasRegisterOutput
 > {
-  return { init: () => undefined, step: stepRegister, hash: hashOfValue, marks: valueMarks, describe };
+  return {
+    init: () => undefined,
+    step: stepRegister,
+    hash: hashOfValue,
+    marks: valueMarks,
+    describe,
+  };
 }
 
 /** Keys with `get`, `put`, `delete` and `compareAndSet`; none is there at first. Every key is checked apart. */

@@ -24,6 +24,7 @@ import {
   type MarkCounts,
   markCounts,
   markOfState,
+  marksError,
   place,
   takeBack,
 } from './mark-counts.ts';
@@ -57,7 +58,7 @@ export interface Search<State, Input, Output> {
   legalHorizon: number;
   /** The most required operations that were placed at once. */
   placedCountMax: number;
-  /** Steps of the model and comparisons of the memo so far. */
+  /** Operations that were looked at and records of the memo that were compared, so far. */
   work: number;
 }
 
@@ -155,6 +156,7 @@ function tryPlace<State, Input, Output>(
   operation: number,
 ): boolean {
   const { task, now } = search;
+  search.work += 1;
   const isOptional = operation >= task.requiredCount;
   if (isOptional && !isWorthTrying(search, operation)) return false;
   const state = stateAfter(search, operation);
@@ -176,7 +178,6 @@ function stateAfter<State, Input, Output>(
 ): number {
   const { task, states, now } = search;
   const { input, output } = task.operations[operation] as HistoryOperation<Input, Output>;
-  search.work += 1;
   const stepped = task.model.step(states.states[now.state] as State, input, output);
   return stepped === undefined ? -1 : numberOfState(states, stepped.state);
 }
@@ -189,7 +190,9 @@ function isHopeless<State, Input, Output>(
 ): boolean {
   const { task, states, marks, now } = search;
   const isUnchanged = now.state === before;
-  assert(isUnchanged || task.isReadOnly[operation] === 0, 'what makes no mark changes nothing');
+  if (!isUnchanged && task.isReadOnly[operation] === 1) {
+    throw marksError('an operation makes no mark and changed the state');
+  }
   if (marks !== undefined) {
     const change = {
       before: markOfState(marks, before, states),

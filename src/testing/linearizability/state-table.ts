@@ -19,7 +19,9 @@ export interface StateTable<State> {
   bytes: number;
 }
 
-export function stateTable<State>(model: SequentialModel<State, unknown, unknown>): StateTable<State> {
+export function stateTable<State>(
+  model: SequentialModel<State, unknown, unknown>,
+): StateTable<State> {
   return {
     states: [],
     nextAlike: [],
