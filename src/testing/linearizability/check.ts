@@ -2,7 +2,7 @@
 // decide does not keep an easy one from being found wrong. Time and memory are bounded: what is not decided within
 // them is unknown, never guessed.
 
-import { assert } from '../../base/assert.ts';
+import { must } from '../../base/assert.ts';
 import { KommanderError } from '../../base/errors.ts';
 import type { Clock } from '../../ports/clock.ts';
 import { systemClock } from '../../time/system-clock.ts';
@@ -13,14 +13,9 @@ import {
   keyHistories,
   type SequentialModel,
 } from './history.ts';
-import {
-  furthestOrder,
-  openSearch,
-  placedCountMax,
-  runSearch,
-  type Search,
-  searchBytes,
-} from './search.ts';
+import { narrow } from './narrow.ts';
+import { openSearch, runSearch, type Search, searchBytes } from './search.ts';
+import { operationsByReturn, taskOf } from './task.ts';
 
 /** Bounds of a check. */
 export interface LinearizabilityOptions {
@@ -58,21 +53,34 @@ export interface IllegalHistory<Input, Output> {
   /** Undefined for a model without keys. */
   readonly key: string | undefined;
   /**
-   * The longest order that can be made of everything that returned before `stuck` did and of some that was under way,
-   * as one copy would have carried it out.
+   * The longest part of the key's history that is linearizable, up to just before the return of `stuck`: everything
+   * that returned by then and some of what was under way, in an order in which one copy would have answered the same.
    */
   readonly prefix: readonly HistoryOperation<Input, Output>[];
   /**
-   * The operation that cannot be placed. Cut off just before its return the history is linearizable, just behind it is
-   * not; so what is wrong happened here or before.
+   * The operation that cannot be placed: cut off just behind its return, the key's history is not linearizable. What
+   * went wrong happened here or before.
    */
   readonly stuck: HistoryOperation<Input, Output>;
+  /**
+   * False when time or memory ended while the place was looked for: `stuck` is then not the first operation that cannot
+   * be placed, and `prefix` ends somewhere before.
+   */
+  readonly isNarrowed: boolean;
   /** All operations of that key, in the order of the history. */
   readonly operations: readonly HistoryOperation<Input, Output>[];
 }
 
 /** Steps of a search between two looks at the clock. Small, for a model's step may take long. */
 const stepsPerPiece = 256;
+
+/** When to give up. */
+interface Bounds {
+  readonly clock: Clock;
+  /** On the clock. */
+  readonly endMs: number;
+  readonly memoBytesMax: number;
+}
 
 /** What has become of a key. */
 interface KeyCheck<State, Input, Output> extends KeyHistory<Input, Output> {
@@ -96,18 +104,17 @@ export function checkLinearizability<State, Input, Output>(
   history: readonly HistoryOperation<Input, Output>[],
   options: LinearizabilityOptions = {},
 ): LinearizabilityResult<Input, Output> {
-  const { clock = systemClock } = options;
-  const endMs = clock.monotonicMs() + checkedBound('timeLimitMs', options.timeLimitMs ?? 10_000);
-  const memoBytesMax = checkedBound('memoBytesMax', options.memoBytesMax ?? 268_435_456);
+  const bounds = boundsOf(options);
+  const { clock, endMs, memoBytesMax } = bounds;
   checkHistory(history);
   const keys = keyHistories(model, history).map(openKey<State, Input, Output>);
   let bytes = 0;
   for (let open = keys; open.length > 0; open = keys.filter(isOpen)) {
     for (const key of open) {
       if (clock.monotonicMs() >= endMs) return undecided(keys, 'timeLimit');
-      key.search ??= openSearch(model, key.operations);
+      key.search ??= openSearch(taskOf(model, key.operations, knownCountOf(key.operations)));
       const outcome = runSearch(key.search, stepsPerPiece);
-      if (outcome === 'illegal') return illegal(key, key.search);
+      if (outcome === 'illegal') return illegal(model, key, key.search, bounds);
       const bytesBefore = key.bytes;
       key.bytes = searchBytes(key.search);
       bytes += key.bytes - bytesBefore;
@@ -118,6 +125,21 @@ export function checkLinearizability<State, Input, Output>(
   return keys.every(({ standing }) => standing === 'linearizable')
     ? { verdict: 'linearizable' }
     : undecided(keys, 'memoLimit');
+}
+
+function boundsOf(options: LinearizabilityOptions): Bounds {
+  const { clock = systemClock } = options;
+  const timeLimitMs = checkedBound('timeLimitMs', options.timeLimitMs ?? 10_000);
+  const memoBytesMax = checkedBound('memoBytesMax', options.memoBytesMax ?? 268_435_456);
+  return { clock, endMs: clock.monotonicMs() + timeLimitMs, memoBytesMax };
+}
+
+function checkedBound(option: keyof LinearizabilityOptions, value: number): number {
+  if (value >= 0) return value;
+  throw new KommanderError(`${option} is ${value}. Give a number that is not negative.`, {
+    code: 'INVALID_ARGUMENT',
+    details: { argument: option },
+  });
 }
 
 function openKey<State, Input, Output>(
@@ -133,11 +155,11 @@ function isOpen({ standing }: KeyCheck<unknown, unknown, unknown>): boolean {
 /** @returns the bytes that are free now */
 function close(
   key: KeyCheck<unknown, unknown, unknown>,
-  standing: 'linearizable' | 'memoLimit' | 'timeLimit',
+  standing: 'linearizable' | UndecidedHistory['reason'],
 ): number {
   const { bytes } = key;
   key.standing = standing;
-  key.placedCount = key.search === undefined ? 0 : placedCountMax(key.search);
+  key.placedCount = key.search?.placedCountMax ?? 0;
   key.search = undefined;
   key.bytes = 0;
   return bytes;
@@ -150,28 +172,38 @@ function undecided(
 ): UndecidedHistory {
   for (const key of keys.filter(isOpen)) close(key, reason);
   const [first, ...others] = keys.filter(({ standing }) => standing !== 'linearizable');
-  assert(first !== undefined, 'a key is not decided');
-  const { key, placedCount, operations, standing } = first;
+  const { key, placedCount, operations, standing } = must(first, 'a key is not decided');
   return {
     verdict: 'unknown',
     reason: standing === 'memoLimit' ? 'memoLimit' : 'timeLimit',
     ...{ key, placedCount },
-    operationCount: operations.filter(({ returnedAt }) => returnedAt !== undefined).length,
+    operationCount: knownCountOf(operations),
     undecidedKeyCount: 1 + others.length,
   };
 }
 
 function illegal<State, Input, Output>(
+  model: SequentialModel<State, Input, Output>,
   { key, operations }: KeyCheck<State, Input, Output>,
   search: Search<State, Input, Output>,
+  bounds: Bounds,
 ): IllegalHistory<Input, Output> {
-  return { verdict: 'illegal', key, ...furthestOrder(search), operations };
+  const tryRun = (cut: Search<State, Input, Output>) => tryRunToEnd(cut, bounds);
+  return { verdict: 'illegal', key, ...narrow(model, operations, search, tryRun), operations };
 }
 
-function checkedBound(option: keyof LinearizabilityOptions, value: number): number {
-  if (value >= 0) return value;
-  throw new KommanderError(`${option} is ${value}. Give a number that is not negative.`, {
-    code: 'INVALID_ARGUMENT',
-    details: { argument: option },
-  });
+/** Whether it is linearizable; undefined when a bound was reached. */
+function tryRunToEnd(
+  search: Search<unknown, unknown, unknown>,
+  { clock, endMs, memoBytesMax }: Bounds,
+): boolean | undefined {
+  while (clock.monotonicMs() < endMs && searchBytes(search) <= memoBytesMax) {
+    const outcome = runSearch(search, stepsPerPiece);
+    if (outcome !== 'running') return outcome === 'linearizable';
+  }
+  return undefined;
+}
+
+function knownCountOf(operations: readonly HistoryOperation<unknown, unknown>[]): number {
+  return operationsByReturn(operations).length;
 }

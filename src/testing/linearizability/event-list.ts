@@ -1,88 +1,91 @@
-// Calls and returns of one key's operations as two doubly linked lists in the order of their times: one of the calls
-// and returns of those whose outcome is known, one of the calls of the others, which never return. An operation that
-// was placed is lifted out and can be put back where it was. Calls stand before returns of the same time, so that
-// operations that touch count as concurrent.
+// Calls and returns of the operations of a search that are not placed, as doubly linked lists in the order of their
+// times: the returns of required operations, and the calls of those that change nothing, of those that do, and of
+// optional ones. An operation that was placed is lifted out and can be put back where it was. Calls stand before returns
+// of the same time, so that operations that touch count as concurrent.
 
-import { assert } from '../../base/assert.ts';
-import type { HistoryOperation } from './history.ts';
+import { must } from '../../base/assert.ts';
+import type { Task } from './task.ts';
 
-/** Nodes are numbers: the call of operation i is i, its return `returnOffset + i`. Two more begin and end the lists. */
+/** What an operation is to a search, in the order in which they are tried. */
+export const Kind = { readOnly: 0, changing: 1, optional: 2 } as const;
+export type Kind = (typeof Kind)[keyof typeof Kind];
+
+/** Nodes are numbers: the call of operation i is i, its return `returnOffset + i`. Each list has one more, its ends. */
 export interface EventList {
   readonly next: Int32Array;
   readonly previous: Int32Array;
-  /** Where the node stands among all events. */
+  /** Where the node stands among all events; ends stand behind them all. */
   readonly position: Int32Array;
   readonly returnOffset: number;
-  /** The list of known outcomes begins and ends here. */
-  readonly knownEnds: number;
-  /** The list of unknown outcomes begins and ends here. */
-  readonly unknownEnds: number;
+  readonly returnEnds: number;
+  /** By kind. */
+  readonly callEnds: readonly [number, number, number];
 }
 
-/** @param operations those of known outcome first, `knownCount` of them */
-export function eventList(
-  operations: readonly HistoryOperation<unknown, unknown>[],
-  knownCount: number,
-): EventList {
-  const returnOffset = operations.length;
-  const eventCount = returnOffset + knownCount;
+export function eventList(task: Task<unknown, unknown, unknown>): EventList {
+  const returnOffset = task.operations.length;
+  const returnEnds = returnOffset + task.requiredCount;
+  const nodeCount = returnEnds + 4;
   const list: EventList = {
-    next: new Int32Array(eventCount + 2),
-    previous: new Int32Array(eventCount + 2),
-    position: new Int32Array(eventCount),
-    returnOffset,
-    knownEnds: eventCount,
-    unknownEnds: eventCount + 1,
+    next: Int32Array.from({ length: nodeCount }, (_, node) => node),
+    previous: Int32Array.from({ length: nodeCount }, (_, node) => node),
+    position: new Int32Array(nodeCount).fill(returnEnds),
+    ...{ returnOffset, returnEnds },
+    callEnds: [returnEnds + 1, returnEnds + 2, returnEnds + 3],
   };
-  for (const ends of [list.knownEnds, list.unknownEnds]) {
-    list.next[ends] = ends;
-    list.previous[ends] = ends;
-  }
-  for (const [position, node] of sortedNodes(operations, knownCount).entries()) {
+  for (const [position, node] of sortedNodes(task).entries()) {
     list.position[node] = position;
-    const isUnknown = node >= knownCount && node < returnOffset;
-    append(list, node, isUnknown ? list.unknownEnds : list.knownEnds);
+    const ends = node >= returnOffset ? returnEnds : list.callEnds[kindOf(task, node)];
+    insertBefore(list, ends, node);
   }
   return list;
 }
 
-/** Takes out the call of an operation, and its return if it has one. */
+export function kindOf(task: Task<unknown, unknown, unknown>, operation: number): Kind {
+  if (operation >= task.requiredCount) return Kind.optional;
+  return task.isReadOnly[operation] === 1 ? Kind.readOnly : Kind.changing;
+}
+
+/** Takes out the call of an operation, and its return if that counts. */
 export function lift(list: EventList, operation: number): void {
   unlink(list, operation);
   const returnNode = list.returnOffset + operation;
-  if (returnNode < list.knownEnds) unlink(list, returnNode);
+  if (returnNode < list.returnEnds) unlink(list, returnNode);
 }
 
 /** Undoes the last `lift` that is not undone. */
 export function putBack(list: EventList, operation: number): void {
   const returnNode = list.returnOffset + operation;
-  if (returnNode < list.knownEnds) relink(list, returnNode);
+  if (returnNode < list.returnEnds) relink(list, returnNode);
   relink(list, operation);
 }
 
-function sortedNodes(
-  operations: readonly HistoryOperation<unknown, unknown>[],
-  knownCount: number,
-): number[] {
-  const callCount = operations.length;
-  const times: number[] = operations.map(({ calledAt }) => calledAt);
-  for (const { returnedAt } of operations.slice(0, knownCount)) {
-    assert(returnedAt !== undefined, 'operations of known outcome come first');
-    times.push(returnedAt);
+/** The first operation of a kind, or the ends of its list. */
+export function firstCall({ next, callEnds }: EventList, kind: Kind): number {
+  return next[callEnds[kind]] as number;
+}
+
+/** The first return, or the ends of the list. */
+export function firstReturn({ next, returnEnds }: EventList): number {
+  return next[returnEnds] as number;
+}
+
+function sortedNodes({ operations, requiredCount }: Task<unknown, unknown, unknown>): number[] {
+  const times = operations.map(({ calledAt }) => calledAt);
+  for (const { returnedAt } of operations.slice(0, requiredCount)) {
+    times.push(must(returnedAt, 'a required operation returned'));
   }
   const timeOf = (node: number) => times[node] as number;
   // Every call has a smaller number than every return.
-  return Array.from({ length: callCount + knownCount }, (_, node) => node).sort(
-    (a, b) => timeOf(a) - timeOf(b) || a - b,
-  );
+  return [...times.keys()].sort((a, b) => timeOf(a) - timeOf(b) || a - b);
 }
 
-function append(list: EventList, node: number, ends: number): void {
-  const last = list.previous[ends] as number;
-  list.next[last] = node;
-  list.previous[node] = last;
-  list.next[node] = ends;
-  list.previous[ends] = node;
+function insertBefore({ next, previous }: EventList, node: number, inserted: number): void {
+  const before = previous[node] as number;
+  next[before] = inserted;
+  previous[inserted] = before;
+  next[inserted] = node;
+  previous[node] = inserted;
 }
 
 function unlink({ next, previous }: EventList, node: number): void {

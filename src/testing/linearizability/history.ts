@@ -31,6 +31,40 @@ export interface SequentialModel<State, Input, Output> {
   keyOf?(input: Input): string;
   /** For pictures and messages (default: `inspect` of input and output). */
   describe?(input: Input, output: Output | undefined): string;
+  /** Makes the search faster where many operations are concurrent; see there. */
+  readonly marks?: StateMarks<State, Input, Output>;
+  /**
+   * Makes the search faster: false when the operation with this output cannot come any more, whatever is done after
+   * `state`. (A read of a list that is only ever appended to, when `state` is longer.)
+   */
+  canStillCome?(state: State, input: Input, output: Output): boolean;
+}
+
+/**
+ * What a search may know of an object that every change leaves a mark on: a register's mark is its value, a list's the
+ * last element. What changes nothing is placed wherever it fits first; an operation that needs a mark is lost when
+ * another one replaced it and nothing is left to bring it back. A search that finds the marks at odds with `step`
+ * throws.
+ *
+ * Of an operation of unknown outcome (`output` is undefined) these say when and how it has an effect.
+ */
+export interface StateMarks<State, Input, Output> {
+  /** The mark that a state bears. */
+  of(state: State): string;
+  /** The only mark with which the operation is possible; undefined when there are several. */
+  needs(input: Input, output: Output | undefined): string | undefined;
+  /**
+   * The only mark that the operation can give to a state that did not bear it. Undefined when it leaves every state as
+   * it is.
+   */
+  makes(input: Input, output: Output | undefined): string | undefined;
+  /**
+   * The only mark with which the operation is not possible; undefined when there is none. Only for an object that is
+   * nothing but its mark: an operation is then possible with the mark that it needs, or with all but the one that it
+   * avoids, or with all; and gives always the same one. Spares a search the operations of unknown outcome whose mark
+   * nobody asks for.
+   */
+  avoids?(input: Input, output: Output | undefined): string | undefined;
 }
 
 /** One operation of one client, as its caller saw it. */
@@ -105,6 +139,14 @@ export function describeOperation<State, Input, Output>(
   return model.describe?.(input, output) ?? describePlainly(input, output);
 }
 
+/** Whether the operation, with its output, is known to leave every state as it is. */
+export function isReadOnly<State, Input, Output>(
+  { marks }: SequentialModel<State, Input, Output>,
+  { input, output }: HistoryOperation<Input, Output>,
+): boolean {
+  return marks !== undefined && marks.makes(input, output) === undefined;
+}
+
 function describePlainly(input: unknown, output: unknown): string {
   const options = { depth: 4, breakLength: Number.POSITIVE_INFINITY, compact: true } as const;
   return `${inspect(input, options)} -> ${output === undefined ? '?' : inspect(output, options)}`;
@@ -144,15 +186,12 @@ function positionsByClient(
   return byClient;
 }
 
-/** By call, then by return, those that never returned last. */
+/** The order in which one client did two operations. It may go on at once after one of unknown outcome. */
 export function compareTimes(
   a: HistoryOperation<unknown, unknown>,
   b: HistoryOperation<unknown, unknown>,
 ): number {
-  if (a.calledAt !== b.calledAt) return a.calledAt - b.calledAt;
-  const aEnd = a.returnedAt ?? Number.POSITIVE_INFINITY;
-  const bEnd = b.returnedAt ?? Number.POSITIVE_INFINITY;
-  return aEnd === bEnd ? 0 : aEnd - bEnd;
+  return a.calledAt - b.calledAt || (a.returnedAt ?? a.calledAt) - (b.returnedAt ?? b.calledAt);
 }
 
 function malformed(

@@ -1,23 +1,23 @@
 // Where a search has been. A configuration is the set of operations that are placed and the state that they led to; one
-// that was met before leads nowhere new. Of two with the same state and the same operations of known outcome, the one
-// that used fewer of unknown outcome can do all that the other can, so that the other counts as met before.
+// that was met before leads nowhere new. Some operations may be left out: of two configurations that differ in them
+// alone, the one that has used fewer can do all that the other can, so that the other counts as met before.
 //
 // A hash table in two arrays of integers: chains of records, compared in full.
 
 /** What a search holds at one moment. Bits beyond `lastWord` and before `firstWord` are all 0 and all 1. */
 export interface Configuration {
-  /** Of `known`, such that equal sets have equal hashes. */
+  /** Of `required`, such that equal sets have equal hashes. */
   hash: number;
   /** Number of the state. */
   state: number;
-  /** Operations of known outcome that are placed, one bit each. */
-  readonly known: Uint32Array;
-  /** The word of the first operation of known outcome that is not placed. */
+  /** Operations that have to be placed and are, one bit each. */
+  readonly required: Uint32Array;
+  /** The word of the first operation that has to be placed and is not. */
   firstWord: number;
   /** The word of the last one that is placed. */
   lastWord: number;
-  /** Operations of unknown outcome that are placed, one bit each. */
-  readonly unknown: Uint32Array;
+  /** Operations that may be left out and are placed, one bit each. */
+  readonly optional: Uint32Array;
 }
 
 export interface Memo {
@@ -32,7 +32,7 @@ export interface Memo {
   comparedCount: number;
 }
 
-/** Next record, hash, state, firstWord, number of known words, number of unknown words. */
+/** Next record, hash, state, firstWord, number of required words, number of optional words. */
 const recordWords = 6;
 const headsAtFirst = 64;
 const wordsAtFirst = 1_024;
@@ -65,46 +65,46 @@ export function tryRemember(memo: Memo, configuration: Configuration): boolean {
   return true;
 }
 
-/** Whether the record at `at` has the same state and known operations, and no unknown one that is not in the other. */
+/** Whether the record at `at` has the same state and required operations, and no optional one that is not in the other. */
 function covers(records: Int32Array, at: number, configuration: Configuration): boolean {
-  const { state, known, firstWord, lastWord, unknown } = configuration;
+  const { state, required, firstWord, lastWord, optional } = configuration;
   if (records[at + 2] !== state || records[at + 3] !== firstWord) return false;
-  const knownWords = records[at + 4] as number;
-  if (knownWords !== knownWordsOf(configuration)) return false;
+  const requiredWords = records[at + 4] as number;
+  if (requiredWords !== requiredWordsOf(configuration)) return false;
   let word = at + recordWords;
   for (let i = firstWord; i <= lastWord; i++) {
-    if (records[word++] !== ((known[i] as number) | 0)) return false;
+    if (records[word++] !== ((required[i] as number) | 0)) return false;
   }
-  const unknownWords = records[at + 5] as number;
-  for (let i = 0; i < unknownWords; i++) {
-    if (((records[word++] as number) & ~(unknown[i] as number)) !== 0) return false;
+  const optionalWords = records[at + 5] as number;
+  for (let i = 0; i < optionalWords; i++) {
+    if (((records[word++] as number) & ~(optional[i] as number)) !== 0) return false;
   }
   return true;
 }
 
 function addRecord(memo: Memo, hash: number, configuration: Configuration): void {
-  const { state, known, firstWord, lastWord, unknown } = configuration;
-  const knownWords = knownWordsOf(configuration);
-  let unknownWords = unknown.length;
-  while (unknownWords > 0 && unknown[unknownWords - 1] === 0) unknownWords -= 1;
+  const { state, required, firstWord, lastWord, optional } = configuration;
+  const requiredWords = requiredWordsOf(configuration);
+  let optionalWords = optional.length;
+  while (optionalWords > 0 && optional[optionalWords - 1] === 0) optionalWords -= 1;
   const at = memo.usedWords;
-  memo.usedWords = at + recordWords + knownWords + unknownWords;
+  memo.usedWords = at + recordWords + requiredWords + optionalWords;
   if (memo.usedWords > memo.records.length) growRecords(memo);
   const { records } = memo;
   records[at + 1] = hash;
   records[at + 2] = state;
   records[at + 3] = firstWord;
-  records[at + 4] = knownWords;
-  records[at + 5] = unknownWords;
+  records[at + 4] = requiredWords;
+  records[at + 5] = optionalWords;
   let word = at + recordWords;
-  for (let i = firstWord; i <= lastWord; i++) records[word++] = known[i] as number;
-  for (let i = 0; i < unknownWords; i++) records[word++] = unknown[i] as number;
+  for (let i = firstWord; i <= lastWord; i++) records[word++] = required[i] as number;
+  for (let i = 0; i < optionalWords; i++) records[word++] = optional[i] as number;
   memo.count += 1;
   if (memo.count > memo.heads.length) growHeads(memo, at);
   putInChain(memo, at);
 }
 
-function knownWordsOf({ firstWord, lastWord }: Configuration): number {
+function requiredWordsOf({ firstWord, lastWord }: Configuration): number {
   return Math.max(0, lastWord - firstWord + 1);
 }
 

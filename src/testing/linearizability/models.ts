@@ -5,7 +5,7 @@
 import { inspect } from 'node:util';
 import { unreachable } from '../../base/assert.ts';
 import { KommanderError } from '../../base/errors.ts';
-import type { SequentialModel } from './history.ts';
+import type { SequentialModel, StateMarks } from './history.ts';
 
 /** What registers hold; give every write a value of its own, and the history tells the most. */
 export type RegisterValue = string | number | boolean;
@@ -75,7 +75,13 @@ export function casRegisterModel(): SequentialModel<
   CasRegisterInput,
   CasRegisterOutput
 > {
-  return { init: () => undefined, step: stepRegister, hash: hashOfValue, describe };
+  return {
+    init: () => undefined,
+    step: stepRegister,
+    hash: hashOfValue,
+    marks: valueMarks,
+    describe,
+  };
 }
 
 /** Keys with `get`, `put`, `delete` and `compareAndSet`; none is there at first. Every key is checked apart. */
@@ -89,6 +95,7 @@ export function keyValueModel(): SequentialModel<
     step: stepRegister,
     hash: hashOfValue,
     keyOf: ({ key }) => key,
+    marks: valueMarks,
     describe,
   };
 }
@@ -122,6 +129,40 @@ function stepRegister(
   }
 }
 
+/** The mark of a register is what it holds. */
+const valueMarks: StateMarks<
+  RegisterValue | undefined,
+  CasRegisterInput | KeyValueInput,
+  CasRegisterOutput
+> = {
+  of: hashOfValue,
+  needs(input, output) {
+    if (input.type === 'get' || input.type === 'read') {
+      return output && hashOfValue(field(input.type, output, 'value'));
+    }
+    if (input.type !== 'compareAndSet' || isRefused(input, output)) return undefined;
+    return hashOfValue(input.expected);
+  },
+  makes(input, output) {
+    if (input.type === 'get' || input.type === 'read') return undefined;
+    if (input.type === 'delete') return hashOfValue(undefined);
+    return isRefused(input, output) ? undefined : hashOfValue(input.value);
+  },
+  avoids(input, output) {
+    if (input.type !== 'compareAndSet' || !isRefused(input, output)) return undefined;
+    return hashOfValue(input.expected);
+  },
+};
+
+/** Whether it is a compare-and-set that is known to have had no effect. */
+function isRefused(
+  input: CasRegisterInput | KeyValueInput,
+  output: CasRegisterOutput | undefined,
+): boolean {
+  if (input.type !== 'compareAndSet' || output === undefined) return false;
+  return !field(input.type, output, 'swapped');
+}
+
 function hashOfValue(value: RegisterValue | undefined): string {
   return typeof value === 'string' ? `'${value}` : String(value);
 }
@@ -149,6 +190,16 @@ export function appendListModel(): SequentialModel<
     equals: areEqualLists,
     hash: ({ length, hash }) => `${length}:${hash}`,
     keyOf: ({ key }) => key ?? '',
+    marks: {
+      of: ({ value }) => hashOfValue(value),
+      needs: (input, output) =>
+        input.type === 'read'
+          ? output && hashOfValue(field(input.type, output, 'values').at(-1))
+          : undefined,
+      makes: (input) => (input.type === 'append' ? hashOfValue(input.value) : undefined),
+    },
+    canStillCome: (list, input, output) =>
+      input.type === 'append' || isBeginning(list, field(input.type, output, 'values')),
     describe,
   };
 }
@@ -179,6 +230,11 @@ function holdsExactly(list: AppendedList, values: readonly RegisterValue[]): boo
     at = at?.before;
   }
   return true;
+}
+
+/** Looks at the last element only; those before were looked at when they were the last ones. */
+function isBeginning(list: AppendedList, values: readonly RegisterValue[]): boolean {
+  return list.length === 0 || values[list.length - 1] === list.value;
 }
 
 function areEqualLists(a: AppendedList, b: AppendedList): boolean {

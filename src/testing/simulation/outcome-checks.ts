@@ -10,7 +10,7 @@ import type { RaftState } from '../../raft/state.ts';
 import { Role } from '../../raft/types.ts';
 import { checkLinearizability } from '../linearizability/check.ts';
 import type { HistoryOperation, SequentialModel } from '../linearizability/history.ts';
-import { historyText } from '../linearizability/picture.ts';
+import { historyText } from '../linearizability/history-text.ts';
 import { type Clients, checkAcknowledged, type UnknownWrite } from './clients.ts';
 import { partitionRecord } from './safety.ts';
 import { ViolationError } from './violation.ts';
@@ -184,7 +184,7 @@ export function checkHistory(
   if (result.verdict === 'illegal') {
     throw new ViolationError(
       'Linearizability: the operations look as if they had happened one by one, each while it was under way',
-      `no order of the operations${result.key === undefined ? '' : ` on ${result.key}`} explains what the clients saw\n${historyText(parts.model, result)}`,
+      `no order of the operations${result.key === undefined ? '' : ` on ${result.key}`} explains what the clients saw\n${historyText(parts.model, history, { result })}`,
     );
   }
   return result.verdict === 'linearizable';
