@@ -6,6 +6,7 @@ import { isKommanderError } from '../../base/errors.ts';
 import type { Random } from '../../base/random.ts';
 import type { CommitResult, KommanderNode, ProposalInput } from '../../host/api.ts';
 import type { StateMachine } from '../../ports/state-machine.ts';
+import type { NodeId } from '../../ports/transport.ts';
 import type { PartitionId } from '../../ports/wal.ts';
 import type { HistoryOperation } from '../linearizability/history.ts';
 import { contentOf } from './applied-order.ts';
@@ -70,13 +71,14 @@ export async function runClient(
 ): Promise<void> {
   const random = streamOf(world.settings.seed, `client ${client}`);
   const thinkMs = oneOf(random, [20, 200, 1_000]);
+  const home = oneOf(random, world.settings.nodeIds);
   for (let count = 0; count < world.settings.operationsMax && !world.isOver; count++) {
     await pause(world, 1 + random.below(thinkMs));
     if (world.isOver) break;
     const operation = workload.next(random, client);
     clients.busyCount += 1;
-    if (operation.kind === 'read') await read(world, clients, { random, client, operation });
-    else await write(world, clients, { random, client, operation });
+    if (operation.kind === 'read') await read(world, clients, { random, client, home, operation });
+    else await write(world, clients, { random, client, home, operation });
     clients.busyCount -= 1;
   }
 }
@@ -84,6 +86,8 @@ export async function runClient(
 interface Turn<Operation> {
   readonly random: Random;
   readonly client: number;
+  /** The node that it calls most. */
+  readonly home: NodeId;
   readonly operation: Operation;
 }
 
@@ -92,12 +96,12 @@ async function write(
   clients: Clients,
   turn: Turn<Exclude<AnyOperation, { kind: 'read' }>>,
 ): Promise<void> {
-  const { random, client, operation } = turn;
+  const { client, operation } = turn;
   const { partitionId } = operation;
   const writes = operation.kind === 'batch' ? operation.writes : [operation];
   const inputs: ProposalInput[] = writes.map(({ type, data }) => ({ type, data }));
   const calledAt = world.nextMoment++;
-  const outcome = await attempt(world, random, (node, options) =>
+  const outcome = await attempt(world, turn, (node, options) =>
     operation.kind === 'batch'
       ? node.replicate(partitionId, inputs, options)
       : node.replicate(partitionId, operation.type, operation.data, options),
@@ -165,10 +169,10 @@ async function read(
   clients: Clients,
   turn: Turn<Extract<AnyOperation, { kind: 'read' }>>,
 ): Promise<void> {
-  const { random, client, operation } = turn;
+  const { client, operation } = turn;
   const { partitionId, consistency = 'linearizable' } = operation;
   const calledAt = world.nextMoment++;
-  const outcome = await attempt(world, random, async (node, options, life) => {
+  const outcome = await attempt(world, turn, async (node, options, life) => {
     await node.read(partitionId, { ...options, consistency });
     const watched = life.machines.get(partitionId);
     if (watched === undefined) throw new Error('there is a machine for every partition');
@@ -194,17 +198,19 @@ interface CallOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Calls some node, and another one when nothing happened. */
+/** Calls some node, its home more often than not, and perhaps another one when nothing happened. */
 async function attempt<Value>(
   world: World,
-  random: Random,
+  { random, home }: Pick<Turn<unknown>, 'random' | 'home'>,
   call: (node: KommanderNode, options: CallOptions, life: Life) => Promise<Value>,
 ): Promise<Outcome<Value>> {
   let outcome: Outcome<Value> = { kind: 'noEffect', code: 'nobody there', retryable: true };
   for (let count = 0; count < attemptsMax; count++) {
     const lives = openLives(world);
     if (lives.length > 0) {
-      outcome = await callOnce(world, random, oneOf(random, lives), call);
+      const homeLife = random.below(10) < 6 ? world.seats.get(home)?.life : undefined;
+      const life = homeLife?.host === undefined ? oneOf(random, lives) : homeLife;
+      outcome = await callOnce(world, random, life, call);
       if (outcome.kind !== 'noEffect' || !outcome.retryable) return outcome;
     }
     await pause(world, 1 + random.below(world.settings.electionMs));

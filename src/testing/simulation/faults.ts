@@ -2,6 +2,7 @@
 // happen now (nobody runs, nobody leads) does nothing.
 
 import type { Random } from '../../base/random.ts';
+import type { Timer } from '../../ports/clock.ts';
 import type { NodeId } from '../../ports/transport.ts';
 import type { PartitionId } from '../../ports/wal.ts';
 import { type ReplicaId, Role } from '../../raft/types.ts';
@@ -16,6 +17,7 @@ import {
   beginLater,
   endLife,
   type Life,
+  type MomentListener,
   openLives,
   type Seat,
   seatOf,
@@ -109,9 +111,7 @@ const actions: Readonly<Record<FaultKind, (world: World, random: Random) => void
     const partitionId = somePartition(world, random);
     const rounds = 2 + random.below(4);
     const state = linkFault(random);
-    const graceMs =
-      random.below(3) === 0 ? random.below(world.settings.electionMs) : random.below(20);
-    alternate(world, { partitionId, rounds, state, graceMs, cutOff: undefined });
+    alternate(world, { random, partitionId, rounds, state, cutOff: undefined });
   },
 
   slowLink(world, random) {
@@ -319,20 +319,22 @@ function disturbLinks(
 }
 
 interface Alternation {
+  readonly random: Random;
   readonly partitionId: PartitionId;
   readonly rounds: number;
   readonly state: LinkState;
-  /** How long a new leader may work before it is cut off. */
-  readonly graceMs: number;
   readonly cutOff: NodeId | undefined;
 }
 
-/** Milliseconds between two looks at who leads. */
-const lookMs = 3;
-
-/** Cuts the leader off until another one leads, or nobody for too long; then it is the other one's turn. */
+/**
+ * Cuts the leader off until another one is elected, or nobody for too long; then it is the other one's turn, after its
+ * grace, or as soon as it has brought an older term's entries to a quorum and nothing of its own (Figure 8).
+ */
 function alternate(world: World, alternation: Alternation): void {
-  const { partitionId, rounds, cutOff, state, graceMs } = alternation;
+  const { random, partitionId, rounds, cutOff, state } = alternation;
+  const { electionMs } = world.settings;
+  /** How long the next leader may work before it is cut off. */
+  const graceMs = random.below(oneOf(random, [1, 1, 20, electionMs, electionMs]));
   const leader = leaderOf(world, partitionId)?.seat.nodeId;
   if (world.isOver || rounds === 0 || leader === undefined) {
     if (cutOff !== undefined) setAllLinks(world, cutOff, 'up');
@@ -340,18 +342,30 @@ function alternate(world: World, alternation: Alternation): void {
   }
   setAllLinks(world, leader, state);
   if (cutOff !== undefined && cutOff !== leader) setAllLinks(world, cutOff, 'up');
-  const giveUpAtMs = world.time.monotonicMs() + 6 * world.settings.electionMs;
-  const look = (): void => {
-    const next = leaderOf(world, partitionId)?.seat.nodeId;
-    const isDone = world.isOver || world.time.monotonicMs() > giveUpAtMs;
-    if (isDone || (next !== undefined && next !== leader)) {
-      const rest = { ...alternation, rounds: isDone ? 0 : rounds - 1, cutOff: leader };
-      world.time.setTimer(isDone ? 0 : graceMs, () => alternate(world, rest));
-      return;
-    }
-    world.time.setTimer(lookMs, look);
+  let timer: Timer | undefined;
+  const goOn = (roundsLeft: number): void => {
+    world.momentListeners.delete(listener);
+    timer?.cancel();
+    alternate(world, { ...alternation, rounds: roundsLeft, cutOff: leader });
   };
-  look();
+  const wait = (ms: number, roundsLeft: number): void => {
+    timer?.cancel();
+    timer = world.time.setTimer(ms, () => goOn(roundsLeft));
+  };
+  let next: NodeId | undefined;
+  const listener: MomentListener = (moment, ofPartition, nodeId) => {
+    if (ofPartition !== partitionId || nodeId === leader) return;
+    if (moment === 'elected') {
+      next = nodeId;
+      // At once means before what the new leader sends can arrive anywhere.
+      if (graceMs === 0) goOn(rounds - 1);
+      else wait(graceMs, rounds - 1);
+    } else if (nodeId === next) {
+      goOn(rounds - 1);
+    }
+  };
+  world.momentListeners.add(listener);
+  wait(6 * electionMs, 0);
 }
 
 function setAllLinks(world: World, nodeId: NodeId, state: LinkState): void {

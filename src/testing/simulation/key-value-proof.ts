@@ -17,14 +17,16 @@ export function keyValueProof(
   over: Partial<KeyValueSimulation> = {},
 ): KeyValueSimulation {
   const random = streamOf(seed, 'proof');
-  const partitions = oneOf(random, [1, 2, 4]);
   const nodes = oneOf(random, [3, 3, 5, 5, 7]);
-  const clients = oneOf(random, [4, 8, 16]);
+  // One partition under many writers of large values: its log is long, and every entry is a message of its own.
+  const isHeavy = random.below(4) === 0;
+  const partitions = isHeavy ? 1 : oneOf(random, [1, 2, 4]);
+  const clients = isHeavy ? 32 : oneOf(random, [4, 8, 16]);
   const workload = keyValueWorkload({
     partitions,
     keys: oneOf(random, [1, 3, 8]),
-    readPercent: oneOf(random, [10, 35, 60]),
-    largePercent: oneOf(random, [2, 2, 60]),
+    readPercent: isHeavy ? 10 : oneOf(random, [10, 35, 60]),
+    largePercent: isHeavy ? 95 : oneOf(random, [2, 2, 30]),
   });
   return {
     seed,

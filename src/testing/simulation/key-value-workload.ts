@@ -118,7 +118,8 @@ export function keyValueWorkload(
     const id = newId(client);
     // Some values are large, so that limits in bytes are met.
     const isLarge = random.below(100) < options.largePercent;
-    const value = isLarge ? id.padEnd(random.below(3_000), '.') : id;
+    // More than the smallest limit of one append.
+    const value = isLarge ? id.padEnd(1_100 + random.below(1_900), '.') : id;
     lastValues.set(key, value);
     return write(partitionId, 'put', { id, key, value }, { type: 'put', key, value });
   }

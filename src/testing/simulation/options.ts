@@ -122,7 +122,7 @@ export function settingsOf(options: AnySimulationOptions): SimulationSettings {
     tickMs,
     electionTicks,
     heartbeatTicks: electionTicks >= 10 ? oneOf(random, [1, 1, 2]) : 1,
-    appendBytesMax: oneOf(random, [1_024, 4_096, 1_048_576]),
+    appendBytesMax: oneOf(random, [1_024, 1_024, 4_096, 1_048_576]),
     inflightMessagesMax: oneOf(random, [1, 4, 64]),
     trailingEntries: oneOf(random, profile.trailingEntries),
     proposalTimeoutMs: oneOf(random, [300, 1_000, 3_000]),

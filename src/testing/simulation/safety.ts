@@ -53,6 +53,8 @@ export interface ReplicaWatch {
   appliedIndex: LogIndex;
   confIndex: LogIndex;
   confState: ConfState;
+  /** What it knew to be committed when it was elected last. */
+  electedCommitIndex: LogIndex;
   /** Terms of the entries of its log that were compared with the others'. */
   readonly verified: Map<LogIndex, Term>;
 }
@@ -100,6 +102,7 @@ export function newReplicaWatch(nodeId: NodeId, life: number, raft: RaftState): 
     appliedIndex: 0,
     confIndex: 0,
     confState: raft.confState,
+    electedCommitIndex: 0,
     verified: new Map(),
   };
 }
@@ -228,6 +231,7 @@ function checkLeader(
   const known = record.leaders.get(term);
   if (known === undefined) {
     record.leaders.set(term, { nodeId, life });
+    watch.electedCommitIndex = log.commitIndex;
     safety.coverage.leaderElected += 1;
     checkCompleteness(record, watch, raft);
     checkOwnVote(safety, record, watch, raft);

@@ -287,6 +287,7 @@ function newWorld(settings: SimulationSettings, options: AnySimulationOptions): 
     invariant: options.invariant,
     baseQuality,
     wantedVoters: [],
+    momentListeners: new Set(),
     touched: new Set(),
     nextMoment: 1,
     isOver: false,

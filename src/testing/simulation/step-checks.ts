@@ -2,11 +2,11 @@
 // whether a process or a replica has failed that should not.
 
 import { isKommanderError } from '../../base/errors.ts';
-import { lastTerm } from '../../raft/log.ts';
+import { lastTerm, termAt } from '../../raft/log.ts';
 import { quorumIndex } from '../../raft/quorum.ts';
 import type { RaftState } from '../../raft/state.ts';
 import { Role } from '../../raft/types.ts';
-import { checkReplica, newReplicaWatch, partitionRecord } from './safety.ts';
+import { checkReplica, newReplicaWatch, partitionRecord, type ReplicaWatch } from './safety.ts';
 import { ViolationError } from './violation.ts';
 import { type Life, loseSeat, openLives, replaceFailed, type World } from './world.ts';
 
@@ -38,8 +38,9 @@ function checkLife(world: World, life: Life): void {
     }
     const wasLeader = watch.role === Role.leader && watch.term === raft.currentTerm;
     if (!checkReplica(world.safety, id, watch, raft)) continue;
-    if (raft.role === Role.leader)
-      noteLeaderStates(world, life, { partitionId: id, raft, wasLeader });
+    if (raft.role === Role.leader) {
+      noteLeaderStates(world, life, { partitionId: id, raft, watch, wasLeader });
+    }
   }
 }
 
@@ -65,14 +66,24 @@ function noteStopped(world: World, life: Life, partitionId: number, stopped: Err
 function noteLeaderStates(
   world: World,
   life: Life,
-  seen: { readonly partitionId: number; readonly raft: RaftState; readonly wasLeader: boolean },
+  seen: {
+    readonly partitionId: number;
+    readonly raft: RaftState;
+    readonly watch: ReplicaWatch;
+    readonly wasLeader: boolean;
+  },
 ): void {
-  const { partitionId, raft, wasLeader } = seen;
+  const { partitionId, raft, watch, wasLeader } = seen;
   const { coverage } = world;
   const { log, progress, currentTerm } = raft;
   const onQuorum = quorumIndex(raft.confState, (id) => progress.get(id)?.matchIndex ?? 0);
-  if (onQuorum > log.commitIndex) coverage.oldTermOnQuorum += 1;
+  const isInherited = (termAt(log, onQuorum) ?? currentTerm) < currentTerm;
+  if (isInherited && onQuorum > watch.electedCommitIndex) {
+    coverage.oldTermOnQuorum += 1;
+    tellMoment(world, 'fragile', partitionId, life);
+  }
   if (wasLeader) return;
+  tellMoment(world, 'elected', partitionId, life);
   const record = partitionRecord(world.safety, partitionId);
   for (const other of openLives(world)) {
     if (other === life) continue;
@@ -86,4 +97,13 @@ function noteLeaderStates(
       coverage.electedAgainstDivergence += 1;
     }
   }
+}
+
+function tellMoment(
+  world: World,
+  moment: 'elected' | 'fragile',
+  partitionId: number,
+  { seat }: Life,
+): void {
+  for (const listener of [...world.momentListeners]) listener(moment, partitionId, seat.nodeId);
 }

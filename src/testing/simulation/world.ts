@@ -65,6 +65,16 @@ export interface Life {
   node: KommanderNode | undefined;
 }
 
+/**
+ * `elected`: it leads a new term. `fragile`: a quorum has entries that it inherited, and none of its own term yet
+ * (Figure 8).
+ */
+export type MomentListener = (
+  moment: 'elected' | 'fragile',
+  partitionId: PartitionId,
+  nodeId: NodeId,
+) => void;
+
 export interface World {
   readonly settings: SimulationSettings;
   readonly time: VirtualClock;
@@ -86,6 +96,8 @@ export interface World {
     readonly partitionId: PartitionId;
     readonly voters: readonly NodeId[];
   }[];
+  /** Called at the end of the step in which a leader came to a moment at which much can go wrong. */
+  readonly momentListeners: Set<MomentListener>;
   /** Processes in which something happened since the last check. */
   readonly touched: Set<Life>;
   /** Numbers the moments at which clients call and are answered. */
