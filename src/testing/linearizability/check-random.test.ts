@@ -15,7 +15,8 @@ import {
   type HistoryShape,
   keyValueHistory,
 } from '../../../test/support/concurrent-history.ts';
-import { checkLinearizability } from './check.ts';
+import { virtualClock } from '../virtual-clock.ts';
+import { checkLinearizability, type LinearizabilityResult } from './check.ts';
 import type { HistoryOperation, SequentialModel } from './history.ts';
 import {
   type AppendListInput,
@@ -63,12 +64,20 @@ function historyOf<Input, Output>(
   });
 }
 
+/** With all the time that it needs, however busy the machine is. */
+function check<State, Input, Output>(
+  model: SequentialModel<State, Input, Output>,
+  history: readonly HistoryOperation<Input, Output>[],
+): LinearizabilityResult<Input, Output> {
+  return checkLinearizability(model, history, { clock: virtualClock() });
+}
+
 /** Checks `history` and compares everything that the checker says of it with the definition. */
 function judge<State, Input, Output>(
   model: SequentialModel<State, Input, Output>,
   history: readonly HistoryOperation<Input, Output>[],
 ): void {
-  const result = checkLinearizability(model, history);
+  const result = check(model, history);
   assert.equal(result.verdict === 'linearizable', isLinearizable(model, history));
   if (result.verdict === 'linearizable') return;
   assert.ok(result.verdict === 'illegal' && result.isNarrowed, 'there is time');
@@ -185,9 +194,9 @@ for (const unknownShare of [0, 0.1]) {
     test(`every history of a right machine is linearizable (${how})`, () => {
       for (let seed = 1; seed <= 60; seed++) {
         const shape = { seed, ...small, unknownShare, eventsPerTime };
-        const inKeys = checkLinearizability(keyValueModel(), keyValueHistory(shape));
+        const inKeys = check(keyValueModel(), keyValueHistory(shape));
         assert.deepEqual(inKeys, { verdict: 'linearizable' }, `key-value, seed ${seed}`);
-        const inLists = checkLinearizability(appendListModel(), appendListHistory(shape));
+        const inLists = check(appendListModel(), appendListHistory(shape));
         assert.deepEqual(inLists, { verdict: 'linearizable' }, `lists, seed ${seed}`);
       }
     });
@@ -217,15 +226,15 @@ function isCaught<State, Input, Output>(
   model: SequentialModel<State, Input, Output>,
   history: readonly HistoryOperation<Input, Output>[],
 ): boolean {
-  const result = checkLinearizability(model, history);
+  const result = check(model, history);
   if (result.verdict === 'linearizable') return false;
   assert.ok(result.verdict === 'illegal' && result.isNarrowed, `seed ${seed}: ${result.verdict}`);
   const { prefix, stuck, operations } = result;
   assertPrefix(model, operations, { prefix, stuck });
   // The plain search, which knows nothing of keys and marks, must agree about both cuts.
   const end = stuck.returnedAt ?? Number.POSITIVE_INFINITY;
-  const before = checkLinearizability(withoutHints(model), cutOff(operations, end, false));
-  const behind = checkLinearizability(withoutHints(model), cutOff(operations, end, true));
+  const before = check(withoutHints(model), cutOff(operations, end, false));
+  const behind = check(withoutHints(model), cutOff(operations, end, true));
   assert.deepEqual([before.verdict, behind.verdict], ['linearizable', 'illegal'], `seed ${seed}`);
   return true;
 }

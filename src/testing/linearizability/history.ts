@@ -102,15 +102,15 @@ export function checkHistory<Input, Output>(
     if (problem !== undefined) throw malformed(at, operation, problem);
   }
   for (const positions of positionsByClient(history).values()) {
-    let open: HistoryOperation<Input, Output> | undefined;
+    let before: HistoryOperation<Input, Output> | undefined;
     for (const at of positions) {
       const operation = history[at] as HistoryOperation<Input, Output>;
-      if (open?.returnedAt !== undefined && operation.calledAt < open.returnedAt) {
-        const text = `is called while the client's operation of ${open.calledAt} to ${open.returnedAt} is still open`;
+      // One of unknown outcome may stay open for ever.
+      if (before?.returnedAt !== undefined && operation.calledAt < before.returnedAt) {
+        const text = `is called while the client's operation of ${before.calledAt} to ${before.returnedAt} is still open`;
         throw malformed(at, operation, text);
       }
-      // One of unknown outcome may stay open for ever; it does not hide the one before it.
-      if (operation.returnedAt !== undefined) open = operation;
+      before = operation;
     }
   }
 }

@@ -72,6 +72,17 @@ test('equal hashes do not make different configurations equal', () => {
   assert.ok(tryRemember(memo, { ...configuration(0, [1]), hash: 7 }));
   assert.ok(tryRemember(memo, { ...configuration(0, [2]), hash: 7 }));
   assert.ok(!tryRemember(memo, { ...configuration(0, [1]), hash: 7 }));
+  const full = Array.from({ length: 32 }, (_, at) => at);
+  assert.ok(tryRemember(memo, { ...configuration(0, []), hash: 7 }));
+  assert.ok(tryRemember(memo, { ...configuration(0, full), hash: 7 }));
+});
+
+test('states are compared, not only what is made of them', () => {
+  const memo = openMemo();
+  assert.ok(tryRemember(memo, { ...configuration(0, [1]), hash: 0 }));
+  // What state 1 adds to a hash, so that both come to the same.
+  assert.ok(tryRemember(memo, { ...configuration(1, [1]), hash: 0x9e37_79b1 | 0 }));
+  assert.ok(!tryRemember(memo, { ...configuration(1, [1]), hash: 0x9e37_79b1 | 0 }));
 });
 
 test('it grows and forgets nothing', () => {
