@@ -13,6 +13,7 @@ import process from 'node:process';
 import { parseArgs } from 'node:util';
 import { assert } from '../src/base/assert.ts';
 import { seededRandom } from '../src/base/random.ts';
+import { recordingBytesFor } from '../src/host/evidence.ts';
 import {
   advance,
   campaign,
@@ -71,7 +72,7 @@ interface Group {
   readonly inbox: PeerMessage[];
 }
 
-function openGroup(asyncStorageWrites: boolean): Group {
+function openGroup({ asyncStorageWrites, groupCount }: Shape): Group {
   const confState = { ...emptyConfState, voters: [1, 2, 3] };
   const group: Group = {
     replicas: confState.voters.map((id) => openReplica(id, asyncStorageWrites)),
@@ -102,8 +103,8 @@ function openGroup(asyncStorageWrites: boolean): Group {
       ...{ asyncStorageWrites: isAsync, checkQuorum: true, preVote: true, reads: 'safe' },
       ...{ confChangeValidation: true, stepDownOnRemoval: true, priority: priorityMax },
       trace: undefined,
-      // As in production: every core records its last inputs.
-      recordingBytesMax: 131_072,
+      // Every core records its last inputs, as in a node with so many partitions.
+      recordingBytesMax: recordingBytesFor(groupCount),
     });
   }
 }
@@ -162,9 +163,7 @@ function proposalOf(count: number): readonly ProposedEntry[] {
 }
 
 function measure(shape: Shape): Result {
-  const groups = Array.from({ length: shape.groupCount }, () =>
-    openGroup(shape.asyncStorageWrites),
-  );
+  const groups = Array.from({ length: shape.groupCount }, () => openGroup(shape));
   const proposals = proposalOf(shape.entriesPerProposal);
   runFor(warmUpMs, groups, proposals);
   const cpuBefore = process.cpuUsage();

@@ -183,12 +183,15 @@ export function appendToLog(log: RaftLog, entries: readonly Entry[]): void {
   assert(first.index > log.commitIndex, 'Invariant: a committed entry is never replaced');
   assert(first.index <= log.lastIndex + 1, 'the log has no holes');
   if (first.index <= log.lastIndex) truncateFrom(log, first.index);
+  let term = log.termRuns.at(-1)?.term;
   for (const entry of entries) {
     assert(entry.index === log.lastIndex + 1, 'entries are contiguous');
     log.tail.push(entry);
     log.tailBytes += entry.end - entry.start;
     log.lastIndex = entry.index;
-    noteTerm(log, entry);
+    if (entry.term === term) continue;
+    beginTerm(log, entry);
+    term = entry.term;
   }
 }
 
@@ -427,10 +430,9 @@ function runAt(log: RaftLog, index: LogIndex): number {
   return low;
 }
 
-function noteTerm(log: RaftLog, entry: Entry): void {
-  const last = log.termRuns.at(-1);
-  if (last !== undefined && last.term === entry.term) return;
-  assert(entry.term > (last?.term ?? 0), 'Invariant: terms never decrease along the log');
+function beginTerm(log: RaftLog, entry: Entry): void {
+  const last = log.termRuns.at(-1)?.term ?? 0;
+  assert(entry.term > last, 'Invariant: terms never decrease along the log');
   log.termRuns.push({ firstIndex: entry.index, term: entry.term });
 }
 
@@ -453,7 +455,9 @@ function tailBetween(
 ): readonly Entry[] {
   const start = fromIndex - log.tailFirstIndex;
   const end = endIndex - log.tailFirstIndex;
-  if (bytesMax === Number.POSITIVE_INFINITY) return log.tail.slice(start, end);
+  // Most often all that is in memory would fit: then nothing is counted.
+  const tailBytes = log.tailBytes + log.tail.length * entryOverheadBytes;
+  if (tailBytes <= bytesMax) return log.tail.slice(start, end);
   let bytes = entryBytes(log.tail[start] as Entry);
   let at = start + 1;
   for (; at < end; at++) {

@@ -170,22 +170,28 @@ export function step(state: RaftState, message: Message): StepOutcome {
   }
 }
 
+/** An answer counts only of those who were asked. */
 function stepAnswer(state: RaftState, message: PeerMessage): StepOutcome {
   assert(message.to === state.id, 'messages reach whom they are meant for');
   if (!state.progress.has(message.from)) {
     trace(state, { type: 'ignored', message, reason: 'unknownPeer' });
     return 'unknownPeer';
   }
-  return stepPeerMessage(state, message);
+  return stepTerm(state, message, message.term);
 }
 
 function stepPeerMessage(state: RaftState, message: PeerMessage): StepOutcome {
   assert(message.to === state.id, 'messages reach whom they are meant for');
-  if (message.term < state.currentTerm) {
+  return stepTerm(state, message, message.term);
+}
+
+/** What is common to all messages (§5.1). */
+function stepTerm(state: RaftState, message: PeerMessage, term: Term): StepOutcome {
+  if (term < state.currentTerm) {
     handleOlderTerm(state, message);
     return 'ok';
   }
-  if (message.term > state.currentTerm && !tryAdoptTerm(state, message)) return 'ok';
+  if (term > state.currentTerm && !tryAdoptTerm(state, message)) return 'ok';
   dispatch(state, message);
   return 'ok';
 }

@@ -122,7 +122,7 @@ function readInput(reader: Reader): CoreInput {
     case Code.advance:
       return { kind: 'advance' };
     case Code.propose:
-      return { kind: 'propose', entries: [{ bytes: next(reader), count: number }] };
+      return { kind: 'propose', entries: runsOf(next(reader), number) };
     case Code.proposeMixed:
       return { kind: 'propose', entries: readProposed(reader, number) };
     case Code.object: {
@@ -148,7 +148,7 @@ function readMessage(reader: Reader, code: number, from: ReplicaId): HollowMessa
       const index = prevLogIndex + 1;
       const entries = isMixed
         ? readEntries(reader, index, count)
-        : [{ index, term, bytes: next(reader), count }].filter((run) => run.count > 0);
+        : runsOf(next(reader), count).map((run) => ({ index, term, ...run }));
       const envelope = { type: 'appendEntries', from, to, term } as const;
       return { ...envelope, prevLogIndex, prevLogTerm, entries, leaderCommit };
     }
@@ -213,7 +213,8 @@ function readEntries(reader: Reader, firstIndex: number, count: number): EntryRu
       term = baseTerm + value;
       continue;
     }
-    const run = size === Mark.confChange ? confChangeRun(reader, value) : runOf(size, value);
+    const run =
+      size === Mark.confChange ? confChangeRun(reader, value) : { bytes: size, count: value };
     runs.push({ index, term, ...run });
     index += run.count;
   }
@@ -225,15 +226,16 @@ function readProposed(reader: Reader, count: number): ProposedRun[] {
   for (let done = 0; done < count; ) {
     const size = next(reader);
     const value = next(reader);
-    const run = size === Mark.confChange ? confChangeRun(reader, value) : runOf(size, value);
+    const run =
+      size === Mark.confChange ? confChangeRun(reader, value) : { bytes: size, count: value };
     runs.push(run);
     done += run.count;
   }
   return runs;
 }
 
-function runOf(bytes: number, count: number): ProposedRun {
-  return { bytes, count };
+function runsOf(bytes: number, count: number): ProposedRun[] {
+  return count === 0 ? [] : [{ bytes, count }];
 }
 
 function confChangeRun(reader: Reader, number: number): ProposedRun {

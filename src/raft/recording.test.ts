@@ -155,6 +155,7 @@ const examples: Readonly<Record<CoreInput['kind'], readonly CoreInput[]>> = {
   advance: [{ kind: 'advance' }],
   campaign: [{ kind: 'campaign' }],
   propose: [
+    { kind: 'propose', entries: [] },
     { kind: 'propose', entries: [{ bytes: 7, count: 3 }] },
     { kind: 'propose', entries: [{ bytes: 7, count: 1 }, changeRun, { bytes: 0, count: 2 }] },
   ],

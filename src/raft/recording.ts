@@ -110,7 +110,9 @@ export interface Recording {
 
 /** Words of an input without its entries. */
 const inputWordsMax = 8;
+/** An idle partition needs no more; a busy one has its whole segment soon. */
 const firstWords = 32;
+const growthFactor = 4;
 /** Longer cycles are not compared. */
 const cycleWordsMax = 64;
 /** Repetitions in one segment, in words: what is replayed has an end, even if nothing happened for a year. */
@@ -236,11 +238,11 @@ export function recordPlain(
 
 export function recordPropose(state: RaftState, entries: readonly ProposedEntry[]): void {
   const { recording } = state;
-  const first = entries[0];
-  if (recording === undefined || first === undefined) return;
+  if (recording === undefined) return;
   if (recording.at >= recording.checkAt) makeRoom(state, recording);
   const { words, at } = recording;
-  const bytes = first.end - first.start;
+  const first = entries[0];
+  const bytes = first === undefined ? 0 : first.end - first.start;
   // Without a branch for each: this is done for every entry there is.
   let unlike = 0;
   for (let i = 0; i < entries.length; i++) {
@@ -562,12 +564,12 @@ function bytesOfObject(object: RecordedObject): number {
   return objectBytes + (isAppend ? runBytes * object.message.entries.length : 0);
 }
 
-/** To twice its size, but not far beyond the segment's end, which most segments reach. */
+/** Several times as much, but not far beyond the segment's end, which most segments reach. */
 function grow(recording: Recording): void {
   const { words, endAt } = recording;
   const full = endAt + inputWordsMax;
-  const doubled = words.length * 2;
-  const grown = new Int32Array(full > words.length ? Math.min(doubled, full) : doubled);
+  const larger = words.length * growthFactor;
+  const grown = new Int32Array(full > words.length ? Math.min(larger, full) : larger);
   grown.set(words);
   recording.words = grown;
 }

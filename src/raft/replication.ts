@@ -65,11 +65,13 @@ export function proposeEntries(
   }
   const firstIndex = state.log.lastIndex + 1;
   const { pendingConfChangeIndex } = state;
-  const checked = proposals.every(isNormal)
-    ? proposals
-    : proposals.map((proposal, position) =>
-        isNormal(proposal) ? proposal : checkedConfChange(state, proposal, firstIndex + position),
-      );
+  const checked = hasConfChange(proposals)
+    ? proposals.map((proposal, position) =>
+        proposal.kind === EntryKind.confChange
+          ? checkedConfChange(state, proposal, firstIndex + position)
+          : proposal,
+      )
+    : proposals;
   if (!tryAppend(state, checked)) {
     state.pendingConfChangeIndex = pendingConfChangeIndex;
     trace(state, { type: 'proposalDropped', reason: 'uncommittedFull' });
@@ -79,8 +81,9 @@ export function proposeEntries(
   return 'appended';
 }
 
-function isNormal({ kind }: ProposedEntry): boolean {
-  return kind === EntryKind.normal;
+function hasConfChange(proposals: readonly ProposedEntry[]): boolean {
+  for (const { kind } of proposals) if (kind === EntryKind.confChange) return true;
+  return false;
 }
 
 function dropReason(state: RaftState): DropReason | undefined {
