@@ -169,8 +169,9 @@ export const replicationMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/raft/raft.ts',
-        find: 'if (message.term < state.currentTerm) {',
-        replace: 'if (message.term < state.currentTerm && !isAnswer(message)) {',
+        find: "return 'unknownPeer';\n  }\n  return stepTerm(state, message, message.term);",
+        replace:
+          "return 'unknownPeer';\n  }\n  return stepTerm(state, message, Math.max(message.term, state.currentTerm));",
       },
     ],
     says: 'Votes and acknowledgements of an earlier term count in this one.',
