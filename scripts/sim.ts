@@ -65,7 +65,7 @@ interface SeedOutcome {
 }
 
 const profile = profileOf(args.profile);
-const firstSeed = args.seed === undefined ? 1 : whole('seed', args.seed);
+const firstSeed = args.seed === undefined ? 1 : whole('seed', args.seed, 0);
 const seedCount = seedCountOf();
 const endMs =
   args.minutes === undefined
@@ -74,6 +74,14 @@ const endMs =
 
 /** Which seed runs here now. */
 let presentSeed = firstSeed;
+
+process.on('unhandledRejection', (error) => {
+  process.stdout.write(`violation at seed ${presentSeed}: Nobody fails unheard\n`);
+  process.stderr.write(`${error instanceof Error ? error.stack : JSON.stringify(error)}\n`);
+  process.stdout.write(`repeat it: ${commandOf(presentSeed)}\n`);
+  process.stdout.write('seeds 1, steps 0, violations 1\n');
+  process.exit(1);
+});
 
 if (args.help) process.stdout.write(`${usage}\n`);
 else if (process.send === undefined) await lead();
@@ -102,7 +110,7 @@ async function lead(): Promise<void> {
     nextSeed += 1;
     return nextSeed - 1;
   };
-  const note1 = (outcome: SeedOutcome): void => {
+  const noteOutcome = (outcome: SeedOutcome): void => {
     doneCount += 1;
     stepCount += outcome.stepCount;
     if (outcome.isHistoryChecked === false) undecidedCount += 1;
@@ -114,7 +122,7 @@ async function lead(): Promise<void> {
 
   await Promise.all(
     Array.from({ length: jobs }, () =>
-      jobs === 1 ? workHere(take, note1) : workElsewhere(take, note1),
+      jobs === 1 ? workHere(take, noteOutcome) : workElsewhere(take, noteOutcome),
     ),
   );
 
@@ -180,13 +188,6 @@ function work(): void {
     );
   });
 }
-
-process.on('unhandledRejection', (error) => {
-  process.stdout.write(`violation at seed ${presentSeed}: Nobody fails unheard\n`);
-  process.stderr.write(`${error instanceof Error ? error.stack : JSON.stringify(error)}\n`);
-  process.stdout.write(`repeat it: ${commandOf(presentSeed)}\n`);
-  process.exit(1);
-});
 
 async function runSeed(seed: number): Promise<SeedOutcome> {
   presentSeed = seed;
@@ -257,11 +258,11 @@ function profileOf(name: string): ProfileName {
 }
 
 function listOf(text: string): number[] {
-  return text === 'none' ? [] : text.split(',').map((part) => whole('faults', part));
+  return text === 'none' ? [] : text.split(',').map((part) => whole('faults', part, 0));
 }
 
-function whole(option: string, text: string): number {
+function whole(option: string, text: string, min = 1): number {
   const value = Number(text);
-  if (text !== '' && Number.isSafeInteger(value) && value >= 0) return value;
-  return fail(`--${option} is "${text}"; it is a whole number\n${usage}`);
+  if (text !== '' && Number.isSafeInteger(value) && value >= min) return value;
+  return fail(`--${option} is "${text}"; it is a whole number from ${min} on\n${usage}`);
 }

@@ -95,18 +95,66 @@ test('a machine that is right breaks no rule', async () => {
   assert.ok(operationCount > 100, `${operationCount} writes were acknowledged`);
 });
 
-test('a machine that depends on more than its entries is found: equal entries, other states', async () => {
+/** Machines of one run that are not alike: every second one counts some entries for more. */
+function unlike(): () => Counter {
   let made = 0;
+  return () => {
+    const own = made++ % 2;
+    return counter((total, entry) => total + numberIn(entry) + (total % 7 === 3 ? own : 0));
+  };
+}
+
+test('a machine that answers by more than its entries is found at the answer', async () => {
   const { report = '', violation } = await firstViolation((seed) =>
-    simulate(
-      counterRun(seed, () => {
-        const own = made++ % 2;
-        return counter((total, entry) => total + numberIn(entry) + (total % 7 === 3 ? own : 0));
-      }),
-    ),
+    simulate(counterRun(seed, unlike())),
   );
+  assert.match(violation?.rule ?? '', /the same on every replica/);
+  assert.match(report, /^violation at seed \d+: [\s\S]*the last events of partition 1/);
+});
+
+test('a machine that depends on more than its entries is found at the end: equal entries, other states', async () => {
+  const { violation } = await firstViolation((seed) => {
+    const machineOf = unlike();
+    const silent = (): Counter => {
+      const machine = machineOf();
+      return {
+        ...machine,
+        apply: (entries) => {
+          void machine.apply(entries);
+        },
+      };
+    };
+    return simulate(counterRun(seed, silent));
+  });
   assert.match(violation?.rule ?? '', /have the same state/);
-  assert.match(report, /^violation at seed \d+: All replicas[\s\S]*the last events of partition 1/);
+});
+
+test('a mistake of the user is told as one', async () => {
+  const good = counterRun(1, () => counter((total, entry) => total + numberIn(entry)));
+  const { workload } = good;
+  const ruleWith = async (over: Partial<typeof good>): Promise<string> =>
+    (await simulate({ ...good, ...over })).violation?.message ?? 'none';
+  const broken = (change: object): Partial<typeof good> => ({
+    workload: {
+      next: (random, client) => ({ ...workload.next(random, client), ...change }),
+    },
+  });
+  assert.match(await ruleWith(broken({ partitionId: 0 })), /^The workload draws .* partitionId 0/);
+  assert.match(await ruleWith(broken({ partitionId: 2 })), /has 1 to 1/);
+  assert.match(
+    await ruleWith(broken({ type: '_own' })),
+    /^The workload draws .*kept for the library/,
+  );
+  const explode = (): never => {
+    throw new Error('a bug of mine');
+  };
+  const thrown = /throw nothing: .* threw Error: a bug of mine/;
+  assert.match(await ruleWith({ workload: { next: explode } }), thrown);
+  assert.match(await ruleWith(broken({ output: explode })), thrown);
+  assert.match(await ruleWith({ invariant: explode }), thrown);
+  await assert.rejects(simulate({ ...good, settings: { electionTicks: 1 } }), {
+    code: 'INVALID_OPTION',
+  });
 });
 
 test('a machine whose own invariant breaks is found, with the entry at which it did', async () => {

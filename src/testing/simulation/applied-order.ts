@@ -2,6 +2,7 @@
 // everybody, none twice and none left out (state machine safety, Figure 3). A hash chain over it travels in snapshots,
 // so that a state that came in one is compared too.
 
+import { inspect, isDeepStrictEqual } from 'node:util';
 import { crc32 } from 'node:zlib';
 import { utf8Bytes } from '../../base/bytes.ts';
 import type { CommittedEntry } from '../../ports/state-machine.ts';
@@ -84,6 +85,15 @@ export function noteApplied(
   return { index, chain };
 }
 
+/** Where the sequence ends. */
+export function lastPlace(order: AppliedOrder): AppliedPlace {
+  let place = appliedNothing;
+  for (const [index, { chain }] of order.entries) {
+    if (index > place.index) place = { index, chain };
+  }
+  return place;
+}
+
 /** What a state machine returned for entries: the first answer is kept. */
 export function noteResults(
   order: AppliedOrder,
@@ -92,10 +102,28 @@ export function noteResults(
 ): void {
   for (const [place, { index }] of entries.entries()) {
     const applied = order.entries.get(index);
-    if (applied === undefined || applied.isAnswered) continue;
+    if (applied === undefined) continue;
+    const result: unknown = results?.[place];
+    if (applied.isAnswered) {
+      checkSameResult(order, index, [applied.result, result]);
+      continue;
+    }
     applied.isAnswered = true;
-    applied.result = results?.[place];
+    applied.result = result;
   }
+}
+
+function checkSameResult(
+  order: AppliedOrder,
+  index: LogIndex,
+  [first, second]: readonly [unknown, unknown],
+): void {
+  if (first === second || isDeepStrictEqual(first, second)) return;
+  throw new ViolationError(
+    'A state machine answers an entry by nothing but the entries and its state: the same on every replica',
+    `for entry ${index} one replica returned ${inspect(first)}, another ${inspect(second)}`,
+    order.partitionId,
+  );
 }
 
 /** A replica takes over a state that was taken at `place`. */

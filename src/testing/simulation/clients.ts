@@ -2,7 +2,7 @@
 // that nothing happened, gives up after a while, and writes down what it saw. What it was told is compared with what
 // took effect: an acknowledged write is there, a failed one is not, one of unknown outcome may be.
 
-import { isKommanderError } from '../../base/errors.ts';
+import { type ErrorCode, isKommanderError } from '../../base/errors.ts';
 import type { Random } from '../../base/random.ts';
 import type { CommitResult, KommanderNode, ProposalInput } from '../../host/api.ts';
 import type { StateMachine } from '../../ports/state-machine.ts';
@@ -12,11 +12,16 @@ import type { HistoryOperation } from '../linearizability/history.ts';
 import { contentOf } from './applied-order.ts';
 import { oneOf, type SimulatedOperation, type SimulatedWorkload, streamOf } from './options.ts';
 import { partitionRecord } from './safety.ts';
-import { ViolationError } from './violation.ts';
+import { callUsers, ViolationError } from './violation.ts';
 import { type Life, openLives, type World } from './world.ts';
 
+/** What a client saw of one operation. */
+export interface SeenOperation extends HistoryOperation<unknown, unknown> {
+  readonly partitionId: PartitionId;
+}
+
 export interface Clients {
-  readonly history: HistoryOperation<unknown, unknown>[];
+  readonly history: SeenOperation[];
   /** Acknowledged writes. */
   readonly acknowledged: {
     readonly partitionId: PartitionId;
@@ -75,12 +80,28 @@ export async function runClient(
   for (let count = 0; count < world.settings.operationsMax && !world.isOver; count++) {
     await pause(world, 1 + random.below(thinkMs));
     if (world.isOver) break;
-    const operation = workload.next(random, client);
+    const operation = callUsers('workload.next', () => workload.next(random, client));
+    checkOperation(world, operation);
     clients.busyCount += 1;
     if (operation.kind === 'read') await read(world, clients, { random, client, home, operation });
     else await write(world, clients, { random, client, home, operation });
     clients.busyCount -= 1;
   }
+}
+
+/** @throws ViolationError the operation is none that a node takes */
+function checkOperation(world: World, operation: AnyOperation): void {
+  const { partitions } = world.settings;
+  const partitionId: unknown = operation?.partitionId;
+  const isPartition = Number.isInteger(partitionId) && Number(partitionId) >= 1;
+  if (isPartition && Number(partitionId) <= partitions) return;
+  throw notTaken(
+    `partitionId ${String(partitionId)}; a simulation of ${partitions} partitions has 1 to ${partitions}`,
+  );
+}
+
+function notTaken(what: string): ViolationError {
+  return new ViolationError('The workload draws operations that a node can take', what);
 }
 
 interface Turn<Operation> {
@@ -130,9 +151,10 @@ async function write(
   const results = resultsOf(outcome.value, operation.kind);
   for (const [place, { client: row, input, output }] of rows.entries()) {
     clients.history.push({
+      partitionId,
       client: row,
       input,
-      output: output(results[place]),
+      output: callUsers('the output of a write', () => output(results[place])),
       calledAt,
       returnedAt,
     });
@@ -177,7 +199,8 @@ async function read(
     const watched = life.machines.get(partitionId);
     if (watched === undefined) throw new Error('there is a machine for every partition');
     const isFollower = node.isLeader(partitionId) === false;
-    return { output: operation.output(watched.inner), isFollower };
+    const output = callUsers('the output of a read', () => operation.output(watched.inner));
+    return { output, isFollower };
   });
   if (outcome.kind !== 'done') return;
   clients.readCount += 1;
@@ -185,6 +208,7 @@ async function read(
   if (outcome.value.isFollower) world.coverage.readByFollower += 1;
   const { output } = outcome.value;
   clients.history.push({
+    partitionId,
     client,
     input: operation.input,
     output,
@@ -242,18 +266,58 @@ function callOnce<Value>(
       const { node } = life;
       if (node === undefined) return;
       if (abort !== undefined) life.clock.setTimer(abortMs, () => abort.abort());
+      const watch = watchAnswer(world, life, timeoutMs, reject);
       call(node, options, life).then(
-        (value) => answered({ kind: 'done', value }),
+        (value) => {
+          watch.isAnswered = true;
+          answered({ kind: 'done', value });
+        },
         (error: unknown) => {
+          watch.isAnswered = true;
           if (error instanceof ViolationError) reject(error);
           else if (life.clock.isDead) resolve(gone);
           else if (!isKommanderError(error)) reject(notTyped(error));
+          else if (workloadErrors.has(error.code)) reject(notTaken(error.message));
           else if (error.mayHaveCommitted) answered(gone);
           else answered({ kind: 'noEffect', code: error.code, retryable: error.retryable });
         },
       );
     });
   });
+}
+
+/** What a node says of a call that no node will ever take. */
+const workloadErrors: ReadonlySet<ErrorCode> = new Set([
+  'INVALID_ARGUMENT',
+  'ENTRY_TOO_LARGE',
+  'RESERVED_TYPE',
+  'UNKNOWN_PARTITION',
+]);
+
+/** Ticks beyond its time after which an answer is looked for, again and again: a process may have stood still. */
+const answerTicks = 5;
+const answerLooksMax = 4;
+
+/** A process that lives and goes on answers in time, whatever happens around it. */
+function watchAnswer(
+  world: World,
+  life: Life,
+  timeoutMs: number,
+  broken: (error: ViolationError) => void,
+): { isAnswered: boolean } {
+  const watch = { isAnswered: false };
+  const laterMs = answerTicks * (world.settings.nodeSettings.tickMs ?? 50);
+  const look = (looksLeft: number): void => {
+    if (watch.isAnswered) return;
+    if (looksLeft > 0) {
+      life.clock.setTimer(laterMs, () => look(looksLeft - 1));
+      return;
+    }
+    const what = `${life.seat.nodeId} has not, long after ${timeoutMs} ms`;
+    broken(new ViolationError('Every caller gets an answer within its time', what));
+  };
+  life.clock.setTimer(timeoutMs, () => look(answerLooksMax));
+  return watch;
 }
 
 function notTyped(error: unknown): ViolationError {

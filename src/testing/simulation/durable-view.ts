@@ -46,7 +46,7 @@ export function watchedWal(wal: Wal, view: DurableView): Wal {
 }
 
 /** The term of the durable entry at `index`; undefined when there is none, or when it is settled below the log. */
-function durableTerm(stored: StoredPartition, index: LogIndex): Term | undefined {
+export function durableTerm(stored: StoredPartition, index: LogIndex): Term | undefined {
   if (index > stored.lastIndex || index < stored.compactedIndex) return undefined;
   if (index === stored.compactedIndex) return stored.compactedTerm;
   return stored.termRuns.findLast((run) => run.firstIndex <= index)?.term;

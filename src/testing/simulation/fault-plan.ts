@@ -17,7 +17,7 @@ export interface PlannedFault {
 /** Milliseconds in which the cluster forms before the first fault, at most: some seeds disturb that too. */
 const quietMsMax = 1_000;
 /** The last part of a run is quiet, so that what is under way shows its effect. */
-const lastPart = 0.95;
+export const lastPart = 0.95;
 
 export function planFaults(
   settings: SimulationSettings,

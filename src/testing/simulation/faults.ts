@@ -238,8 +238,9 @@ const actions: Readonly<Record<FaultKind, (world: World, random: Random) => void
   },
 };
 
+/** A process, also one that is opening. */
 function someLife(world: World, random: Random): Life | undefined {
-  const lives = openLives(world);
+  const lives = [...world.seats.values()].flatMap(({ life }) => (life === undefined ? [] : [life]));
   if (lives.length === 0) return undefined;
   // Leaders are hit more often than others: most rules are about them.
   if (random.below(2) === 0) return oneOf(random, lives);

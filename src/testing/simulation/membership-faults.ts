@@ -1,12 +1,15 @@
 // Changes of the members in a simulated run, and how much may be lost for good: every partition always keeps a quorum
 // of disks that are whole, whatever configuration it is in or on its way to.
 
+import { inspect } from 'node:util';
+import { isKommanderError } from '../../base/errors.ts';
 import type { Random } from '../../base/random.ts';
 import type { MembershipChange } from '../../host/api.ts';
 import type { NodeId } from '../../ports/transport.ts';
 import type { PartitionId } from '../../ports/wal.ts';
 import type { ConfState } from '../../raft/types.ts';
 import { oneOf } from './options.ts';
+import { ViolationError } from './violation.ts';
 import { type Life, openLives, type Seat, type World } from './world.ts';
 
 /** Fewer voters are not asked for: a partition of one loses its quorum with the first crash. */
@@ -39,13 +42,67 @@ export function changeMembers(
   world.log.note('change-members', { nodeId: leader.seat.nodeId, partitionId }, { ...wanted });
   leader.clock.input(() => {
     leader.node?.changeMembership(partitionId, changes).then(
-      () => {
+      (result) => {
         if (promotes) world.coverage.learnerPromoted += 1;
         if (removesSelf) world.coverage.leaderRemoved += 1;
+        checkChanged(world, partitionId, { wanted, result });
       },
-      () => {},
+      (error: unknown) => checkNotChanged(world, error, { partitionId, wanted, leader }),
     );
   });
+}
+
+/** A change that was answered has made the members that were asked for. */
+function checkChanged(
+  world: World,
+  partitionId: PartitionId,
+  { wanted, result }: { readonly wanted: Members; readonly result: Members },
+): void {
+  const isSame = (a: readonly NodeId[], b: readonly NodeId[]): boolean => a.join() === b.join();
+  if (isSame(wanted.voters, result.voters) && isSame(wanted.learners, result.learners)) return;
+  world.violation ??= new ViolationError(
+    'A change of the members that was answered has made the members that were asked for',
+    `asked for ${textOf(wanted)}, got ${textOf(result)}`,
+    partitionId,
+  );
+}
+
+/** A change whose caller was told that nothing was changed has changed nothing. */
+function checkNotChanged(
+  world: World,
+  error: unknown,
+  change: { readonly partitionId: PartitionId; readonly wanted: Members; readonly leader: Life },
+): void {
+  const { partitionId, wanted, leader } = change;
+  if (!isKommanderError(error)) {
+    const what = error instanceof Error ? (error.stack ?? error.message) : inspect(error);
+    world.violation ??= new ViolationError(
+      'Every failure that a caller meets is a KommanderError',
+      what,
+      partitionId,
+      error,
+    );
+    return;
+  }
+  const raft = leader.host?.partitions.get(partitionId)?.raft;
+  if (error.mayHaveCommitted || leader.clock.isDead || raft === undefined) return;
+  const { voters, votersOutgoing, learners } = raft.confState;
+  const now = { voters: namesOf(world, voters), learners: namesOf(world, learners) };
+  const isWanted = votersOutgoing.length === 0 && textOf(now) === textOf(wanted);
+  // Somebody else may have asked for the same.
+  const askedCount = world.wantedVoters.filter(
+    (asked) => asked.partitionId === partitionId && asked.voters.join() === wanted.voters.join(),
+  ).length;
+  if (!isWanted || askedCount > 1) return;
+  world.violation ??= new ViolationError(
+    'A change of the members whose caller was told that nothing was changed has changed nothing',
+    `${error.code}, and the members are ${textOf(now)}`,
+    partitionId,
+  );
+}
+
+function textOf({ voters, learners }: Members): string {
+  return `voters ${voters.join(' ')}, learners ${learners.join(' ') || 'none'}`;
 }
 
 interface Members {

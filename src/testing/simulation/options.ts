@@ -116,7 +116,7 @@ export function settingsOf(options: AnySimulationOptions): SimulationSettings {
     throw invalid('faults', `is no profile; the profiles are ${Object.keys(profiles).join(', ')}`);
   }
   const random = streamOf(seed, 'settings');
-  const tickMs = oneOf(random, [20, 50, 100]);
+  const tickMs = oneOf(random, [10, 20, 50]);
   const electionTicks = oneOf(random, [6, 10, 20]);
   const nodeSettings: Partial<NodeOptions> = {
     tickMs,

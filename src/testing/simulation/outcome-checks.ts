@@ -9,11 +9,17 @@ import { isJoint, isMember } from '../../raft/membership.ts';
 import type { RaftState } from '../../raft/state.ts';
 import { Role } from '../../raft/types.ts';
 import { checkLinearizability } from '../linearizability/check.ts';
-import type { HistoryOperation, SequentialModel } from '../linearizability/history.ts';
+import type { SequentialModel } from '../linearizability/history.ts';
 import { historyText } from '../linearizability/history-text.ts';
-import { type Clients, checkAcknowledged, type UnknownWrite } from './clients.ts';
+import { type AppliedPlace, lastPlace } from './applied-order.ts';
+import {
+  type Clients,
+  checkAcknowledged,
+  type SeenOperation,
+  type UnknownWrite,
+} from './clients.ts';
 import { partitionRecord } from './safety.ts';
-import { ViolationError } from './violation.ts';
+import { callUsers, ViolationError } from './violation.ts';
 import { type Life, openLives, type World } from './world.ts';
 
 /** Elections that a healed cluster may take, in election timeouts, and everything that follows from them. */
@@ -101,8 +107,10 @@ export function membersOfPartition(world: World, partitionId: PartitionId): Life
 export async function checkEqualStates(world: World): Promise<void> {
   for (let partitionId = 1; partitionId <= world.settings.partitions; partitionId++) {
     let first: { readonly nodeId: string; readonly state: string } | undefined;
+    const end = lastPlace(partitionRecord(world.safety, partitionId).order);
     for (const life of membersOfPartition(world, partitionId)) {
       const watched = life.machines.get(partitionId);
+      checkPlace(life, watched?.place, { partitionId, end });
       const state = await stateText(watched?.inner);
       const { nodeId } = life.seat;
       if (state === undefined) break;
@@ -115,6 +123,21 @@ export async function checkEqualStates(world: World): Promise<void> {
       );
     }
   }
+}
+
+/** A replica that has applied everything was given everything: judged by what its machine got, not by what it says. */
+function checkPlace(
+  life: Life,
+  place: AppliedPlace | undefined,
+  expected: { readonly partitionId: PartitionId; readonly end: AppliedPlace },
+): void {
+  const { partitionId, end } = expected;
+  if (place?.index === end.index && place.chain === end.chain) return;
+  throw new ViolationError(
+    'A replica that says it has applied everything has given its state machine everything',
+    `${life.seat.nodeId} ends with entry ${place?.index}, others with ${end.index}`,
+    partitionId,
+  );
 }
 
 async function stateText(machine: StateMachine | undefined): Promise<string | undefined> {
@@ -179,28 +202,34 @@ export function checkHistory(
   parts: { readonly model: SequentialModel<unknown, unknown, unknown>; readonly isUnique: boolean },
 ): boolean {
   const unknown = parts.isUnique ? knownBetter(world, clients) : clients.unknown.map(neverTold);
-  const history = [...clients.history, ...unknown];
-  const result = checkLinearizability(parts.model, history, { timeLimitMs: checkMsMax });
-  if (result.verdict === 'illegal') {
+  const histories = Map.groupBy([...clients.history, ...unknown], (row) => row.partitionId);
+  let isChecked = true;
+  // Partitions are objects of their own: each must be linearizable, and then all together are.
+  for (const [partitionId, history] of histories) {
+    const result = callUsers('the model', () =>
+      checkLinearizability(parts.model, history, { timeLimitMs: checkMsMax }),
+    );
+    if (result.verdict === 'unknown') isChecked = false;
+    if (result.verdict !== 'illegal') continue;
+    const where = result.key === undefined ? '' : ` on ${result.key}`;
     throw new ViolationError(
       'Linearizability: the operations look as if they had happened one by one, each while it was under way',
-      `no order of the operations${result.key === undefined ? '' : ` on ${result.key}`} explains what the clients saw\n${historyText(parts.model, history, { result })}`,
+      `no order of the operations${where} explains what the clients saw\n${historyText(parts.model, history, { result })}`,
+      partitionId,
     );
   }
-  return result.verdict === 'linearizable';
+  return isChecked;
 }
 
-type AnyHistory = readonly HistoryOperation<unknown, unknown>[];
-
-function neverTold({ client, input, calledAt }: UnknownWrite): HistoryOperation<unknown, unknown> {
-  return { client, input, output: undefined, calledAt, returnedAt: undefined };
+function neverTold({ partitionId, client, input, calledAt }: UnknownWrite): SeenOperation {
+  return { partitionId, client, input, output: undefined, calledAt, returnedAt: undefined };
 }
 
 /**
  * What the clients were not told, the run knows: a write that was never applied had no effect, and one that was took
  * effect before the first state machine had it. That is more than the clients may rely on, and makes the check quick.
  */
-function knownBetter(world: World, clients: Clients): AnyHistory {
+function knownBetter(world: World, clients: Clients): readonly SeenOperation[] {
   const applied = new Map<string, { readonly moment: number; readonly result: unknown }>();
   for (const { partitionId, order } of world.safety.partitions.values()) {
     for (const entry of order.entries.values()) {
@@ -214,7 +243,8 @@ function knownBetter(world: World, clients: Clients): AnyHistory {
     count += 1;
     // A row of its own: the client went on without the answer.
     const client = `unknown ${count}`;
-    return [{ client, input, output: output(entry.result), calledAt, returnedAt: entry.moment }];
+    const seen = callUsers('the output of a write', () => output(entry.result));
+    return [{ partitionId, client, input, output: seen, calledAt, returnedAt: entry.moment }];
   });
 }
 

@@ -12,7 +12,6 @@ import { quorumIndex } from '../../raft/quorum.ts';
 import { checkInvariants } from '../../raft/raft.ts';
 import type { RaftState } from '../../raft/state.ts';
 import {
-  type ConfState,
   type LogIndex,
   type PeerMessage,
   payloadOf,
@@ -22,7 +21,7 @@ import {
 } from '../../raft/types.ts';
 import { type AppliedOrder, newAppliedOrder } from './applied-order.ts';
 import type { Coverage } from './coverage.ts';
-import { type DurableView, holdsDurably } from './durable-view.ts';
+import { type DurableView, durableTerm, holdsDurably } from './durable-view.ts';
 import { ViolationError } from './violation.ts';
 
 /** What is known of one partition, over all replicas and all lives. */
@@ -52,7 +51,6 @@ export interface ReplicaWatch {
   commitIndex: LogIndex;
   appliedIndex: LogIndex;
   confIndex: LogIndex;
-  confState: ConfState;
   /** What it knew to be committed when it was elected last. */
   electedCommitIndex: LogIndex;
   /** Terms of the entries of its log that were compared with the others'. */
@@ -101,7 +99,6 @@ export function newReplicaWatch(nodeId: NodeId, life: number, raft: RaftState): 
     commitIndex: raft.log.compactedIndex,
     appliedIndex: 0,
     confIndex: 0,
-    confState: raft.confState,
     electedCommitIndex: 0,
     verified: new Map(),
   };
@@ -143,8 +140,9 @@ export function checkReplica(
       partitionId,
     );
   }
+  checkBelief(safety, record, watch, raft);
   if (raft.role === Role.leader) checkLeader(safety, record, watch, raft);
-  if (!isCommitSame) checkCommit(safety, record, watch, raft);
+  if (!isCommitSame) checkCommit(record, watch, raft);
   if (
     before.role === Role.leader &&
     raft.role !== Role.leader &&
@@ -160,8 +158,25 @@ export function checkReplica(
   watch.commitIndex = log.commitIndex;
   watch.appliedIndex = log.appliedIndex;
   watch.confIndex = raft.confIndex;
-  watch.confState = raft.confState;
   return true;
+}
+
+/** What is on disk was promised: a process knows it, after a restart too. */
+function checkBelief(
+  safety: Safety,
+  record: PartitionRecord,
+  watch: ReplicaWatch,
+  raft: RaftState,
+): void {
+  const disk = safety.durable(watch.nodeId).partitions.get(record.partitionId)?.hardState;
+  if (disk === undefined || disk.term < raft.currentTerm) return;
+  const isVoteKnown = disk.votedFor === undefined || disk.votedFor === raft.votedFor;
+  if (disk.term === raft.currentTerm && isVoteKnown) return;
+  throw new ViolationError(
+    'Nothing that was promised is forgotten: a replica knows the term and the vote on its disk',
+    `${watch.nodeId} is in term ${raft.currentTerm} with a vote for ${raft.votedFor ?? 'nobody'}; its disk has term ${disk.term} and a vote for ${disk.votedFor ?? 'nobody'}`,
+    record.partitionId,
+  );
 }
 
 /** Log matching: the same index and term mean the same entry, behind the same entry. */
@@ -284,12 +299,7 @@ function checkCompleteness(record: PartitionRecord, watch: ReplicaWatch, raft: R
   }
 }
 
-function checkCommit(
-  safety: Safety,
-  record: PartitionRecord,
-  watch: ReplicaWatch,
-  raft: RaftState,
-): void {
+function checkCommit(record: PartitionRecord, watch: ReplicaWatch, raft: RaftState): void {
   const { log, currentTerm } = raft;
   const { partitionId } = record;
   if (log.commitIndex < watch.commitIndex) {
@@ -317,50 +327,51 @@ function checkCommit(
     }
   }
   record.highestCommit = Math.max(record.highestCommit, log.commitIndex);
-  if (raft.role === Role.leader) checkDurableQuorum(safety, record, watch, raft);
 }
 
-/** What a leader commits is on the disks of a quorum. */
-function checkDurableQuorum(
+/** What a leader commits is on the disks of a quorum: to be called at the very moment, for the members may change next. */
+export function checkDurableQuorum(
   safety: Safety,
-  record: PartitionRecord,
-  watch: ReplicaWatch,
+  partitionId: PartitionId,
+  nodeId: NodeId,
   raft: RaftState,
 ): void {
-  const { log } = raft;
+  const { log, confState } = raft;
   const index = log.commitIndex;
   const term = must(termAt(log, index), 'what is committed is in the log');
-  // A change of the members decides from the moment on when it is applied, which may be within the same step.
-  const confStates = [watch.confState, raft.confState];
   const holders = new Set(
-    confStates.flatMap(votersOf).filter((id) => {
-      const nodeId = safety.nodeIdOf(id);
-      if (nodeId === undefined) return false;
-      return [safety.durable(nodeId), safety.durableBefore(nodeId)].some((view) =>
-        holdsDurably(view?.partitions.get(record.partitionId), { index, term }),
+    votersOf(confState).filter((id) => {
+      const holder = safety.nodeIdOf(id);
+      if (holder === undefined) return false;
+      return [safety.durable(holder), safety.durableBefore(holder)].some((view) =>
+        holdsDurably(view?.partitions.get(partitionId), { index, term }),
       );
     }),
   );
   if (!holders.has(raft.id)) safety.coverage.committedBeforeOwnSync += 1;
-  const isOnQuorum = (confState: ConfState): boolean =>
-    quorumIndex(confState, (id) => (holders.has(id) ? 1 : 0)) === 1;
-  if (confStates.some(isOnQuorum)) return;
+  if (quorumIndex(confState, (id) => (holders.has(id) ? 1 : 0)) === 1) return;
   const names = [...holders].map((id) => safety.nodeIdOf(id)).join(', ');
   throw new ViolationError(
     'Durable before committed: what a leader commits is on the disks of a quorum',
-    `${watch.nodeId} commits entry ${index} of term ${term}; only ${names || 'nobody'} has it on disk`,
-    record.partitionId,
+    `${nodeId} commits entry ${index} of term ${term}; only ${names || 'nobody'} has it on disk`,
+    partitionId,
   );
 }
 
 /** Durable before acknowledged: looks at every promise that leaves a node. */
-export function checkSent(safety: Safety, from: NodeId, frame: Frame): void {
+export function checkSent(
+  safety: Safety,
+  from: NodeId,
+  frame: Frame,
+  raftOf: (partitionId: PartitionId) => RaftState | undefined,
+): void {
   for (const item of frame.items) {
     if (item.kind === 'propose') safety.coverage.writeForwarded += 1;
     if (item.kind !== 'raft') continue;
     const { message, partitionId } = item;
     if (message.type === 'appendEntriesResponse') {
-      if (!message.rejected) checkAcknowledgement(safety, { from, partitionId, message });
+      const raft = raftOf(partitionId);
+      if (!message.rejected) checkAcknowledgement(safety, { from, partitionId, message }, raft);
     } else if (message.type === 'requestVoteResponse' && !message.preVote && !message.rejected) {
       checkVote(safety, { from, partitionId, message });
     }
@@ -376,6 +387,7 @@ interface Promised<Message extends PeerMessage> {
 function checkAcknowledgement(
   safety: Safety,
   sent: Promised<Extract<PeerMessage, { type: 'appendEntriesResponse' }>>,
+  raft: RaftState | undefined,
 ): void {
   const { from, partitionId, message } = sent;
   const stored = safety.durable(from).partitions.get(partitionId);
@@ -387,8 +399,13 @@ function checkAcknowledgement(
   }
   // Of a later term already: what the leader of then gets is too old to count.
   if (stored === undefined || durableTermNumber > message.term) return;
-  if (message.index <= Math.max(stored.lastIndex, stored.base.index)) return;
-  const what = `${from} acknowledges entry ${message.index}; its disk ends at ${stored.lastIndex}`;
+  const { index } = message;
+  // While the term is the same nothing that was acknowledged in it is replaced: the log still has it.
+  const isPresent = raft?.currentTerm === message.term;
+  const term = isPresent ? termAt(raft.log, index) : durableTerm(stored, index);
+  const isThere = index <= Math.max(stored.lastIndex, stored.base.index);
+  if (isThere && (term === undefined || holdsDurably(stored, { index, term }))) return;
+  const what = `${from} acknowledges entry ${index} of term ${term}; its disk ends at ${stored.lastIndex} and has term ${durableTerm(stored, index)} there`;
   throw new ViolationError(rule, what, partitionId);
 }
 

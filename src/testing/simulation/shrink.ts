@@ -2,7 +2,7 @@
 // streams of randomness of their own, so that leaving some out leaves the others what they were.
 
 import type { StateMachine } from '../../ports/state-machine.ts';
-import { planFaults } from './fault-plan.ts';
+import { lastPart, planFaults } from './fault-plan.ts';
 import { type AnySimulationOptions, type SimulationOptions, settingsOf } from './options.ts';
 import { type SimulationResult, simulate } from './simulate.ts';
 
@@ -72,10 +72,12 @@ type Try = (smaller: Smaller) => Promise<boolean>;
 /** Nothing that comes after the violation can have caused it, unless it was found at the end. */
 async function shrinkTime(first: SimulationResult, best: () => Smaller, fails: Try): Promise<void> {
   const foundMs = Math.ceil(first.virtualMs);
-  if (foundMs < best().durationMs) await fails({ ...best(), durationMs: foundMs + 1 });
-  for (let durationMs = Math.ceil(best().durationMs / 2); durationMs > 500; ) {
-    if (!(await fails({ ...best(), durationMs }))) break;
-    durationMs = Math.ceil(durationMs / 2);
+  // The plan ends before the run does: faults up to here must still be in it.
+  const durationMs = Math.ceil((foundMs + 1) / lastPart);
+  if (durationMs < best().durationMs) await fails({ ...best(), durationMs });
+  for (let halfMs = Math.ceil(best().durationMs / 2); halfMs > 500; ) {
+    if (!(await fails({ ...best(), durationMs: halfMs }))) break;
+    halfMs = Math.ceil(halfMs / 2);
   }
 }
 

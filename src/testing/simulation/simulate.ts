@@ -2,12 +2,17 @@
 // one cluster under one virtual clock, with faults planned from the seed and clients that do what the workload draws.
 // After every step the safety rules are checked; at the end everything heals, and liveness and the history are.
 
+import { inspect } from 'node:util';
 import { must } from '../../base/assert.ts';
+import { staticDiscovery } from '../../discovery/static.ts';
+import type { KommanderNode } from '../../host/api.ts';
 import { type EvidenceBundle, evidenceOf } from '../../host/evidence.ts';
+import { checkOptions } from '../../host/options.ts';
 import type { StateMachine } from '../../ports/state-machine.ts';
 import type { Endpoint, NodeId } from '../../ports/transport.ts';
-import type { PartitionId } from '../../ports/wal.ts';
 import type { ReplicaId } from '../../raft/types.ts';
+import { memoryNetwork } from '../../transport/memory.ts';
+import { memoryWal } from '../../wal/memory.ts';
 import { virtualClock } from '../virtual-clock.ts';
 import { type Clients, newClients, runClient } from './clients.ts';
 import { type Coverage, newCoverage } from './coverage.ts';
@@ -60,8 +65,8 @@ export interface SimulationResult {
   readonly digest: string | undefined;
 }
 
-/** Milliseconds of real patience with a new write at the end. */
-const lastWriteMs = 60_000;
+/** Virtual milliseconds of patience with a new write or read at the end. */
+const serviceMs = 60_000;
 
 /**
  * Runs one seed. Equal options give equal runs, whatever the machine, the Node.js version or the time of day.
@@ -77,6 +82,7 @@ export async function simulate<Input, Output, Machine extends StateMachine>(
 
 async function simulateAny(options: AnySimulationOptions): Promise<SimulationResult> {
   const settings = settingsOf(options);
+  checkNodeSettings(settings);
   const faults = planFaults(settings, options.onlyFaults);
   const clients = newClients();
   const world = newWorld(settings, options);
@@ -117,6 +123,14 @@ function evidenceFor(world: World, { partitionId }: ViolationError): EvidenceBun
     if (host === undefined || partition === undefined) return [];
     return [evidenceOf(host, partition)];
   });
+}
+
+/** Options that no node takes are the caller's mistake, and no fault of the cluster. @throws INVALID_OPTION */
+function checkNodeSettings({ nodeSettings, partitions }: SimulationSettings): void {
+  const transport = memoryNetwork().transport();
+  const discovery = staticDiscovery({ a: '10.0.0.1:8101' });
+  const adapters = { wal: memoryWal(), transport, discovery };
+  checkOptions({ nodeId: 'a', listen: '10.0.0.1:8101', partitions, ...adapters, ...nodeSettings });
 }
 
 /** Clients work and faults happen. */
@@ -162,7 +176,7 @@ async function heal(world: World, clients: Clients): Promise<void> {
     await run(world, 100);
   }
   await recover(world);
-  await checkNewWrites(world);
+  await checkService(world);
   await recover(world);
   await checkEqualStates(world);
 }
@@ -172,45 +186,54 @@ async function run(world: World, ms: number): Promise<void> {
   if (world.violation !== undefined) throw world.violation;
 }
 
-/** Every member of every partition takes a write: a checkpoint is one that every state machine understands. */
-async function checkNewWrites(world: World): Promise<void> {
+/** Every member of every partition serves: a checkpoint is a write that every state machine understands. */
+async function checkService(world: World): Promise<void> {
   for (let partitionId = 0; partitionId <= world.settings.partitions; partitionId++) {
     for (const life of membersOfPartition(world, partitionId)) {
-      const problem = await newWrite(world, life, partitionId);
-      if (problem === undefined) continue;
-      throw new ViolationError(
-        'Liveness: a healed cluster takes new writes, on every member',
-        `${life.seat.nodeId} did not within ${lastWriteMs} ms: ${problem}`,
-        partitionId,
-      );
+      const calls = {
+        'takes new writes': (node: KommanderNode) =>
+          node.checkpoint(partitionId, { timeoutMs: serviceMs }),
+        'answers linearizable reads': (node: KommanderNode) =>
+          node.read(partitionId, { timeoutMs: serviceMs }),
+      };
+      for (const [what, call] of Object.entries(calls)) {
+        const problem = await tried(world, life, call);
+        if (problem === undefined) continue;
+        throw new ViolationError(
+          `Liveness: a healed cluster ${what}, on every member`,
+          `${life.seat.nodeId} did not within ${serviceMs} ms: ${problem}`,
+          partitionId,
+        );
+      }
     }
   }
 }
 
-/** @returns why it did not succeed within its time */
-async function newWrite(
+/** Calls until it succeeds. @returns why it did not within its time */
+async function tried(
   world: World,
-  { node }: Life,
-  partitionId: PartitionId,
+  { node, clock }: Life,
+  call: (node: KommanderNode) => Promise<unknown>,
 ): Promise<string | undefined> {
-  const endMs = world.time.monotonicMs() + lastWriteMs;
+  const endMs = world.time.monotonicMs() + serviceMs;
   let problem = 'no answer';
-  while (world.time.monotonicMs() < endMs) {
+  while (world.time.monotonicMs() < endMs && node !== undefined) {
     let outcome: { readonly error: unknown } | undefined;
-    node?.checkpoint(partitionId, { timeoutMs: lastWriteMs }).then(
-      () => {
-        outcome = { error: undefined };
-      },
-      (error: unknown) => {
-        outcome = { error };
-      },
-    );
+    clock.input(() => {
+      call(node).then(
+        () => {
+          outcome = { error: undefined };
+        },
+        (error: unknown) => {
+          outcome = { error };
+        },
+      );
+    });
     while (outcome === undefined && world.time.monotonicMs() < endMs) await run(world, 5);
     if (outcome === undefined) break;
     if (outcome.error === undefined) return undefined;
     // A snapshot may have taken the place of the entry on a replica that was behind: then it is not known.
-    problem =
-      outcome.error instanceof Error ? outcome.error.message : JSON.stringify(outcome.error);
+    problem = outcome.error instanceof Error ? outcome.error.message : inspect(outcome.error);
     await run(world, 100);
   }
   return problem;
@@ -256,7 +279,10 @@ function newWorld(settings: SimulationSettings, options: AnySimulationOptions): 
     coverage,
     sending: (from, _to, frame) => {
       try {
-        checkSent(safety, from, frame);
+        checkSent(safety, from, frame, (partitionId) => {
+          const host = seats.get(from)?.life?.host;
+          return host?.partitions.get(partitionId)?.raft;
+        });
       } catch (error) {
         // The node that sends must not take it for its own failure.
         world.violation ??= asViolation(error);

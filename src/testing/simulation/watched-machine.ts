@@ -12,7 +12,7 @@ import {
   noteResults,
 } from './applied-order.ts';
 import type { ProcessClock } from './process-clock.ts';
-import { ViolationError } from './violation.ts';
+import { callUsers, ViolationError } from './violation.ts';
 
 export interface WatchedMachine {
   /** What the host gets. */
@@ -47,7 +47,7 @@ export function watchedMachine(options: WatchOptions): WatchedMachine {
   }
 
   function checkInvariant(): void {
-    const broken = options.invariant?.(inner);
+    const broken = callUsers('the invariant', () => options.invariant?.(inner));
     if (broken === undefined) return;
     throw new ViolationError(
       "The state machine's own invariant holds after every batch",
@@ -101,9 +101,13 @@ export function watchedMachine(options: WatchOptions): WatchedMachine {
     checkInvariant();
   }
 
-  const hasSnapshots = inner.snapshot !== undefined && inner.restore !== undefined;
   return {
-    machine: hasSnapshots ? { apply, snapshot, restore } : { apply },
+    // A machine that lacks one of the two is the host's to refuse.
+    machine: {
+      apply,
+      ...(inner.snapshot === undefined ? {} : { snapshot }),
+      ...(inner.restore === undefined ? {} : { restore }),
+    },
     inner,
     get place() {
       return place;

@@ -24,7 +24,7 @@ import type { EventLog } from './event-log.ts';
 import type { LinkQuality, SimulatedNetwork } from './network.ts';
 import { type SimulationSettings, streamOf } from './options.ts';
 import { type ProcessClock, processClock } from './process-clock.ts';
-import { partitionRecord, type ReplicaWatch, type Safety } from './safety.ts';
+import { checkDurableQuorum, partitionRecord, type ReplicaWatch, type Safety } from './safety.ts';
 import { ViolationError } from './violation.ts';
 import { type WatchedMachine, watchedMachine } from './watched-machine.ts';
 
@@ -211,9 +211,15 @@ function noteOpenFailed(world: World, life: Life, error: unknown): void {
     afterDiskFailure(world, seat);
     return;
   }
+  const cause = error instanceof Error ? error.cause : undefined;
+  if (cause instanceof ViolationError) {
+    world.violation ??= cause;
+    return;
+  }
+  const because = cause instanceof Error ? `\n${cause.stack ?? cause.message}` : '';
   world.violation ??= new ViolationError(
     'A node opens on its own disk after whatever happened to it',
-    `${nodeId} did not: ${String(error)}`,
+    `${nodeId} did not: ${String(error)}${because}`,
     undefined,
     error,
   );
@@ -330,6 +336,11 @@ function traced(world: World, life: Life, partitionId: PartitionId, event: Trace
       if (raft !== undefined && raft.transferElapsed >= raft.config.electionTicks) {
         coverage.transferAborted += 1;
       }
+      break;
+    }
+    case 'committed': {
+      const raft = life.host?.partitions.get(partitionId)?.raft;
+      if (raft !== undefined) checkDurableQuorum(world.safety, partitionId, where.nodeId, raft);
       break;
     }
     case 'confChanged':
