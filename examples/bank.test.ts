@@ -35,7 +35,7 @@ const simulateBank = (remembersClosed: boolean, seed: number): Promise<Simulatio
     seed,
     faults: 'snapshots',
     partitions: 1,
-    durationMs: 10_000,
+    durationMs: 5_000,
     stateMachine: () => bank(remembersClosed),
     invariant: (machine) => (machine.total() === 400 ? undefined : 'money came or went'),
     workload: {
@@ -48,14 +48,15 @@ const simulateBank = (remembersClosed: boolean, seed: number): Promise<Simulatio
   });
 
 test('a bank that remembers everything comes through everything', async () => {
-  for (let seed = 1; seed <= 5; seed++) {
+  for (let seed = 1; seed <= 3; seed++) {
     assert.equal((await simulateBank(true, seed)).report, undefined);
   }
 });
 
 test('a bank that forgets its closed accounts is found out', async () => {
-  let report: string | undefined;
-  for (let seed = 1; report === undefined; seed++)
-    report = (await simulateBank(false, seed)).report;
-  console.log(report);
+  const reports: (string | undefined)[] = [];
+  for (let seed = 1; seed <= 5; seed++) reports.push((await simulateBank(false, seed)).report);
+  const [first] = reports.filter((report) => report !== undefined);
+  assert.match(first ?? 'nothing was found', /the same on every replica|have the same state/);
+  console.log(first);
 });

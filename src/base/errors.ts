@@ -148,7 +148,7 @@ export const errorCatalogue: Readonly<Record<ErrorCode, CatalogueEntry>> = {
   NO_REPLICA: entry(
     true,
     false,
-    'This node holds no replica of the partition any more. Ask one of `details.members`.',
+    'This node holds no replica of the partition. Ask one of `details.members`.',
   ),
   NODE_CLOSED: entry(
     false,

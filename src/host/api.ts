@@ -206,7 +206,7 @@ export interface KommanderNode extends AsyncDisposable {
    * vote for another one at once. The leader stays leader and is obeyed again with its next message. For operators and
    * tests who know more than the timeout does: a leader that is being shut down or cut off.
    *
-   * @throws UNKNOWN_PARTITION, NODE_CLOSED
+   * @throws UNKNOWN_PARTITION, NODE_CLOSED, REPLICA_STOPPED, APPLY_FAILED, WAL_FAILED, NODE_WIPED
    */
   forgetLeader(partitionId: PartitionId): void;
 

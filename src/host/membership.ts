@@ -74,7 +74,8 @@ export function submitMembershipChange(
 function confChangeOf(host: Host, changes: readonly MembershipChange[]): ConfChange {
   if (!Array.isArray(changes) || changes.length === 0) throw badChanges('no list of changes');
   const seen = new Set<NodeId>();
-  const singles = changes.map((change: MembershipChange): SingleChange => {
+  const singles = changes.map((change: MembershipChange | null): SingleChange => {
+    if (typeof change !== 'object' || change === null) throw badChanges(String(change));
     const { kind, nodeId } = change;
     if (!Object.hasOwn(kinds, kind)) {
       throw badChanges(`the kind "${kind}"; it is ${Object.keys(kinds).join(', ')}`);

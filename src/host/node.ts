@@ -79,6 +79,7 @@ export function nodeOf(host: Host): KommanderNode {
     forgetLeader: (partitionId) => {
       checkOpen(host);
       const partition = partitionOf(host, partitionId);
+      if (partition.stopped !== undefined) throw withoutEffect(partition.stopped);
       guard(host, partition, () => forgetLeader(partition.raft));
       markDirty(host, partition);
     },

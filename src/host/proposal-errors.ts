@@ -23,13 +23,13 @@ export function noLeader(partition: Partition): KommanderError {
   );
 }
 
-/** The replica on this node was removed: nothing more will happen to it here. */
+/** This node holds no replica: it was removed, or is being added and does not know it yet. */
 export function noReplica(host: Host, partition: Partition): KommanderError {
   const members = membersOf(partition.raft.confState).map(
     (replicaId) => host.nodeIds.get(replicaId) ?? String(replicaId),
   );
   return new KommanderError(
-    `this node holds no replica of partition ${partition.id} any more; ask ${members.join(', ')}`,
+    `this node holds no replica of partition ${partition.id}; ask ${members.join(', ')}`,
     { code: 'NO_REPLICA', details: { partitionId: partition.id, members } },
   );
 }

@@ -91,6 +91,7 @@ test('a change that cannot be begun is refused with its reason, and nothing is c
     codeOf(await cluster.driveFailure(cluster.node(nodeId).changeMembership(1, changes)));
   assert.equal(await refusal([]), 'INVALID_ARGUMENT');
   assert.equal(await refusal([remove('b'), learn('b')]), 'INVALID_ARGUMENT');
+  assert.equal(await refusal([null as unknown as MembershipChange]), 'INVALID_ARGUMENT');
   assert.equal(
     await refusal([{ kind: 'promote', nodeId: 'b' } as unknown as MembershipChange]),
     'INVALID_ARGUMENT',

@@ -50,8 +50,27 @@ export interface SimulatedWorkload<Input, Output, Machine extends StateMachine =
   readonly isUnique?: boolean;
 }
 
+/** The options of nodes that a simulation leaves to its user. */
+export type SimulatedNodeOptions = Partial<
+  Pick<
+    NodeOptions,
+    | 'tickMs'
+    | 'heartbeatTicks'
+    | 'electionTicks'
+    | 'entryBytesMax'
+    | 'appendBytesMax'
+    | 'inflightMessagesMax'
+    | 'inflightBytesMax'
+    | 'uncommittedBytesMax'
+    | 'queuedEntriesMax'
+    | 'queuedBytesMax'
+    | 'proposalTimeoutMs'
+    | 'trailingEntries'
+  >
+>;
+
 export interface SimulationOptions<Input, Output, Machine extends StateMachine = StateMachine> {
-  /** Everything random is drawn from it. A safe integer, 0 or more. */
+  /** Everything random is drawn from it. A whole number, 0 … 2,097,151. */
   readonly seed: number;
   /** 3 … 7 (default 5). They are called a, b, c, … */
   readonly nodes?: number;
@@ -73,8 +92,8 @@ export interface SimulationOptions<Input, Output, Machine extends StateMachine =
   readonly operationsMax?: number;
   /** Only these faults of the plan happen, by their numbers; default: all. */
   readonly onlyFaults?: readonly number[];
-  /** Options of every node, over those that are drawn from the seed. */
-  readonly settings?: Partial<NodeOptions>;
+  /** Limits of every node, over those that are drawn from the seed. */
+  readonly settings?: SimulatedNodeOptions;
   /** Records the whole run: its digest is in the result, and `write` gets every event as a line. */
   readonly record?: { readonly write?: (line: string) => void };
 }
@@ -91,7 +110,7 @@ export interface SimulationSettings {
   readonly durationMs: number;
   readonly clients: number;
   readonly operationsMax: number;
-  readonly nodeSettings: Partial<NodeOptions>;
+  readonly nodeSettings: SimulatedNodeOptions;
   /** Milliseconds of an election timeout of these nodes. */
   readonly electionMs: number;
   /** Milliseconds that a machine takes for a batch, at most; 0: it answers at once. */
@@ -102,7 +121,7 @@ export interface SimulationSettings {
 
 /** The stream of randomness called `name` of a run: streams do not disturb each other. */
 export function streamOf(seed: number, name: string): Random {
-  return seededRandom((seed % 0x20_0000) * 0x1_0000_0000 + crc32(name));
+  return seededRandom(seed * 0x1_0000_0000 + crc32(name));
 }
 
 /** @throws INVALID_ARGUMENT naming the option */
@@ -118,7 +137,7 @@ export function settingsOf(options: AnySimulationOptions): SimulationSettings {
   const random = streamOf(seed, 'settings');
   const tickMs = oneOf(random, [10, 20, 50]);
   const electionTicks = oneOf(random, [6, 10, 20]);
-  const nodeSettings: Partial<NodeOptions> = {
+  const nodeSettings: SimulatedNodeOptions = {
     tickMs,
     electionTicks,
     heartbeatTicks: electionTicks >= 10 ? oneOf(random, [1, 1, 2]) : 1,

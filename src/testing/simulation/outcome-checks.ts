@@ -7,7 +7,7 @@ import type { StateMachine } from '../../ports/state-machine.ts';
 import type { PartitionId } from '../../ports/wal.ts';
 import { isJoint, isMember } from '../../raft/membership.ts';
 import type { RaftState } from '../../raft/state.ts';
-import { Role } from '../../raft/types.ts';
+import { type ReplicaId, Role } from '../../raft/types.ts';
 import { checkLinearizability } from '../linearizability/check.ts';
 import type { SequentialModel } from '../linearizability/history.ts';
 import { historyText } from '../linearizability/history-text.ts';
@@ -248,16 +248,27 @@ function knownBetter(world: World, clients: Clients): readonly SeenOperation[] {
   });
 }
 
-/** Notes the partition's present record: for reports. */
+/** Where the replicas of a partition stand, as text for reports. */
 export function partitionSummary(world: World, partitionId: PartitionId): string {
   const record = partitionRecord(world.safety, partitionId);
+  const nameOf = (id: ReplicaId): string => world.safety.nodeIdOf(id) ?? String(id);
   const replicas = replicasOf(world, partitionId).map(({ life, raft }) => {
     const { lastIndex, commitIndex, appliedIndex, compactedIndex } = raft.log;
     const { voters, votersOutgoing, learners } = raft.confState;
-    const members = [voters, votersOutgoing, learners].map((ids) => ids.join(' ')).join(' | ');
-    return `  ${life.seat.nodeId} (life ${life.number})  ${raft.role}  term ${raft.currentTerm}  leader ${raft.leader ?? '-'}  log ${compactedIndex + 1}..${lastIndex}  committed ${commitIndex}  applied ${appliedIndex}  members ${members}`;
+    const facts = [
+      `${life.seat.nodeId} (life ${life.number})`,
+      raft.role,
+      `term ${raft.currentTerm}`,
+      `leader ${raft.leader === undefined ? '-' : nameOf(raft.leader)}`,
+      `log ${compactedIndex + 1}..${lastIndex}`,
+      `committed ${commitIndex}`,
+      `applied ${appliedIndex}`,
+      `voters ${voters.map(nameOf).join(' ')}`,
+      ...(votersOutgoing.length === 0 ? [] : [`and ${votersOutgoing.map(nameOf).join(' ')}`]),
+      ...(learners.length === 0 ? [] : [`learners ${learners.map(nameOf).join(' ')}`]),
+    ];
+    return `  ${facts.join('  ')}`;
   });
-  return [`partition ${partitionId}: committed up to ${record.highestCommit}`, ...replicas].join(
-    '\n',
-  );
+  const heading = `partition ${partitionId}: committed up to ${record.highestCommit}`;
+  return [heading, ...replicas].join('\n');
 }
