@@ -160,8 +160,8 @@ test('evidence is taken of a replica that goes on, too', async () => {
 
 test('many partitions have shorter recordings, within bounds', () => {
   assert.equal(recordingBytesFor(2), 131_072);
-  assert.equal(recordingBytesFor(128), 131_072);
-  assert.equal(recordingBytesFor(1_024), 16_384);
+  assert.equal(recordingBytesFor(256), 131_072);
+  assert.equal(recordingBytesFor(1_024), 32_768);
   assert.equal(recordingBytesFor(65_536), 8_192);
 });
 

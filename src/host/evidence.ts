@@ -35,7 +35,7 @@ export interface EvidenceFailure {
 }
 
 /** Recordings of all partitions of a node, in bytes. */
-const nodeRecordingBytesMax = 16_777_216;
+const nodeRecordingBytesMax = 33_554_432;
 /** Of one partition, however few there are, and however many. */
 const recordingBytes = { min: 8_192, max: 131_072 } as const;
 /** Files that one life of a node writes: a fault that stops a thousand replicas at once must not stop the node. */

@@ -70,6 +70,11 @@ const messages: Readonly<Record<Message['type'], readonly HollowMessage[]>> = {
     appendOf([]),
     appendOf([{ index: 2, term: 2, bytes: 3, count: 4 }]),
     { ...appendOf([{ index: 3, term: 2, bytes: 3, count: 2 }]), prevLogIndex: 2, prevLogTerm: 2 },
+    ...[
+      { index: 3, term: 1, bytes: 3, count: 2 },
+      { index: 4, term: 2, bytes: 3, count: 2 },
+      { index: 3, term: 2, ...changeRun },
+    ].map((run) => ({ ...appendOf([run]), prevLogIndex: 2, prevLogTerm: 2 })),
     // Sizes, terms and kinds that change in between.
     appendOf([
       { index: 2, term: 1, bytes: 3, count: 2 },
