@@ -36,24 +36,27 @@ const usage = `npm run sim -- [options]
   --coverage       prints how often interesting states were reached
   --keep-going     goes on after the first violation`;
 
-const { values: args } = parseArgs({
-  options: {
-    profile: { type: 'string', default: 'quick' },
-    seed: { type: 'string' },
-    seeds: { type: 'string' },
-    minutes: { type: 'string' },
-    jobs: { type: 'string', default: '1' },
-    duration: { type: 'string' },
-    faults: { type: 'string' },
-    operations: { type: 'string' },
-    shrink: { type: 'boolean', default: false },
-    trace: { type: 'string' },
-    evidence: { type: 'string' },
-    coverage: { type: 'boolean', default: false },
-    'keep-going': { type: 'boolean', default: false },
-    help: { type: 'boolean', default: false },
-  },
-});
+const args = parsed(
+  () =>
+    parseArgs({
+      options: {
+        profile: { type: 'string', default: 'quick' },
+        seed: { type: 'string' },
+        seeds: { type: 'string' },
+        minutes: { type: 'string' },
+        jobs: { type: 'string', default: '1' },
+        duration: { type: 'string' },
+        faults: { type: 'string' },
+        operations: { type: 'string' },
+        shrink: { type: 'boolean', default: false },
+        trace: { type: 'string' },
+        evidence: { type: 'string' },
+        coverage: { type: 'boolean', default: false },
+        'keep-going': { type: 'boolean', default: false },
+        help: { type: 'boolean', default: false },
+      },
+    }).values,
+);
 
 /** What a worker says of a seed. */
 interface SeedOutcome {
@@ -84,8 +87,22 @@ process.on('unhandledRejection', (error) => {
 });
 
 if (args.help) process.stdout.write(`${usage}\n`);
-else if (process.send === undefined) await lead();
-else work();
+else if (process.send !== undefined) work();
+else if (args.trace !== undefined && seedCount > 1) fail('--trace is for one seed: give --seed');
+else await lead().catch((error: unknown) => fail(messageOf(error)));
+
+/** @returns the arguments; a word that is none ends the command */
+function parsed<Values>(parse: () => Values): Values {
+  try {
+    return parse();
+  } catch (error) {
+    return fail(`${messageOf(error)}\n${usage}`);
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : JSON.stringify(error);
+}
 
 function seedCountOf(): number {
   if (args.seeds !== undefined) return whole('seeds', args.seeds);

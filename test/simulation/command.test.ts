@@ -108,10 +108,16 @@ test('words that mean nothing are refused, with those that do', async () => {
     ['--seeds', 'many'],
     ['--jobs', '0'],
     ['--seed', ''],
+    ['--seed', '3000000'],
+    ['--sed', '1'],
+    ['--seeds', '2', '--trace', '/dev/null'],
   ]) {
     const { code, stderr } = await sim(root, args);
     assert.equal(code, 1, args.join(' '));
-    assert.match(stderr, /choose quick, swarm|it is a whole number from/);
+    assert.match(
+      stderr,
+      /choose quick, swarm|is a whole number from|Unknown option|--trace is for one seed/,
+    );
   }
   const { code, stdout } = await sim(root, ['--help']);
   assert.equal(code, 0);

@@ -16,6 +16,7 @@ for (let seed = 1; seed <= seedCount; seed++) {
       result.report === undefined,
       `${result.report}\nrepeat it: npm run sim -- --profile quick --seed ${seed}`,
     );
+    assert.equal(result.isHistoryChecked, true, 'the history was compared to its end');
     operationCount += result.operationCount;
   });
 }

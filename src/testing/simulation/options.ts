@@ -119,15 +119,19 @@ export interface SimulationSettings {
   readonly hasClockFaults: boolean;
 }
 
+/** With the name of a stream behind it, a seed is still a safe integer. */
+const seedMax = 0x1f_ffff;
+
 /** The stream of randomness called `name` of a run: streams do not disturb each other. */
 export function streamOf(seed: number, name: string): Random {
+  whole('seed', seed, 0, seedMax);
   return seededRandom(seed * 0x1_0000_0000 + crc32(name));
 }
 
 /** @throws INVALID_ARGUMENT naming the option */
 export function settingsOf(options: AnySimulationOptions): SimulationSettings {
   const { seed } = options;
-  whole('seed', seed, 0, 0x1f_ffff);
+  whole('seed', seed, 0, seedMax);
   const nodes = whole('nodes', options.nodes ?? 5, 3, 7);
   const profile =
     typeof options.faults === 'object' ? options.faults : profiles[options.faults ?? 'swarm'];

@@ -90,9 +90,8 @@ function noteLeaderStates(
     const theirs = other.host?.partitions.get(partitionId)?.raft;
     if (theirs === undefined) continue;
     if (theirs.role === Role.leader && theirs.currentTerm < currentTerm) coverage.staleLeader += 1;
+    const isOther = lastTerm(theirs.log) < lastTerm(log);
     const isLonger = theirs.log.lastIndex >= log.lastIndex;
-    const isOther =
-      lastTerm(theirs.log) < lastTerm(log) || theirs.log.lastIndex > log.lastIndex - 1;
     if (isLonger && isOther && theirs.log.lastIndex > record.highestCommit) {
       coverage.electedAgainstDivergence += 1;
     }
