@@ -34,7 +34,7 @@ export function keyValueProof(
     partitions,
     clients,
     faults: profile,
-    durationMs: profile === 'quick' ? 20_000 : 60_000,
+    durationMs: profile === 'quick' ? 10_000 : 60_000,
     stateMachine: keyValueMachine,
     workload,
     model: keyValueModel(),
