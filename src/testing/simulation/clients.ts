@@ -13,7 +13,7 @@ import { contentOf } from './applied-order.ts';
 import { oneOf, type SimulatedOperation, type SimulatedWorkload, streamOf } from './options.ts';
 import { partitionRecord } from './safety.ts';
 import { callUsers, ViolationError } from './violation.ts';
-import { type Life, openLives, type World } from './world.ts';
+import { type Life, notTyped, openLives, type World } from './world.ts';
 
 /** What a client saw of one operation. */
 export interface SeenOperation extends HistoryOperation<unknown, unknown> {
@@ -318,15 +318,6 @@ function watchAnswer(
   };
   life.clock.setTimer(timeoutMs, () => look(answerLooksMax));
   return watch;
-}
-
-function notTyped(error: unknown): ViolationError {
-  return new ViolationError(
-    'Every failure that a caller meets is a KommanderError',
-    String(error),
-    undefined,
-    error,
-  );
 }
 
 function pause(world: World, ms: number): Promise<void> {

@@ -15,6 +15,7 @@ import { oneOf } from './options.ts';
 import type { FaultKind } from './profiles.ts';
 import {
   beginLater,
+  checkTyped,
   endLife,
   type Life,
   type MomentListener,
@@ -197,18 +198,14 @@ const actions: Readonly<Record<FaultKind, (world: World, random: Random) => void
 
   transfer(world, random) {
     const partitionId = somePartition(world, random);
+    if (random.below(3) === 0) {
+      transferToCatchingUp(world, partitionId, looksMax);
+      return;
+    }
     const life = leaderOrAny(world, random, partitionId);
     if (life === undefined) return;
     const behind = random.below(2) === 0 ? furthestBehind(world, life, partitionId) : undefined;
-    const to = behind ?? oneOf(random, world.settings.nodeIds);
-    life.clock.input(() => {
-      life.node?.transferLeadership(partitionId, to).then(
-        () => {
-          world.coverage.transferDone += 1;
-        },
-        () => {},
-      );
-    });
+    transfer(world, life, { partitionId, to: behind ?? oneOf(random, world.settings.nodeIds) });
   },
 
   forgetLeader(world, random) {
@@ -233,7 +230,7 @@ const actions: Readonly<Record<FaultKind, (world: World, random: Random) => void
     const partitionId = somePartition(world, random);
     const life = leaderOrAny(world, random, partitionId);
     life?.clock.input(() => {
-      life.node?.checkpoint(partitionId).catch(() => {});
+      life.node?.checkpoint(partitionId).catch((error: unknown) => checkTyped(world, error));
     });
   },
 };
@@ -266,6 +263,40 @@ function leaderOf(world: World, partitionId: PartitionId): Life | undefined {
     foundTerm = raft.currentTerm;
   }
   return found;
+}
+
+function transfer(
+  world: World,
+  life: Life,
+  { partitionId, to }: { readonly partitionId: PartitionId; readonly to: NodeId },
+): void {
+  life.clock.input(() => {
+    life.node?.transferLeadership(partitionId, to).then(
+      () => {
+        world.coverage.transferDone += 1;
+      },
+      (error: unknown) => checkTyped(world, error),
+    );
+  });
+}
+
+/** How often a voter that gets a snapshot is looked for, and in which milliseconds. */
+const looksMax = 200;
+const lookMs = 10;
+
+/** Hands leadership to the first voter that gets a snapshot, while it does. */
+function transferToCatchingUp(world: World, partitionId: PartitionId, looksLeft: number): void {
+  if (world.isOver || looksLeft === 0) return;
+  const leader = leaderOf(world, partitionId);
+  const raft = leader?.host?.partitions.get(partitionId)?.raft;
+  const isCatchingUp = (id: ReplicaId): boolean => raft?.progress.get(id)?.state === 'snapshot';
+  const id = raft?.confState.voters.find(isCatchingUp);
+  const to = id === undefined ? undefined : world.safety.nodeIdOf(id);
+  if (leader !== undefined && to !== undefined) {
+    transfer(world, leader, { partitionId, to });
+    return;
+  }
+  world.time.setTimer(lookMs, () => transferToCatchingUp(world, partitionId, looksLeft - 1));
 }
 
 /** The voter that has least of the leader's log: it must be brought up to date before it can take over. */

@@ -1,7 +1,6 @@
 // Changes of the members in a simulated run, and how much may be lost for good: every partition always keeps a quorum
 // of disks that are whole, whatever configuration it is in or on its way to.
 
-import { inspect } from 'node:util';
 import { isKommanderError } from '../../base/errors.ts';
 import type { Random } from '../../base/random.ts';
 import type { MembershipChange } from '../../host/api.ts';
@@ -10,7 +9,7 @@ import type { PartitionId } from '../../ports/wal.ts';
 import type { ConfState } from '../../raft/types.ts';
 import { oneOf } from './options.ts';
 import { ViolationError } from './violation.ts';
-import { type Life, openLives, type Seat, type World } from './world.ts';
+import { checkTyped, type Life, openLives, type Seat, type World } from './world.ts';
 
 /** Fewer voters are not asked for: a partition of one loses its quorum with the first crash. */
 const votersMin = 2;
@@ -75,13 +74,7 @@ function checkNotChanged(
 ): void {
   const { partitionId, wanted, leader } = change;
   if (!isKommanderError(error)) {
-    const what = error instanceof Error ? (error.stack ?? error.message) : inspect(error);
-    world.violation ??= new ViolationError(
-      'Every failure that a caller meets is a KommanderError',
-      what,
-      partitionId,
-      error,
-    );
+    checkTyped(world, error);
     return;
   }
   const raft = leader.host?.partitions.get(partitionId)?.raft;

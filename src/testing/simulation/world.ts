@@ -1,6 +1,7 @@
 // One simulated cluster: its seats (a disk and whoever runs on it), the time, the network, what is known of it from
 // outside. Data, and the verbs that begin and end the lives of nodes; what happens in between is in the other files.
 
+import { inspect } from 'node:util';
 import { must } from '../../base/assert.ts';
 import { isKommanderError } from '../../base/errors.ts';
 import type { Random } from '../../base/random.ts';
@@ -288,6 +289,17 @@ function afterDiskFailure(world: World, seat: Seat): void {
   world.coverage.writeFailed += 1;
   if (seat.disk.state === 'failing') seat.disk.state = 'good';
   beginLater(world, seat, 100 + world.random.below(2_000));
+}
+
+/** Whatever a caller meets is a KommanderError. */
+export function checkTyped(world: World, error: unknown): void {
+  if (!isKommanderError(error)) world.violation ??= notTyped(error);
+}
+
+export function notTyped(error: unknown): ViolationError {
+  const what = error instanceof Error ? (error.stack ?? error.message) : inspect(error);
+  const rule = 'Every failure that a caller meets is a KommanderError';
+  return new ViolationError(rule, what, undefined, error);
 }
 
 export function newSeat(parts: Pick<Seat, 'nodeId' | 'disk' | 'wallOffsetMs' | 'rate'>): Seat {
