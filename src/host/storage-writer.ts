@@ -55,7 +55,8 @@ export function enqueueAppend(host: Host, partition: Partition, request: Storage
   // The core asks the store for what is below its own tail only; what it once read there may be of a term that lost.
   if (entries[0] !== undefined) partition.pages.replaced(entries[0].index);
   const write = partitionWrite(partition.id, {
-    hardState: hardState === undefined ? undefined : promiseOf(partition, hardState),
+    hardState:
+      hardState === undefined ? undefined : promiseOf(partition, hardState, request.mustKeepCommit),
     base: snapshot,
     resetLog: snapshot !== undefined,
     entries,
@@ -63,18 +64,25 @@ export function enqueueAppend(host: Host, partition: Partition, request: Storage
   host.writer.queue.push({
     partition,
     write,
-    mustSync: request.mustSync,
+    // What is acknowledged next builds on a configuration that must not be forgotten.
+    mustSync: request.mustSync || request.mustKeepCommit,
     responses: request.responses,
   });
 }
 
 /**
  * Term and vote are written with the batch that they belong to. A commit index alone waits for a quiet moment: a row for
- * it in every batch would cost more than the entries of a small one.
+ * it in every batch would cost more than the entries of a small one. One that passes a change of the members must not be
+ * forgotten.
  */
-function promiseOf(partition: Partition, hardState: HardState): HardState | undefined {
+function promiseOf(
+  partition: Partition,
+  hardState: HardState,
+  mustKeepCommit: boolean,
+): HardState | undefined {
   const { promised } = partition;
-  if (hardState.term === promised.term && hardState.votedFor === promised.votedFor) {
+  const isPromised = hardState.term === promised.term && hardState.votedFor === promised.votedFor;
+  if (isPromised && !mustKeepCommit) {
     partition.lazyHardState = hardState;
     return undefined;
   }

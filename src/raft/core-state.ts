@@ -133,6 +133,7 @@ function copyLog(log: RaftLog): LogCopy {
     compactedTerm: log.compactedTerm,
     termRuns: [...log.termRuns],
     lastIndex: log.lastIndex,
+    confChangeIndex: log.confChangeIndex,
     tailFirstIndex: log.tailFirstIndex,
     stableIndex: log.stableIndex,
     handedIndex: log.handedIndex,

@@ -12,6 +12,7 @@ import { assert, must } from '../base/assert.ts';
 import {
   assertIndex,
   type Entry,
+  EntryKind,
   type LogIndex,
   payloadBytesOf,
   type Snapshot,
@@ -60,6 +61,8 @@ export interface RaftLog {
   /** Terms of `compactedIndex + 1 … lastIndex`. Invariant: ascending in both fields. */
   termRuns: TermRun[];
   lastIndex: LogIndex;
+  /** No entry above is a configuration change; this one may be. Invariant: confChangeIndex <= lastIndex */
+  confChangeIndex: LogIndex;
   /** Entries `tailFirstIndex … lastIndex`. */
   tail: Entry[];
   tailFirstIndex: LogIndex;
@@ -108,6 +111,8 @@ export function openLog(start: LogStart): RaftLog {
     compactedTerm: term,
     termRuns: [...start.termRuns],
     lastIndex: start.lastIndex,
+    // What the entries are is not known before they are read.
+    confChangeIndex: start.lastIndex,
     tail: [],
     tailFirstIndex: start.lastIndex + 1,
     tailBytes: 0,
@@ -189,6 +194,7 @@ export function appendToLog(log: RaftLog, entries: readonly Entry[]): void {
     log.tail.push(entry);
     log.tailBytes += entry.end - entry.start;
     log.lastIndex = entry.index;
+    if (entry.kind === EntryKind.confChange) log.confChangeIndex = entry.index;
     if (entry.term === term) continue;
     beginTerm(log, entry);
     term = entry.term;
@@ -327,6 +333,7 @@ export function restoreLog(log: RaftLog, snapshot: Snapshot): void {
   log.tailBytes = 0;
   log.tailFirstIndex = snapshot.index + 1;
   log.lastIndex = snapshot.index;
+  log.confChangeIndex = Math.min(log.confChangeIndex, snapshot.index);
   log.stableIndex = snapshot.index;
   log.handedIndex = snapshot.index;
   log.commitIndex = snapshot.index;
@@ -400,6 +407,7 @@ export function checkLog(log: RaftLog): void {
   assert(log.applyingIndex <= log.commitIndex, 'Invariant: applyingIndex <= commitIndex');
   assert(log.commitIndex <= log.lastIndex, 'Invariant: commitIndex <= lastIndex');
   assert(log.compactedIndex <= log.lastIndex, 'Invariant: compactedIndex <= lastIndex');
+  assert(log.confChangeIndex <= log.lastIndex, 'Invariant: confChangeIndex <= lastIndex');
   assert(log.stableIndex <= log.handedIndex, 'Invariant: stableIndex <= handedIndex');
   assert(log.handedIndex <= log.lastIndex, 'Invariant: handedIndex <= lastIndex');
   assert(
@@ -443,6 +451,7 @@ function truncateFrom(log: RaftLog, index: LogIndex): void {
   log.tailFirstIndex = Math.min(log.tailFirstIndex, index);
   while ((log.termRuns.at(-1)?.firstIndex ?? 0) >= index) log.termRuns.pop();
   log.lastIndex = index - 1;
+  log.confChangeIndex = Math.min(log.confChangeIndex, index - 1);
   log.stableIndex = Math.min(log.stableIndex, index - 1);
   log.handedIndex = Math.min(log.handedIndex, index - 1);
 }

@@ -37,6 +37,8 @@ export interface StorageAppend {
   readonly snapshot: Snapshot | undefined;
   /** Whether the request must survive a power loss before the responses are given out. */
   readonly mustSync: boolean;
+  /** See `Ready.mustKeepCommit`. */
+  readonly mustKeepCommit: boolean;
   /** To be sent (or, when addressed to this replica or local, stepped) once the request is durable, in this order. */
   readonly responses: readonly Message[];
 }
@@ -64,6 +66,12 @@ export interface Ready {
   readonly readStates: readonly ReadState[];
   /** Whether `hardState` and `entries` must survive a power loss before the messages are sent. A `snapshot` always must. */
   readonly mustSync: boolean;
+  /**
+   * Whether the commit index in `hardState` must survive as well. It is a convenience everywhere but where it passes a
+   * configuration change: a replica that forgot that one was committed would go on by the members of before, and after
+   * the next change these might decide without those who decide by then.
+   */
+  readonly mustKeepCommit: boolean;
   /** Asynchronous mode only. */
   readonly storageAppend: StorageAppend | undefined;
   /** Asynchronous mode only. */

@@ -50,6 +50,7 @@ export function takeReady(state: RaftState): Ready {
   const hardState = hasHardStateChanged(state) ? hardStateOf(state) : undefined;
   const committed = committedEntries(log, !config.asyncStorageWrites);
   const mustSync = entries.length > 0 || isPromiseChanged(state);
+  const mustKeepCommit = mustKeepCommitIndex(state);
   const stored = storageAppended(state, snapshot);
   const applied = committed.length > 0 ? storageApplied(committed) : undefined;
   const messages = given(state.messages);
@@ -65,8 +66,12 @@ export function takeReady(state: RaftState): Ready {
       : [...messages, ...afterAppend.filter((message) => message.to !== state.id)],
     readStates: given(state.readStates),
     mustSync,
+    mustKeepCommit,
     storageAppend: config.asyncStorageWrites
-      ? storageAppend({ hardState, entries, snapshot, mustSync, afterAppend, stored })
+      ? storageAppend({
+          ...{ hardState, entries, snapshot, mustSync },
+          ...{ mustKeepCommit, afterAppend, stored },
+        })
       : undefined,
     storageApply:
       config.asyncStorageWrites && applied !== undefined
@@ -105,6 +110,7 @@ function storageAppend(parts: {
   readonly entries: readonly Entry[];
   readonly snapshot: Snapshot | undefined;
   readonly mustSync: boolean;
+  readonly mustKeepCommit: boolean;
   readonly afterAppend: Message[];
   readonly stored: StorageAppended | undefined;
 }): StorageAppend | undefined {
@@ -120,6 +126,7 @@ function storageAppend(parts: {
     entries,
     snapshot,
     mustSync: parts.mustSync || snapshot !== undefined,
+    mustKeepCommit: parts.mustKeepCommit,
     responses: responsesOf(afterAppend, stored),
   };
 }
@@ -171,6 +178,12 @@ function hasSoftStateChanged(state: RaftState): boolean {
 
 function hasHardStateChanged(state: RaftState): boolean {
   return isPromiseChanged(state) || state.prevHardState.commitIndex !== state.log.commitIndex;
+}
+
+/** The commit index has passed what may be a configuration change since it was handed over last. */
+function mustKeepCommitIndex({ log, prevHardState }: RaftState): boolean {
+  const { commitIndex } = prevHardState;
+  return commitIndex < log.commitIndex && commitIndex < log.confChangeIndex;
 }
 
 /** Term and vote are promises to others; the commit index is only a convenience. */

@@ -169,3 +169,38 @@ test('followers that have forgotten a leader elect another one that asks', async
   );
   assert.ok(cluster.time.monotonicMs() - before <= 3 * electionMs);
 });
+
+test('a restart does not forget a change of the members: the old voters alone elect nobody any more', async () => {
+  await using cluster = nodeCluster({ nodes: 5 });
+  await cluster.openAll();
+  await cluster.makeLeader('b');
+  // c is behind, and a and b crash before any quiet moment in which commit indexes are stored.
+  cluster.isolate(['c']);
+  const change = cluster.node('b').changeMembership(1, [remove('b'), remove('c')]);
+  assert.deepEqual((await cluster.drive(change)).voters, ['a', 'd', 'e']);
+  await cluster.until(
+    () =>
+      ['a', 'd', 'e'].every((nodeId) => {
+        const conf = cluster.node(nodeId).status().partitions[1]?.confState;
+        return conf?.voters.join() === '1,4,5' && conf.votersOutgoing.length === 0;
+      }),
+    'the change is applied by those who stay',
+  );
+  await cluster.crash('a');
+  await cluster.crash('b');
+  cluster.network.heal();
+  cluster.isolate(['d', 'e']);
+  await cluster.open('a');
+  await cluster.open('b');
+  await cluster.until(
+    () => ['d', 'e'].some((nodeId) => cluster.node(nodeId).isLeader(1)),
+    'the new voters have a leader',
+  );
+  const leader = ['d', 'e'].find((nodeId) => cluster.node(nodeId).isLeader(1)) ?? 'd';
+  await cluster.drive(cluster.node(leader).replicate(1, 'put', text('by the new voters')));
+  for (let i = 0; i < 20; i++) {
+    await cluster.run(electionMs);
+    const led = ['a', 'b', 'c'].filter((nodeId) => cluster.node(nodeId).isLeader(1));
+    assert.deepEqual(led, [], 'nobody leads by the votes of the old members');
+  }
+});

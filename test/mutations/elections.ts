@@ -79,8 +79,8 @@ export const electionMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/host/storage-writer.ts',
-        find: 'if (hardState.term === promised.term && hardState.votedFor === promised.votedFor) {',
-        replace: 'if (hardState.term === promised.term) {',
+        find: 'hardState.term === promised.term && hardState.votedFor === promised.votedFor;',
+        replace: 'hardState.term === promised.term;',
       },
     ],
     says: 'The host writes a vote in a known term with the commit indexes, in a quiet moment, after it was given.',

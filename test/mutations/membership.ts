@@ -33,6 +33,20 @@ export const membershipMutations: readonly Mutation[] = [
     simulator: 'membership',
   },
   {
+    id: 'committed-change-forgotten',
+    hazards: [50, 51],
+    edits: [
+      {
+        file: 'src/raft/take-ready.ts',
+        find: 'return commitIndex < log.commitIndex && commitIndex < log.confChangeIndex;',
+        replace: 'return false;',
+      },
+    ],
+    says: 'A restart forgets that a change of the members was committed, and goes on by those of before.',
+    tests: ['test/host/membership.test.ts'],
+    simulator: 'membership',
+  },
+  {
     id: 'joint-commit-by-new-half',
     hazards: [50],
     edits: [

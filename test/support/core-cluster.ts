@@ -288,11 +288,11 @@ function sendAll(cluster: CoreCluster, replica: Replica, messages: readonly Peer
 
 function store(
   replica: Replica,
-  work: Pick<StorageAppend, 'hardState' | 'entries' | 'snapshot' | 'mustSync'>,
+  work: Pick<StorageAppend, 'hardState' | 'entries' | 'snapshot' | 'mustSync' | 'mustKeepCommit'>,
 ): void {
   const { hardState, entries, snapshot } = work;
   writeTo(replica.disk, { hardState, entries, snapshot });
-  if (work.mustSync) syncDisk(replica.disk);
+  if (work.mustSync || work.mustKeepCommit) syncDisk(replica.disk);
   if (snapshot !== undefined && snapshot.index > replica.machine.index) {
     replica.machine = machineOf(snapshot);
   }

@@ -86,7 +86,8 @@ function stateAt(options: {
       uncommittedBytes: 0,
     },
     log: {
-      ...{ compactedIndex: 0, compactedTerm: 0, lastIndex, tailFirstIndex: 5, stableIndex: 4 },
+      ...{ compactedIndex: 0, compactedTerm: 0, lastIndex, confChangeIndex: 0 },
+      ...{ tailFirstIndex: 5, stableIndex: 4 },
       termRuns: [
         { firstIndex: 1, term: 2 },
         ...tail.map(({ index, term }) => ({ firstIndex: index, term })),

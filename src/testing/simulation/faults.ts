@@ -25,6 +25,33 @@ import {
   type World,
 } from './world.ts';
 
+/** Nodes lose power and come back, apart from the others: what they forget, they go on without. */
+export function powerLossBehindSplit(
+  world: World,
+  random: Random,
+  nodeIds: readonly NodeId[],
+): void {
+  separate(world, random, nodeIds);
+  for (const nodeId of nodeIds) {
+    const { life } = seatOf(world, nodeId);
+    if (life === undefined) continue;
+    endLife(world, life, 'power');
+    beginLater(world, life.seat, random.below(50));
+  }
+}
+
+/** Nothing passes between these nodes and the others for a while. */
+function separate(world: World, random: Random, left: readonly NodeId[]): void {
+  const right = world.settings.nodeIds.filter((nodeId) => !left.includes(nodeId));
+  const pairs = left.flatMap((a) =>
+    right.flatMap((b): [NodeId, NodeId][] => [
+      [a, b],
+      [b, a],
+    ]),
+  );
+  disturbLinks(world, pairs, linkFault(random), someMs(world, random));
+}
+
 /** Brings a fault about, now. */
 export function happen(world: World, fault: PlannedFault): void {
   world.log.note('fault', {}, { number: fault.number, kind: fault.kind });
@@ -96,16 +123,11 @@ const actions: Readonly<Record<FaultKind, (world: World, random: Random) => void
   },
 
   split(world, random) {
-    const { nodeIds } = world.settings;
-    const left = nodeIds.filter(() => random.below(2) === 0);
-    const right = nodeIds.filter((nodeId) => !left.includes(nodeId));
-    const pairs = left.flatMap((a) =>
-      right.flatMap((b): [NodeId, NodeId][] => [
-        [a, b],
-        [b, a],
-      ]),
+    separate(
+      world,
+      random,
+      world.settings.nodeIds.filter(() => random.below(2) === 0),
     );
-    disturbLinks(world, pairs, linkFault(random), someMs(world, random));
   },
 
   alternate(world, random) {

@@ -45,10 +45,24 @@ export function changeMembers(
         if (promotes) world.coverage.learnerPromoted += 1;
         if (removesSelf) world.coverage.leaderRemoved += 1;
         checkChanged(world, partitionId, { wanted, result });
+        if (random.below(2) === 0) world.disturb(formerSide(nodeIds, voters, wanted.voters));
       },
       (error: unknown) => checkNotChanged(world, error, { partitionId, wanted, leader }),
     );
   });
+}
+
+/** The nodes without a bare majority of the new voters: often a majority of the former ones. */
+function formerSide(
+  nodeIds: readonly NodeId[],
+  former: readonly NodeId[],
+  voters: readonly NodeId[],
+): readonly NodeId[] {
+  const newcomersFirst = [...voters].sort(
+    (a, b) => Number(former.includes(a)) - Number(former.includes(b)),
+  );
+  const majority = newcomersFirst.slice(0, Math.floor(voters.length / 2) + 1);
+  return nodeIds.filter((nodeId) => !majority.includes(nodeId));
 }
 
 /** A change that was answered has made the members that were asked for. */

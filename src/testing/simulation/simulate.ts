@@ -19,7 +19,7 @@ import { type Coverage, newCoverage } from './coverage.ts';
 import { simulatedDisk } from './disk.ts';
 import { eventLog } from './event-log.ts';
 import { type PlannedFault, planFaults } from './fault-plan.ts';
-import { happen } from './faults.ts';
+import { happen, powerLossBehindSplit } from './faults.ts';
 import { healthyLink, type LinkQuality, simulatedNetwork } from './network.ts';
 import {
   type AnySimulationOptions,
@@ -299,6 +299,7 @@ function newWorld(settings: SimulationSettings, options: AnySimulationOptions): 
       : undefined,
   });
   network.heal(baseQuality);
+  const disturbance = streamOf(seed, 'disturbance');
   const world: World = {
     settings,
     time,
@@ -313,6 +314,9 @@ function newWorld(settings: SimulationSettings, options: AnySimulationOptions): 
     invariant: options.invariant,
     baseQuality,
     wantedVoters: [],
+    disturb: (apart) => {
+      if (!world.isOver) powerLossBehindSplit(world, disturbance, apart);
+    },
     momentListeners: new Set(),
     touched: new Set(),
     nextMoment: 1,

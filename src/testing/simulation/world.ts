@@ -97,6 +97,8 @@ export interface World {
     readonly partitionId: PartitionId;
     readonly voters: readonly NodeId[];
   }[];
+  /** The members have just changed: these machines lose power and come back, apart from the others. */
+  readonly disturb: (nodeIds: readonly NodeId[]) => void;
   /** Called at the end of the step in which a leader came to a moment at which much can go wrong. */
   readonly momentListeners: Set<MomentListener>;
   /** Processes in which something happened since the last check. */
