@@ -31,7 +31,7 @@ import {
 const usage = `npm run mutate -- [options]
   --only ID,ID        these mutations only
   --jobs N            so many at one time, each in a copy of its own (default: processors - 1)
-  --seeds N           seeds that the simulator tries (default: 100)
+  --seeds N           seeds that the simulator tries (default: 200)
   --skip-tests        the simulator only
   --skip-simulator    the tests only
   --write             put what was found into docs/internals/mutations.md; what was not run stays as it is there`;
@@ -76,7 +76,7 @@ function readOptions(): Options {
       help: { type: 'boolean', default: false },
       only: { type: 'string' },
       jobs: { type: 'string', default: `${Math.max(1, availableParallelism() - 1)}` },
-      seeds: { type: 'string', default: '100' },
+      seeds: { type: 'string', default: '200' },
       'skip-tests': { type: 'boolean', default: false },
       'skip-simulator': { type: 'boolean', default: false },
       write: { type: 'boolean', default: false },

@@ -67,13 +67,15 @@ export async function withMutation<Result>(
   mutation: Mutation,
   use: () => Promise<Result>,
 ): Promise<Result> {
-  const original = (file: string): string => readFileSync(path.join(root, file), 'utf8');
-  const mutated = mutatedFiles(mutation, original);
+  // Of the copy, not of the project: that may be worked on meanwhile.
+  const source = (file: string): string => readFileSync(path.join(folder, file), 'utf8');
+  const mutated = mutatedFiles(mutation, source);
+  const originals = new Map([...mutated.keys()].map((file) => [file, source(file)]));
   for (const [file, text] of mutated) writeFileSync(path.join(folder, file), text);
   try {
     return await use();
   } finally {
-    for (const file of mutated.keys()) writeFileSync(path.join(folder, file), original(file));
+    for (const [file, text] of originals) writeFileSync(path.join(folder, file), text);
   }
 }
 

@@ -3,8 +3,6 @@
 
 import type { Mutation } from './mutation.ts';
 
-const noRocksDb = { blind: 'the simulated disk is not RocksDB' } as const;
-
 export const logStoreMutations: readonly Mutation[] = [
   {
     id: 'partitions-share-keys',
@@ -18,7 +16,7 @@ export const logStoreMutations: readonly Mutation[] = [
     ],
     says: 'The runs of partitions whose numbers share their last byte overwrite each other.',
     tests: ['src/wal/rocksdb.test.ts'],
-    simulator: noRocksDb,
+    simulator: { blind: 'simulated nodes have few partitions' },
   },
   {
     id: 'ack-before-sync',
@@ -67,7 +65,7 @@ export const logStoreMutations: readonly Mutation[] = [
     ],
     says: 'A leader counts its own entries before they are durable.',
     tests: ['test/paper/parallel-writes.test.ts', 'test/paper/crashes.test.ts'],
-    simulator: 'disk',
+    simulator: 'quick',
   },
   {
     id: 'stable-after-truncation',
@@ -81,7 +79,7 @@ export const logStoreMutations: readonly Mutation[] = [
     ],
     says: 'Entries that replaced others count as durable because the others were.',
     tests: ['src/raft/log.test.ts'],
-    simulator: 'disk',
+    simulator: 'quick',
   },
   {
     id: 'word-about-replaced-entries-believed',
@@ -123,7 +121,7 @@ export const logStoreMutations: readonly Mutation[] = [
     ],
     says: 'The store writes without a sync, and counts one.',
     tests: ['src/wal/rocksdb.test.ts'],
-    simulator: noRocksDb,
+    simulator: 'disk',
   },
   {
     id: 'sync-of-barrier-skipped',
@@ -137,7 +135,7 @@ export const logStoreMutations: readonly Mutation[] = [
     ],
     says: 'A synced batch without content does not sync what was written before it.',
     tests: ['src/wal/rocksdb.test.ts'],
-    simulator: noRocksDb,
+    simulator: { blind: 'the host writes something in every batch' },
   },
   {
     id: 'snapshot-without-sync',
@@ -166,7 +164,7 @@ export const logStoreMutations: readonly Mutation[] = [
     ],
     says: 'A write whose sync failed is tried again, and believed when it succeeds.',
     tests: ['src/wal/rocksdb.test.ts'],
-    simulator: noRocksDb,
+    simulator: { blind: 'a simulated disk that fails goes on failing' },
   },
   {
     id: 'failed-batch-queued-again',
@@ -196,7 +194,7 @@ export const logStoreMutations: readonly Mutation[] = [
     ],
     says: 'A write that a full disk refused counts as written.',
     tests: ['src/wal/rocksdb.test.ts'],
-    simulator: noRocksDb,
+    simulator: 'disk',
   },
   {
     id: 'failed-batch-acknowledged',
@@ -225,7 +223,7 @@ export const logStoreMutations: readonly Mutation[] = [
     ],
     says: 'Damage in the middle of the log is cut like a torn tail: acknowledged batches are gone.',
     tests: ['src/wal/rocksdb.test.ts'],
-    simulator: noRocksDb,
+    simulator: 'disk',
   },
   {
     id: 'torn-tail-refused',
@@ -239,7 +237,7 @@ export const logStoreMutations: readonly Mutation[] = [
     ],
     says: 'Batches that were never synced count as synced: losing them keeps the store from opening.',
     tests: ['src/wal/rocksdb.test.ts'],
-    simulator: noRocksDb,
+    simulator: 'disk',
   },
   {
     id: 'checksum-of-run-unchecked',
@@ -253,7 +251,9 @@ export const logStoreMutations: readonly Mutation[] = [
     ],
     says: 'A damaged payload is read as if it were whole.',
     tests: ['src/ports/run.test.ts'],
-    simulator: { blind: 'the simulated disk and network lose, they do not damage' },
+    simulator: {
+      blind: 'what rots in a simulated log is found by the log itself, before a run is read',
+    },
   },
   {
     id: 'missing-run-unnoticed',
@@ -267,7 +267,7 @@ export const logStoreMutations: readonly Mutation[] = [
     ],
     says: 'A store opens although a run in the middle is missing.',
     tests: ['src/wal/rocksdb.test.ts'],
-    simulator: noRocksDb,
+    simulator: { blind: 'a simulated disk loses its end, never a row in the middle' },
   },
   {
     id: 'compacted-log-restarts-at-0',
@@ -281,7 +281,7 @@ export const logStoreMutations: readonly Mutation[] = [
     ],
     says: 'A log that is compacted to nothing comes back with last index 0.',
     tests: ['src/wal/rocksdb.test.ts'],
-    simulator: noRocksDb,
+    simulator: 'snapshots',
   },
   {
     id: 'compaction-forgets-term',
@@ -309,7 +309,7 @@ export const logStoreMutations: readonly Mutation[] = [
     ],
     says: 'A log that begins behind an installed snapshot has the term of its old beginning.',
     tests: ['src/wal/memory.test.ts'],
-    simulator: { blind: 'the simulated disk has rules of its own' },
+    simulator: 'snapshots',
   },
   {
     id: 'roster-lost-with-log',

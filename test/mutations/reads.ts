@@ -18,7 +18,7 @@ export const readMutations: readonly Mutation[] = [
     ],
     says: 'A new leader answers reads before an entry of its own term is committed.',
     tests: ['test/paper/reads.test.ts'],
-    simulator: 'swarm',
+    simulator: 'quick',
   },
   {
     id: 'read-without-round',
@@ -32,7 +32,7 @@ export const readMutations: readonly Mutation[] = [
     ],
     says: 'A leader answers a read without asking whether it still leads.',
     tests: ['test/paper/reads.test.ts'],
-    simulator: 'swarm',
+    simulator: 'quick',
   },
   {
     id: 'old-echo-confirms',
@@ -46,7 +46,7 @@ export const readMutations: readonly Mutation[] = [
     ],
     says: 'The answer to a heartbeat of before the question confirms the read.',
     tests: ['test/paper/reads.test.ts'],
-    simulator: 'swarm',
+    simulator: 'pauses',
   },
   {
     id: 'lease-without-drift-bound',
@@ -201,7 +201,7 @@ export const readMutations: readonly Mutation[] = [
     ],
     says: 'Writes that wait through a step-down are answered as committed, although another leader replaced them.',
     tests: ['test/host/proposal-order.test.ts'],
-    simulator: 'swarm',
+    simulator: 'quick',
   },
   {
     id: 'pending-failed-on-step-down',
@@ -216,7 +216,7 @@ export const readMutations: readonly Mutation[] = [
     ],
     says: 'Writes that wait when leadership is lost are answered as lost, and commit later.',
     tests: ['test/host/replicate.test.ts'],
-    simulator: 'swarm',
+    simulator: 'quick',
   },
   {
     id: 'lost-connection-means-not-written',
@@ -230,7 +230,7 @@ export const readMutations: readonly Mutation[] = [
     ],
     says: 'A write that was passed on when the connection broke is said to be not written.',
     tests: ['test/host/replicate.test.ts'],
-    simulator: 'swarm',
+    simulator: 'quick',
   },
   {
     id: 'timeout-means-not-written',
@@ -244,7 +244,7 @@ export const readMutations: readonly Mutation[] = [
     ],
     says: 'A write that was appended and not answered in time is said to be not written.',
     tests: ['test/host/leadership.test.ts'],
-    simulator: 'swarm',
+    simulator: 'quick',
   },
   {
     id: 'cut-batch-means-not-written',

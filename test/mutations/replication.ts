@@ -16,7 +16,7 @@ export const replicationMutations: readonly Mutation[] = [
     ],
     says: 'An append is taken when there is an entry before it, whatever its term.',
     tests: ['test/paper/log-replication.test.ts'],
-    simulator: 'swarm',
+    simulator: 'quick',
   },
   {
     id: 'own-last-index-acknowledged',
@@ -100,7 +100,7 @@ export const replicationMutations: readonly Mutation[] = [
     ],
     says: 'A late duplicate cuts off the entries that came after it.',
     tests: ['test/paper/log-replication.test.ts'],
-    simulator: 'swarm',
+    simulator: 'quick',
   },
   {
     id: 'conflict-by-length',
@@ -114,7 +114,7 @@ export const replicationMutations: readonly Mutation[] = [
     ],
     says: 'Entries of a lost term stay in the log where the leader has others.',
     tests: ['src/raft/log.test.ts'],
-    simulator: 'swarm',
+    simulator: 'quick',
   },
   {
     id: 'follower-commits-unconfirmed',
@@ -147,7 +147,7 @@ export const replicationMutations: readonly Mutation[] = [
     ],
     says: 'A heartbeat commits whatever stands at the index in the follower’s log.',
     tests: ['test/paper/log-replication.test.ts'],
-    simulator: 'swarm',
+    simulator: 'quick',
   },
   {
     id: 'progress-not-reset',
@@ -218,7 +218,7 @@ export const replicationMutations: readonly Mutation[] = [
     ],
     says: 'A transfer whose notice got lost never ends, and the leader takes no writes any more.',
     tests: ['test/paper/leadership-transfer.test.ts'],
-    simulator: 'quick',
+    simulator: 'swarm',
   },
   {
     id: 'read-not-asked-again',
@@ -265,7 +265,7 @@ export const replicationMutations: readonly Mutation[] = [
     ],
     says: 'A proposal that is refused because the tail is full has been appended all the same.',
     tests: ['test/paper/parallel-writes.test.ts'],
-    simulator: 'swarm',
+    simulator: { blind: 'the host asks whether there is room before it proposes' },
   },
   {
     id: 'index-counted-from-commit',
@@ -293,7 +293,7 @@ export const replicationMutations: readonly Mutation[] = [
     ],
     says: 'After a restart "voted for nobody" is a vote for replica 0.',
     tests: ['src/wal/record.test.ts'],
-    simulator: { blind: 'the simulated disk keeps no records' },
+    simulator: 'quick',
   },
   {
     id: 'unknown-term-is-0',
@@ -335,7 +335,7 @@ export const replicationMutations: readonly Mutation[] = [
     ],
     says: 'Nothing goes through a full window: when all that is in it was lost, it stays full.',
     tests: ['test/paper/parallel-writes.test.ts'],
-    simulator: 'quick',
+    simulator: 'swarm',
   },
   {
     id: 'hung-disk-keeps-leading',
@@ -349,7 +349,7 @@ export const replicationMutations: readonly Mutation[] = [
     ],
     says: 'A leader whose disk does not answer goes on leading.',
     tests: ['test/host/storage.test.ts'],
-    simulator: 'pauses',
+    simulator: { blind: 'a stall is over when progress is asked for' },
   },
   {
     id: 'heartbeats-behind-bulk',

@@ -187,9 +187,9 @@ export const snapshotMutations: readonly Mutation[] = [
         replace: 'const isNext = item.offset >= receive.receivedBytes;',
       },
     ],
-    says: 'A snapshot with a lost piece is put together from the others.',
+    says: 'A lost piece of a snapshot goes unnoticed: the receiver waits for bytes that never come.',
     tests: ['test/host/snapshot-transfer.test.ts'],
-    simulator: 'snapshots',
+    simulator: { blind: 'the patience ends it, which is only later' },
   },
   {
     id: 'rescue-loop',
