@@ -26,6 +26,7 @@ export type ErrorCode =
   | 'NODE_CLOSED'
   | 'REPLICA_STOPPED'
   | 'APPLY_FAILED'
+  | 'DISK_FULL'
   | 'WAL_FAILED'
   | 'WAL_CORRUPT'
   | 'WAL_LOCKED'
@@ -164,6 +165,11 @@ export const errorCatalogue: Readonly<Record<ErrorCode, CatalogueEntry>> = {
     false,
     true,
     'The state machine threw in `apply`; the replica stopped. Mend the state machine, then restart.',
+  ),
+  DISK_FULL: entry(
+    true,
+    false,
+    'The disk of the log store is full. Nothing was written; reads go on. Make room, then try again.',
   ),
   WAL_FAILED: entry(
     false,

@@ -87,6 +87,7 @@ export interface Wal {
    * Stores a batch: all of it or nothing, over all its partitions. The buffers of its entries are not changed by
    * anybody afterwards; those of its facts may be used again once the promise has resolved. One call at a time.
    *
+   * @throws DISK_FULL nothing was written and the store goes on: the same batch may be handed over again
    * @throws WAL_FAILED the outcome is unknown; the store refuses everything from then on
    * @throws NODE_CLOSED the store is not open
    * @throws AssertionError the batch breaks a rule of this port; nothing was changed

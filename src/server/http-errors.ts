@@ -27,6 +27,7 @@ export const httpStatusOf: Readonly<Record<ErrorCode, number>> = {
   NODE_CLOSED: 503,
   REPLICA_STOPPED: 503,
   APPLY_FAILED: 503,
+  DISK_FULL: 507,
   WAL_FAILED: 503,
   WAL_CORRUPT: 503,
   WAL_LOCKED: 500,

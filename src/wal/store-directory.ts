@@ -81,7 +81,8 @@ async function syncParents(path: string, firstMade: string): Promise<void> {
   }
 }
 
-async function syncDirectory(path: string): Promise<void> {
+/** Makes what was made, renamed and removed in a directory survive a power loss. */
+export async function syncDirectory(path: string): Promise<void> {
   // Windows cannot open directories; NTFS writes their changes ahead.
   if (process.platform === 'win32') return;
   const directory = await open(path, 'r');

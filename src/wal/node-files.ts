@@ -1,0 +1,112 @@
+// The files of a store in a directory of the file system. A write goes to the page cache on the calling thread, which
+// takes microseconds; the sync, which takes as long as the disk does, waits in the thread pool.
+
+import * as fs from 'node:fs';
+import { readdir, rename, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import type { FileEntry, Files, StoredFile } from './files.ts';
+import { claimStoreDirectory, type StoreFormat, syncDirectory } from './store-directory.ts';
+import { lockStore, type StoreLock } from './store-lock.ts';
+
+/** Parts of one system call. */
+const partsMax = 512;
+/** Longer writes are handed to the thread pool. */
+const inlineBytesMax = 1_048_576;
+
+const fdatasync = promisify(fs.fdatasync);
+const writev = promisify(fs.writev);
+const readAt = promisify(fs.read);
+const closeFile = promisify(fs.close);
+const openFile = promisify(fs.open);
+
+/** @throws WAL_VERSION, WAL_FAILED, WAL_LOCKED from `claim` */
+export function nodeFiles(path: string, format: StoreFormat): Files {
+  let lock: StoreLock | undefined;
+  return {
+    async claim() {
+      await claimStoreDirectory(path, format);
+      lock = await lockStore(path);
+    },
+    async release() {
+      lock?.release();
+      lock = undefined;
+    },
+    async list() {
+      const found: FileEntry[] = [];
+      for (const name of await readdir(path)) {
+        const { size } = await stat(join(path, name));
+        found.push({ name, byteLength: size });
+      }
+      return found;
+    },
+    async open(name, { create }) {
+      return openStoredFile(join(path, name), create);
+    },
+    rename: (from, to) => rename(join(path, from), join(path, to)),
+    remove: (name) => rm(join(path, name), { force: true }),
+    syncNames: () => syncDirectory(path),
+  };
+}
+
+async function openStoredFile(path: string, create: boolean): Promise<StoredFile> {
+  const flags = fs.constants.O_RDWR | (create ? fs.constants.O_CREAT | fs.constants.O_EXCL : 0);
+  const fd = await openFile(path, flags, 0o600);
+  const { size } = fs.fstatSync(fd);
+  return {
+    byteLength: size,
+    async write(parts, position) {
+      let at = position;
+      for (let from = 0; from < parts.length; from += partsMax) {
+        at = await writeAll(fd, parts.slice(from, from + partsMax), at);
+      }
+    },
+    sync: () => fdatasync(fd),
+    read: (range) => readAll(fd, range),
+    close: () => closeFile(fd),
+  };
+}
+
+/** @returns the position behind the last byte */
+async function writeAll(
+  fd: number,
+  parts: readonly Uint8Array[],
+  position: number,
+): Promise<number> {
+  let at = position;
+  let left = parts.filter((part) => part.byteLength > 0);
+  while (left.length > 0) {
+    const byteLength = left.reduce((sum, part) => sum + part.byteLength, 0);
+    const written =
+      byteLength <= inlineBytesMax
+        ? fs.writevSync(fd, left, at)
+        : (await writev(fd, left, at)).bytesWritten;
+    at += written;
+    left = withoutFirst(left, written);
+  }
+  return at;
+}
+
+function withoutFirst(parts: readonly Uint8Array[], byteCount: number): Uint8Array[] {
+  const left: Uint8Array[] = [];
+  let skip = byteCount;
+  for (const part of parts) {
+    if (skip < part.byteLength) left.push(part.subarray(skip));
+    skip = Math.max(0, skip - part.byteLength);
+  }
+  return left;
+}
+
+async function readAll(
+  fd: number,
+  { position, byteLength }: { readonly position: number; readonly byteLength: number },
+): Promise<Uint8Array> {
+  const bytes = new Uint8Array(byteLength);
+  let count = 0;
+  while (count < byteLength) {
+    const { bytesRead } = await readAt(fd, bytes, count, byteLength - count, position + count);
+    if (bytesRead === 0) return bytes.subarray(0, count);
+    count += bytesRead;
+  }
+  return bytes;
+}
