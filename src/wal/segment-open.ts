@@ -120,6 +120,7 @@ async function readSegments(
   let broken: Break | undefined;
   const doubtful: { readonly segment: ListedSegment; readonly from: number; readonly end: number }[] = [];
   let empty: FoundStore['prepared'];
+  const surplus: ListedSegment[] = [];
   for (const segment of listed) {
     const file = await files.open(segment.name, { create: false });
     try {
@@ -137,8 +138,10 @@ async function readSegments(
         const { number, byteLength } = segment;
         segments.push({ number, byteLength, ...scanned });
         before = { crc: scanned.lastCrc, batch: scanned.lastBatch };
+      } else if (empty === undefined) {
+        empty = { number: segment.number, byteLength: segment.byteLength };
       } else {
-        empty ??= { number: segment.number, byteLength: segment.byteLength };
+        surplus.push(segment);
       }
       const { syncedBatch, endOffset } = leftoversIn(bytes, offset, segment.number);
       if (endOffset === offset) continue;
@@ -151,6 +154,11 @@ async function readSegments(
     }
   }
   for (const torn of doubtful) await cut(files, torn);
+  // The youngest first: there is never a gap.
+  for (const { name } of surplus.reverse()) {
+    await files.remove(name);
+    await files.syncNames();
+  }
   return { segments, empty };
 }
 

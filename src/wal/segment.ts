@@ -242,6 +242,9 @@ async function openStore(
     const meta = new Map<string, Uint8Array>();
     for (const [name, fact] of found.facts) meta.set(name, factValue(name, fact));
     const store = newStore(files, found, options);
+    // A process that was killed left in the page cache what it had not synced. From here on it counts as synced.
+    await sync(store);
+    await files.syncNames();
     return { store, contents: { partitions: found.partitions.map(({ stored }) => stored), meta } };
   } catch (error) {
     await files.release();
