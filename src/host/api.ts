@@ -100,6 +100,8 @@ export interface NodeStatus {
   }[];
   readonly partitions: readonly PartitionStatus[];
   readonly wal: WalStats;
+  /** The log store has no room: what this node would have to store is refused until there is. */
+  readonly diskFull: boolean;
   /** Largest lateness of the node's own timer since it opened, in milliseconds. */
   readonly timerLatenessMsMax: number;
 }
