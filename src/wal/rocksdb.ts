@@ -62,7 +62,7 @@ export interface RocksDbWalOptions {
   readonly path: string;
   /**
    * Bytes of the disk that batches leave free, for the tables that RocksDB writes by itself and for opening the store
-   * again; a batch that would not is DISK_FULL. Default: 67,108,864, as much as RocksDB gathers for one table.
+   * again; a batch that would not is DISK_FULL. Default: 134,217,728, twice as much as RocksDB gathers for one table.
    */
   readonly reserveBytes?: number;
   /** Default: the package `@nxtedition/rocksdb`, loaded at `open`. */
@@ -71,7 +71,7 @@ export interface RocksDbWalOptions {
   readonly directory?: RocksDbDirectory;
 }
 
-const reserveBytesByDefault = 67_108_864;
+const reserveBytesByDefault = 134_217_728;
 const readChunkBytesMin = 4_096;
 const readChunkBytesMax = 262_144;
 const noStats: WalStats = { writeCount: 0, syncCount: 0, entryCount: 0, bytesWritten: 0 };
@@ -247,7 +247,8 @@ export function rocksdbWal(options: RocksDbWalOptions): Wal {
   async function resume(current: Interruption): Promise<OpenStore> {
     const before = checkOpen();
     try {
-      checkRoom(reserveBytes + (await directory.logBytes()));
+      // The logs go once their tables are written, which are a little larger at worst.
+      checkRoom(Math.ceil((await directory.logBytes()) * 1.25));
       if (!current.isClosed) {
         current.isClosed = true;
         await Promise.allSettled([...reading]);
