@@ -3,6 +3,18 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { must } from '../src/base/assert.ts';
+import { isKommanderError } from '../src/base/errors.ts';
+import type { Wal } from '../src/ports/wal.ts';
+import {
+  contentsOf,
+  emptyModel,
+  factsOf,
+  lastIndexOf,
+  writeToModel,
+} from '../src/testing/wal-model.ts';
+import { rocksdbWal } from '../src/wal/rocksdb.ts';
+import { fileDirectory } from '../src/wal/rocksdb-directory.ts';
+import { walWriterBatch } from './fixtures/wal-writer.ts';
 import {
   allReady,
   assertKeys,
@@ -13,7 +25,27 @@ import {
 import { eventually, type StatusJson, statusOf } from './server-support.ts';
 import { smallDisk, traceSyncs } from './support/disk-faults.ts';
 
-const engines = [{ wal: 'rocksdb', reserveMebibytes: 128 }] as const;
+interface Engine {
+  readonly wal: string;
+  /** What it leaves free by default. */
+  readonly reserveMebibytes: number;
+  /** A store that believes in more room than there is, as if others took it between its question and its write. */
+  readonly greedy: (path: string) => Wal;
+}
+
+function greedyRocksDb(path: string): Wal {
+  const directory = fileDirectory(path);
+  const freeBytes = (): number => directory.freeBytes() + 65_536;
+  return rocksdbWal({ path, reserveBytes: 0, directory: { ...directory, freeBytes } });
+}
+
+const engines: readonly Engine[] = [
+  {
+    wal: 'rocksdb',
+    reserveMebibytes: 128,
+    greedy: greedyRocksDb,
+  },
+];
 
 const mebibyte = 1_048_576;
 /** What a node has beside the reserve of its engine until somebody else takes it; RocksDB lays out 75 of them at once. */
@@ -64,7 +96,7 @@ async function ledBy(node: NodeProcess): Promise<number> {
   return known?.partitions.filter(({ role }) => role === 'leader').length ?? 0;
 }
 
-async function threeWithSmallDisk(t: TestContext, engine: (typeof engines)[number]) {
+async function threeWithSmallDisk(t: TestContext, engine: Engine) {
   const disk = smallDisk(t, engine.reserveMebibytes + roomMebibytes);
   if (disk === undefined) return undefined;
   const nodes = await openProcesses(t, ['a', 'b', 'c'], {
@@ -77,6 +109,48 @@ async function threeWithSmallDisk(t: TestContext, engine: (typeof engines)[numbe
 for (const engine of engines) {
   const { wal } = engine;
   const fullBytes = (engine.reserveMebibytes - 1) * mebibyte;
+
+  test(`${wal}: a store that meets the end of its disk in a write keeps what it said, and goes on when there is room`, async (t) => {
+    const disk = smallDisk(t, 32);
+    if (disk === undefined) return;
+    const path = `${disk.path}/store`;
+    const model = emptyModel();
+    let batchCount = 0;
+    const store = engine.greedy(path);
+    await store.open();
+    /** The failure, or undefined when the next batch was written. */
+    const tryWrite = async (): Promise<unknown> => {
+      const batch = walWriterBatch(1, batchCount);
+      try {
+        await store.write(batch);
+      } catch (error) {
+        return error;
+      }
+      writeToModel(model, batch);
+      batchCount += 1;
+      return undefined;
+    };
+    for (let round = 0; round < 3; round++) {
+      disk.fill(100_000 * (round + 1));
+      let refused: unknown;
+      while (refused === undefined) refused = await tryWrite();
+      assert.ok(isKommanderError(refused, 'DISK_FULL'), String(refused));
+      assert.match(refused.message, /No space left on device/, 'the disk says so');
+      assert.ok(isKommanderError(await tryWrite(), 'DISK_FULL'));
+      for (const [partitionId, partition] of model.partitions) {
+        const endIndex = lastIndexOf(partition) + 1;
+        const range = { partitionId, fromIndex: partition.compactedIndex + 1, endIndex };
+        const read = await store.read({ ...range, bytesMax: Number.POSITIVE_INFINITY });
+        assert.deepEqual(read.map(factsOf), partition.entries.map(factsOf));
+      }
+      disk.makeRoom();
+      for (let more = 0; more < 10; more++) assert.equal(await tryWrite(), undefined);
+    }
+    await store.close();
+    const { partitions, meta } = await store.open();
+    assert.deepEqual({ partitions, meta }, contentsOf(model));
+    await store.close();
+  });
 
   test(`${wal}: a lone server on a full disk refuses writes with DISK_FULL, serves reads and recovers`, async (t) => {
     const disk = smallDisk(t, engine.reserveMebibytes + roomMebibytes);
