@@ -81,7 +81,8 @@ function receiveMessage(
   const isAddressed =
     message.to === partition.raft.id && message.from === host.replicaIds.get(from);
   // A peer speaks for its own replica only.
-  if (!isAddressed || !canTake(host, partition, message)) return;
+  if (!isAddressed) return;
+  if (!canTake(host, partition, message)) return;
   // A deposed leader's announcement is for the core, which answers it; the present leader's transfer goes on.
   if (message.type === 'installSnapshot' && message.term >= partition.raft.currentTerm) {
     beginSnapshotReceive(partition, from, message);

@@ -121,9 +121,9 @@ export function drainProposals(host: Host, partition: Partition): void {
 }
 
 function refuseQueue(host: Host, partition: Partition): void {
-  const { queue } = partition;
+  const refused = partition.queue;
   partition.queue = [];
-  for (const proposal of queue) refuse(host, partition, proposal, diskFull(host, partition));
+  for (const proposal of refused) refuse(host, partition, proposal, diskFull(host, partition));
 }
 
 function batchEnd(host: Host, queue: readonly Proposal[], from: number): number {

@@ -203,10 +203,6 @@ function noteFull(host: Host, error: KommanderError): void {
   }
   writer.full = { sinceMs: nowMs(host), retryAtTick };
   host.observe({ level: 'error', name: 'disk-full', fields: { error } });
-  // Writes that wait to be appended are refused: they would wait as long as the disk is full.
-  for (const partition of host.partitions.values()) {
-    if (partition.queue.length > 0) host.dirty.add(partition);
-  }
 }
 
 function noteRoom(host: Host): void {

@@ -94,6 +94,24 @@ test('what a full disk refused is handed over again, first in line, after a paus
   assert.ok(disk.batches.some((batch) => batch !== refused && entryCountOf(batch) === 1));
 });
 
+test('what comes while a write is refused is stored behind it', async () => {
+  await using cluster = nodeCluster();
+  await cluster.openAll();
+  await cluster.makeLeader('a');
+  const { disk } = cluster.seat('c');
+  disk.hold();
+  await cluster.drive(cluster.node('a').replicate(1, 'put', text('first')));
+  await cluster.run(5);
+  await cluster.drive(cluster.node('a').replicate(1, 'put', text('second')));
+  await cluster.run(5);
+  disk.fill();
+  disk.release();
+  await cluster.until(() => cluster.node('c').status().diskFull, 'the disk is known to be full');
+  disk.makeRoom();
+  await cluster.converge();
+  assert.deepEqual(textsOf(cluster, 'c'), ['first', 'second']);
+});
+
 test('writes that wait for the disk when it turns out to be full are refused', async () => {
   await using cluster = nodeCluster({ nodes: 1 });
   await cluster.openAll();
@@ -268,7 +286,10 @@ test('a cluster that forms while a disk is full keeps the genesis for when there
 test('a commit index that a full disk refused is stored when there is room', async () => {
   await using cluster = nodeCluster({ nodes: 1 });
   await cluster.openAll();
-  await cluster.leader();
+  for (const partitionId of [0, 1]) {
+    await cluster.leader(partitionId);
+    await cluster.converge(partitionId);
+  }
   const { index } = await cluster.drive(cluster.node('a').replicate(1, 'put', text('x')));
   const { disk } = cluster.seat('a');
   disk.fill();

@@ -187,13 +187,12 @@ export const logStoreMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/wal/rocksdb.ts',
-        find: 'if (batch.sync) current.syncedBatch = batchNumber;\n      }\n    } catch (error) {\n      throw fail(error);',
-        replace:
-          "if (batch.sync) current.syncedBatch = batchNumber;\n      }\n    } catch (error) {\n      if (!String(error).includes('space')) throw fail(error);",
+        find: 'await interrupt(current, batchNumber);\n      throw error;',
+        replace: '',
       },
     ],
     says: 'A write that a full disk refused counts as written.',
-    tests: ['src/wal/rocksdb.test.ts'],
+    tests: ['src/wal/rocksdb-room.test.ts'],
     simulator: 'disk',
   },
   {
@@ -464,22 +463,8 @@ export const logStoreMutations: readonly Mutation[] = [
     },
   },
   {
-    id: 'full-disk-forgets-waiting-writes',
-    hazards: [41],
-    edits: [
-      {
-        file: 'src/host/storage-writer.ts',
-        find: 'if (partition.queue.length > 0) host.dirty.add(partition);',
-        replace: '',
-      },
-    ],
-    says: 'Writes that wait for the disk are not refused when it turns out to be full.',
-    tests: ['test/host/full-disk.test.ts'],
-    simulator: { blind: 'they are refused or written later: callers only wait longer' },
-  },
-  {
     id: 'full-disk-takes-entries',
-    hazards: [41, 55],
+    hazards: [41],
     edits: [
       {
         file: 'src/host/inbox.ts',
@@ -493,7 +478,7 @@ export const logStoreMutations: readonly Mutation[] = [
   },
   {
     id: 'full-disk-campaigns',
-    hazards: [41, 55],
+    hazards: [41],
     edits: [
       {
         file: 'src/host/ticker.ts',
@@ -593,7 +578,7 @@ export const logStoreMutations: readonly Mutation[] = [
   },
   {
     id: 'storage-queue-without-bound',
-    hazards: [55],
+    hazards: [26],
     edits: [
       {
         file: 'src/host/storage-writer.ts',
