@@ -29,23 +29,22 @@ interface Engine {
   readonly wal: string;
   /** What it leaves free by default. */
   readonly reserveMebibytes: number;
-  /** A store that believes in more room than there is, as if others took it between its question and its write. */
-  readonly greedy: (path: string) => Wal;
 }
 
+/** Engines that `kommander serve` has. */
+const engines: readonly Engine[] = [{ wal: 'rocksdb', reserveMebibytes: 128 }];
+
+/** Stores that meet the end of their disk in a write. */
+const greedyStores: readonly { readonly wal: string; readonly open: (path: string) => Wal }[] = [
+  { wal: 'rocksdb', open: greedyRocksDb },
+];
+
+/** It believes in more room than there is, as if others took it between its question and its write. */
 function greedyRocksDb(path: string): Wal {
   const directory = fileDirectory(path);
   const freeBytes = (): number => directory.freeBytes() + 65_536;
   return rocksdbWal({ path, reserveBytes: 0, directory: { ...directory, freeBytes } });
 }
-
-const engines: readonly Engine[] = [
-  {
-    wal: 'rocksdb',
-    reserveMebibytes: 128,
-    greedy: greedyRocksDb,
-  },
-];
 
 const mebibyte = 1_048_576;
 /** What a node has beside the reserve of its engine until somebody else takes it; RocksDB lays out 74 of them ahead. */
@@ -106,17 +105,15 @@ async function threeWithSmallDisk(t: TestContext, engine: Engine) {
   return { disk, nodes, a: nodes[0] as NodeProcess, b: nodes[1] as NodeProcess };
 }
 
-for (const engine of engines) {
-  const { wal } = engine;
-  const fullBytes = (engine.reserveMebibytes - 1) * mebibyte;
-
+for (const { wal, open } of greedyStores) {
   test(`${wal}: a store that meets the end of its disk in a write keeps what it said, and goes on when there is room`, async (t) => {
     const disk = smallDisk(t, 32);
     if (disk === undefined) return;
-    const path = `${disk.path}/store`;
     const model = emptyModel();
+    /** More than the disk has room for. */
+    const batchesMax = 5_000;
     let batchCount = 0;
-    const store = engine.greedy(path);
+    const store = open(`${disk.path}/store`);
     await store.open();
     /** The failure, or undefined when the next batch was written. */
     const tryWrite = async (): Promise<unknown> => {
@@ -133,9 +130,9 @@ for (const engine of engines) {
     for (let round = 0; round < 3; round++) {
       disk.fill(100_000 * (round + 1));
       let refused: unknown;
-      while (refused === undefined) refused = await tryWrite();
+      while (refused === undefined && batchCount < batchesMax) refused = await tryWrite();
       assert.ok(isKommanderError(refused, 'DISK_FULL'));
-      assert.match(refused.message, /No space left on device/, 'the disk says so');
+      assert.match(refused.message + String(refused.cause), /no space left on device/i);
       assert.ok(isKommanderError(await tryWrite(), 'DISK_FULL'));
       for (const [partitionId, partition] of model.partitions) {
         const endIndex = lastIndexOf(partition) + 1;
@@ -151,6 +148,11 @@ for (const engine of engines) {
     assert.deepEqual({ partitions, meta }, contentsOf(model));
     await store.close();
   });
+}
+
+for (const engine of engines) {
+  const { wal } = engine;
+  const fullBytes = (engine.reserveMebibytes - 1) * mebibyte;
 
   test(`${wal}: a lone server on a full disk refuses writes with DISK_FULL, serves reads and recovers`, async (t) => {
     const disk = smallDisk(t, engine.reserveMebibytes + roomMebibytes);

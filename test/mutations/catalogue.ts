@@ -8,6 +8,7 @@ import { membershipMutations } from './membership.ts';
 import type { Mutation } from './mutation.ts';
 import { readMutations } from './reads.ts';
 import { replicationMutations } from './replication.ts';
+import { segmentMutations } from './segments.ts';
 import { snapshotMutations } from './snapshots.ts';
 
 export const catalogue: readonly Mutation[] = [
@@ -15,7 +16,11 @@ export const catalogue: readonly Mutation[] = [
   ...replicationMutations,
   ...readMutations,
   ...logStoreMutations,
+<<<<<<< HEAD
   ...fullDiskMutations,
+=======
+  ...segmentMutations,
+>>>>>>> main
   ...snapshotMutations,
   ...membershipMutations,
 ];

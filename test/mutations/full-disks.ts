@@ -30,7 +30,9 @@ export const fullDiskMutations: readonly Mutation[] = [
     ],
     says: 'What a full disk refused goes behind what came later.',
     tests: ['test/host/full-disk.test.ts'],
-    simulator: 'disk',
+    simulator: {
+      blind: 'a simulated disk that is full says so at once, so that little comes meanwhile',
+    },
   },
   {
     id: 'full-disk-acknowledged',
@@ -198,7 +200,7 @@ export const fullDiskMutations: readonly Mutation[] = [
     ],
     says: 'A node that has nothing to write never finds out that there is room again.',
     tests: ['test/host/full-disk.test.ts'],
-    simulator: 'disk',
+    simulator: { blind: 'simulated clients and elections always have something to write' },
   },
   {
     id: 'storage-queue-without-bound',
