@@ -16,11 +16,8 @@ export const catalogue: readonly Mutation[] = [
   ...replicationMutations,
   ...readMutations,
   ...logStoreMutations,
-<<<<<<< HEAD
   ...fullDiskMutations,
-=======
   ...segmentMutations,
->>>>>>> main
   ...snapshotMutations,
   ...membershipMutations,
 ];
