@@ -131,6 +131,7 @@ export function fakeService(partitionCount = 2): FakeService {
       roster: [{ nodeId: 'a', endpoint: '127.0.0.1:8001', reachable: true }],
       partitions: [...machines.keys()].map(partitionStatus),
       wal: { writeCount: 0, syncCount: 0, entryCount: 0, bytesWritten: 0 },
+      diskFull: false,
       timerLatenessMsMax: 0,
     }),
     on() {},

@@ -100,6 +100,8 @@ export interface NodeStatus {
   }[];
   readonly partitions: readonly PartitionStatus[];
   readonly wal: WalStats;
+  /** The log store has no room: what this node would have to store is refused until there is. */
+  readonly diskFull: boolean;
   /** Largest lateness of the node's own timer since it opened, in milliseconds. */
   readonly timerLatenessMsMax: number;
 }
@@ -132,7 +134,7 @@ export interface KommanderNode extends AsyncDisposable {
    * the write waits for one, within its time.
    *
    * @param partitionId 0 … partition count; 0 is the system partition
-   * @throws NOT_LEADER, NO_LEADER, QUEUE_FULL, PROPOSAL_DROPPED, PROPOSAL_LOST nothing was written; retry
+   * @throws NOT_LEADER, NO_LEADER, QUEUE_FULL, DISK_FULL, PROPOSAL_DROPPED, PROPOSAL_LOST nothing was written; retry
    * @throws PROPOSAL_TIMEOUT, OUTCOME_UNKNOWN, ABORTED the write may still commit: retry only what may happen twice
    * @throws INVALID_ARGUMENT, ENTRY_TOO_LARGE, RESERVED_TYPE, UNKNOWN_PARTITION nothing was written; correct the call
    * @throws NODE_CLOSED, REPLICA_STOPPED, APPLY_FAILED, WAL_FAILED, NODE_WIPED this node takes no further part
@@ -192,7 +194,7 @@ export interface KommanderNode extends AsyncDisposable {
    * done. To be called on the leader. Resolves when the new members alone decide.
    *
    * @throws INVALID_ARGUMENT, UNKNOWN_NODE nothing was changed; correct the call
-   * @throws NOT_LEADER, NO_LEADER, NO_REPLICA, MEMBERSHIP_REFUSED, PROPOSAL_LOST nothing was changed; retry
+   * @throws NOT_LEADER, NO_LEADER, NO_REPLICA, MEMBERSHIP_REFUSED, DISK_FULL, PROPOSAL_LOST nothing was changed; retry
    * @throws PROPOSAL_TIMEOUT, OUTCOME_UNKNOWN, ABORTED the change may still happen: see `status()`
    * @see dissertation 4.1 to 4.3
    */

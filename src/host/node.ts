@@ -35,7 +35,7 @@ import { Wait } from './wait.ts';
  * Opens a node and resolves once its store is read, what was committed before is applied, and it listens. It takes part
  * as soon as it reaches its peers; `waitForLeader` tells when a partition can be written.
  *
- * @throws INVALID_OPTION, WAL_LOCKED, WAL_CORRUPT, WAL_VERSION, MISSING_DEPENDENCY, TRANSPORT_FAILED, APPLY_FAILED
+ * @throws INVALID_OPTION, WAL_LOCKED, WAL_CORRUPT, WAL_VERSION, DISK_FULL, MISSING_DEPENDENCY, TRANSPORT_FAILED, APPLY_FAILED
  */
 export async function openNode(options: NodeOptions): Promise<KommanderNode> {
   return nodeOf(await openHost(options));

@@ -65,6 +65,8 @@ export interface Partition {
   promised: HardState;
   /** A hard state that only moved the commit index: it is stored in a quiet moment. */
   lazyHardState: HardState | undefined;
+  /** Storage requests that are not done yet. */
+  queuedRequests: number;
   /** The latest snapshot, which slow followers get. */
   snapshot: Snapshot | undefined;
   snapshotReceive: (SnapshotReceive & { readonly from: NodeId }) | undefined;
@@ -160,6 +162,7 @@ export function openPartition(options: {
     isRestored: commitIndex === base.index,
     promised: stored.hardState,
     lazyHardState: undefined,
+    queuedRequests: 0,
     snapshot:
       base.data === undefined
         ? undefined

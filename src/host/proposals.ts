@@ -29,6 +29,7 @@ import {
 } from './payload.ts';
 import {
   cutShort,
+  diskFull,
   dropped,
   lost,
   neverTaken,
@@ -37,6 +38,7 @@ import {
   timedOut,
 } from './proposal-errors.ts';
 import { markDirty } from './ready-loop.ts';
+import { isDiskFull } from './storage-writer.ts';
 import { reservedPrefix, systemTypes } from './system-entries.ts';
 import type { Wait } from './wait.ts';
 
@@ -62,12 +64,14 @@ export interface Proposal {
 /**
  * Takes a write: into the queue when this node leads or nobody is known to, on to the leader otherwise.
  *
- * @throws NOT_LEADER, QUEUE_FULL; the proposal was not taken
+ * @throws NOT_LEADER, DISK_FULL, QUEUE_FULL; the proposal was not taken
  */
 export function submitProposal(host: Host, partition: Partition, proposal: Proposal): void {
   const isLeader = partition.raft.role === Role.leader;
   const leader = leaderNode(host, partition);
   if (!isLeader && !proposal.mayForward) throw notLeader(host, partition);
+  // Another leader's disk may have room; this one's has not.
+  if (isLeader && isDiskFull(host)) throw diskFull(host, partition);
   const { queuedEntriesMax, queuedBytesMax } = host.settings;
   const entries = partition.outstandingEntries + proposal.payloads.length;
   const bytes = partition.outstandingBytes + proposal.bytes;
@@ -102,6 +106,10 @@ export function drainProposals(host: Host, partition: Partition): void {
     rerouteQueue(host, partition);
     return;
   }
+  if (isDiskFull(host)) {
+    refuseQueue(host, partition);
+    return;
+  }
   let taken = 0;
   while (taken < partition.queue.length) {
     const end = batchEnd(host, partition.queue, taken);
@@ -110,6 +118,12 @@ export function drainProposals(host: Host, partition: Partition): void {
     taken = end;
   }
   partition.queue = taken === partition.queue.length ? [] : partition.queue.slice(taken);
+}
+
+function refuseQueue(host: Host, partition: Partition): void {
+  const refused = partition.queue;
+  partition.queue = [];
+  for (const proposal of refused) refuse(host, partition, proposal, diskFull(host, partition));
 }
 
 function batchEnd(host: Host, queue: readonly Proposal[], from: number): number {
@@ -247,7 +261,9 @@ export function handlePropose(
   };
   try {
     if (partition.stopped !== undefined) throw partition.stopped;
-    if (partition.raft.transferee !== undefined) throw dropped(partition);
+    if (partition.raft.transferee !== undefined) {
+      throw isDiskFull(host) ? diskFull(host, partition) : dropped(partition);
+    }
     for (const payload of payloads) checkForwarded(host, payload);
     submitProposal(host, partition, proposal);
   } catch (error) {
@@ -444,6 +460,7 @@ function refuse(host: Host, partition: Partition, proposal: Proposal, error: Kom
 /** Refusals that mean the same on another node. */
 const passedOn: ReadonlySet<ErrorCode> = new Set([
   'QUEUE_FULL',
+  'DISK_FULL',
   'RESERVED_TYPE',
   'ENTRY_TOO_LARGE',
 ]);

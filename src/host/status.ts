@@ -5,6 +5,7 @@ import { clusterIdOf } from './genesis.ts';
 import type { Host } from './host.ts';
 import { leaderNode } from './leadership.ts';
 import type { Partition } from './partition.ts';
+import { isDiskFull } from './storage-writer.ts';
 
 /** What an operator wants to know of a node. */
 export function statusOf(host: Host): NodeStatus {
@@ -22,6 +23,7 @@ export function statusOf(host: Host): NodeStatus {
     })),
     partitions: [...host.partitions.values()].map((partition) => partitionStatus(host, partition)),
     wal: host.wal.stats(),
+    diskFull: isDiskFull(host),
     timerLatenessMsMax: host.timerLatenessMsMax,
   };
 }

@@ -214,6 +214,7 @@ function getStatus(service: KeyValueService, context: RouteContext): Answer {
       stopped: each.stopped,
     })),
     wal: rest.wal,
+    diskFull: rest.diskFull,
     timerLatenessMsMax: rest.timerLatenessMsMax,
   });
 }

@@ -4,6 +4,7 @@
 import { mkdir, open, readdir, readFile, rename } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { KommanderError } from '../base/errors.ts';
+import { isOutOfSpace } from './files.ts';
 
 const markName = 'KOMMANDER';
 const draftName = 'KOMMANDER.draft';
@@ -19,6 +20,7 @@ export interface StoreFormat {
  * Makes `path` the store's directory, or checks that it already is.
  *
  * @throws WAL_VERSION another engine's or another version's store, or a directory of something else
+ * @throws DISK_FULL there is no room for the mark
  * @throws WAL_FAILED the directory cannot be made, read or synced
  */
 export async function claimStoreDirectory(path: string, format: StoreFormat): Promise<void> {
@@ -36,7 +38,7 @@ export async function claimStoreDirectory(path: string, format: StoreFormat): Pr
   } catch (cause) {
     if (cause instanceof KommanderError) throw cause;
     throw new KommanderError(`the directory ${path} cannot be used: ${String(cause)}`, {
-      code: 'WAL_FAILED',
+      code: isOutOfSpace(cause) ? 'DISK_FULL' : 'WAL_FAILED',
       details: { path },
       cause,
     });

@@ -2,6 +2,7 @@
 // it honest without applying anything; `npm run mutate` applies it.
 
 import { electionMutations } from './elections.ts';
+import { fullDiskMutations } from './full-disks.ts';
 import { logStoreMutations } from './log-store.ts';
 import { membershipMutations } from './membership.ts';
 import type { Mutation } from './mutation.ts';
@@ -15,6 +16,7 @@ export const catalogue: readonly Mutation[] = [
   ...replicationMutations,
   ...readMutations,
   ...logStoreMutations,
+  ...fullDiskMutations,
   ...segmentMutations,
   ...snapshotMutations,
   ...membershipMutations,

@@ -189,9 +189,10 @@ const actions: Readonly<Record<FaultKind, (world: World, random: Random) => void
 
   fullDisk(world, random) {
     const { disk } = someSeat(world, random);
+    if (disk.state === 'failing') return;
     disk.state = 'full';
     world.time.setTimer(someMs(world, random), () => {
-      disk.state = 'good';
+      if (disk.state === 'full') disk.state = 'good';
     });
   },
 

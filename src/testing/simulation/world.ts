@@ -61,6 +61,8 @@ export interface Life {
   readonly ended: () => void;
   /** Writes of its disk that had failed before it began. */
   readonly diskFailuresBefore: number;
+  /** Writes and opens that its disk had had no room for. */
+  readonly diskRefusalsBefore: number;
   /** There once it is open. */
   host: Host | undefined;
   node: KommanderNode | undefined;
@@ -143,6 +145,7 @@ export function beginLife(world: World, seat: Seat): void {
     end,
     ended,
     diskFailuresBefore: seat.disk.failureCount,
+    diskRefusalsBefore: seat.disk.refusedCount,
     host: undefined,
     node: undefined,
   };
@@ -212,6 +215,11 @@ function noteOpenFailed(world: World, life: Life, error: unknown): void {
   }
   if (isKommanderError(error, 'WAL_FAILED') && hasDiskFailed(life)) {
     afterDiskFailure(world, seat);
+    return;
+  }
+  if (isKommanderError(error, 'DISK_FULL') && seat.disk.refusedCount > life.diskRefusalsBefore) {
+    world.coverage.openRefused += 1;
+    beginLater(world, seat, 100 + world.random.below(2_000));
     return;
   }
   const cause = error instanceof Error ? error.cause : undefined;
@@ -286,7 +294,7 @@ function hasDiskFailed({ seat, diskFailuresBefore }: Life): boolean {
   return seat.disk.failureCount > diskFailuresBefore;
 }
 
-/** A disk that fails is replaced by a good copy; a full one is waited for. */
+/** A disk that fails is replaced by a good copy. */
 function afterDiskFailure(world: World, seat: Seat): void {
   world.coverage.writeFailed += 1;
   if (seat.disk.state === 'failing') seat.disk.state = 'good';
@@ -323,6 +331,10 @@ function observed(world: World, life: Life, { name, level, fields }: ObservedEve
   const facts = error === undefined ? rest : { ...rest, error: textOf(error) };
   const where = typeof partitionId === 'number' ? { nodeId, partitionId } : { nodeId };
   if (level !== 'debug' || world.log.isRecording) world.log.note(name, where, facts);
+  if (name === 'disk-has-room') {
+    world.coverage.diskFull += 1;
+    world.coverage.storeReopened += life.seat.disk.takeReopenCount();
+  }
   if (name === 'timer-late') world.coverage.timerLate += 1;
   if (name === 'leadership-given-away' && Number(fields.stalledMs) > 0) {
     world.coverage.diskStall += 1;
