@@ -11,6 +11,7 @@ import type {
   ReadResult,
 } from '../src/host/api.ts';
 import type { PartitionId } from '../src/ports/wal.ts';
+import { EntryKind, proposedEntry } from '../src/raft/types.ts';
 import type { KeyValueService } from '../src/server/http-routes.ts';
 import { KeyValueMachine } from '../src/server/key-value.ts';
 
@@ -142,6 +143,14 @@ export function fakeService(partitionCount = 2): FakeService {
   const service: FakeService = {
     node,
     machines,
+    log: {
+      async read({ fromIndex, endIndex }) {
+        const entries = Array.from({ length: endIndex - fromIndex }, () =>
+          proposedEntry(EntryKind.normal, Uint8Array.of(7)),
+        );
+        return entries.map((entry, at) => ({ ...entry, index: fromIndex + at, term: 3 }));
+      },
+    },
     calls,
     state: 'running',
     leader: 'a',

@@ -67,7 +67,8 @@ export function describeFacts(meta: ReadonlyMap<string, Uint8Array>): NodeFacts 
 export function describeEntry(entry: Entry): EntryFacts {
   const payload = payloadOf(entry);
   try {
-    if (entry.kind === EntryKind.confChange) return { ...plain, kind: 'confChange', data: changeText(payload) };
+    if (entry.kind === EntryKind.confChange)
+      return { ...plain, kind: 'confChange', data: changeText(payload) };
     if (payload.byteLength === 0) return { ...plain, kind: 'newTerm', data: payload };
     const { type, timestamp, data } = decodePayload(entry);
     return { kind: 'normal', type, timestamp, data };

@@ -2,7 +2,7 @@
 // prove what must be there. A port of its own, so that the simulator's disk can stand in for a real one.
 
 import { dropKeptLogs, forgetKeptLogs, keepLogsAside, provenBatch } from './recovery-evidence.ts';
-import { claimStoreDirectory } from './store-directory.ts';
+import { claimStoreDirectory, type StoreFormat } from './store-directory.ts';
 
 export interface RocksDbDirectory {
   /** Makes the directory, or checks that it is this engine's. @throws WAL_VERSION, WAL_FAILED */
@@ -17,12 +17,12 @@ export interface RocksDbDirectory {
   forgetKeptLogs(): Promise<void>;
 }
 
-const storeFormat = { engine: 'rocksdb', version: 1 } as const;
+export const rocksdbFormat: StoreFormat = { engine: 'rocksdb', version: 1 };
 
 /** A directory of the file system. */
 export function fileDirectory(path: string): RocksDbDirectory {
   return {
-    claim: () => claimStoreDirectory(path, storeFormat),
+    claim: () => claimStoreDirectory(path, rocksdbFormat),
     keepLogsAside: () => keepLogsAside(path),
     dropKeptLogs: (names) => dropKeptLogs(path, names),
     provenBatch: (identity) => provenBatch(path, identity),

@@ -96,7 +96,9 @@ function wholeDamage(what: string, file: string | undefined): StoreDamage {
 
 /** What RocksDB said, without the mirror's path, which is gone when somebody reads it. */
 function plainly(message: string): string {
-  return message.replace(/^the log store is damaged: /, '').replaceAll(/\S*\/(?=\d+\.|MANIFEST)/g, '');
+  return message
+    .replace(/^the log store is damaged: /, '')
+    .replaceAll(/\S*\/(?=\d+\.|MANIFEST)/g, '');
 }
 
 /** RocksDB names the file in its messages. */

@@ -63,7 +63,8 @@ async function tryRead<Result>(
   try {
     return await read();
   } catch (error) {
-    const isOfDisk = isKommanderError(error, 'WAL_CORRUPT') || isKommanderError(error, 'WAL_FAILED');
+    const isOfDisk =
+      isKommanderError(error, 'WAL_CORRUPT') || isKommanderError(error, 'WAL_FAILED');
     if (!isOfDisk) throw error;
     walk.what = error.message;
     return undefined;

@@ -216,7 +216,7 @@ function settlePending(
 function missing(
   gathered: Gathered,
   { partitionId }: GatheredPartition,
-  range: { readonly index: LogIndex; readonly lastIndex: LogIndex },
+  range: { readonly index: LogIndex; readonly lastIndex: LogIndex | undefined },
 ): void {
   const what = 'the entries are missing';
   note(gathered, { partitionId, ...range, file: undefined, what, lost: 'entries' });
@@ -233,8 +233,9 @@ function finish(gathered: Gathered, partition: GatheredPartition): void {
     expected = Math.max(expected, (damage.lastIndex ?? Number.MAX_SAFE_INTEGER - 1) + 1);
   }
   if (base === undefined) return;
+  // There may have been more behind the base: how much, nobody can tell.
   if (base.index >= expected)
-    missing(gathered, partition, { index: expected, lastIndex: base.index });
+    missing(gathered, partition, { index: expected, lastIndex: undefined });
   if (base.index < compactedIndex) {
     const what = `the base at ${base.index} lies below the compaction mark at ${compactedIndex}`;
     const place = { partitionId, index: base.index, lastIndex: base.index, file: undefined };
