@@ -34,7 +34,7 @@ export interface StoreSurvey {
   readonly facts: ReadonlyMap<string, Uint8Array>;
   /** Ascending by id. */
   readonly partitions: readonly SurveyedPartition[];
-  /** In the order in which they were found. The first `damagesMax`. */
+  /** Those of the whole store, then by partition and index. The first `damagesMax` that were found. */
   readonly damages: readonly StoreDamage[];
   readonly damageCount: number;
 }
@@ -90,7 +90,10 @@ export async function surveyStore(
     if (find.kind === 'run') options.progress?.(find.entries.length);
   }
   for (const partition of gathered.partitions.values()) finish(gathered, partition);
-  const { facts, damages, damageCount } = gathered;
+  const { facts, damageCount } = gathered;
+  const damages = gathered.damages.toSorted(
+    (a, b) => (a.partitionId ?? -1) - (b.partitionId ?? -1) || (a.index ?? 0) - (b.index ?? 0),
+  );
   const partitions = [...gathered.partitions.values()]
     .map(surveyed)
     .sort((a, b) => a.partitionId - b.partitionId);
