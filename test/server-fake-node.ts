@@ -39,6 +39,9 @@ export function fakeError(code: ErrorCode, details: ErrorDetails = {}): Kommande
   return new KommanderError(`${code} by the test`, { code, details });
 }
 
+/** Payload of every entry in the fake's log. */
+const fakeEntryBytes = 300_000;
+
 /** A service with `partitionCount` partitions, each with its own log. */
 export function fakeService(partitionCount = 2): FakeService {
   const machines = new Map<PartitionId, KeyValueMachine>();
@@ -144,11 +147,13 @@ export function fakeService(partitionCount = 2): FakeService {
     node,
     machines,
     log: {
-      async read({ fromIndex, endIndex }) {
-        const entries = Array.from({ length: endIndex - fromIndex }, () =>
-          proposedEntry(EntryKind.normal, Uint8Array.of(7)),
-        );
-        return entries.map((entry, at) => ({ ...entry, index: fromIndex + at, term: 3 }));
+      async read({ fromIndex, endIndex, bytesMax }) {
+        const count = Math.min(endIndex - fromIndex, Math.floor(bytesMax / fakeEntryBytes));
+        return Array.from({ length: count }, (_, at) => ({
+          ...proposedEntry(EntryKind.normal, new Uint8Array(fakeEntryBytes)),
+          index: fromIndex + at,
+          term: 3,
+        }));
       },
     },
     calls,

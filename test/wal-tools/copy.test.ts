@@ -7,9 +7,15 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { isKommanderError } from '../../src/base/errors.ts';
 import { seededRandom } from '../../src/base/random.ts';
-import { engineNamed, openClosedStore } from '../../src/server/wal-engines.ts';
 import { buildStore, differences, placeStore } from '../../src/server/wal-build.ts';
-import { contentsOf, emptyModel, factsOf, randomBatch, writeToModel } from '../../src/testing/wal-model.ts';
+import { engineNamed, openClosedStore } from '../../src/server/wal-engines.ts';
+import {
+  contentsOf,
+  emptyModel,
+  factsOf,
+  randomBatch,
+  writeToModel,
+} from '../../src/testing/wal-model.ts';
 import { memoryWal } from '../../src/wal/memory.ts';
 import { rocksdbWal } from '../../src/wal/rocksdb.ts';
 import { readRocksDbStore } from '../../src/wal/rocksdb-reader.ts';
@@ -69,7 +75,8 @@ async function surveyed(path: string): Promise<StoreSurvey> {
 test('stores that differ in anything are told apart', async (t) => {
   const path = await newDirectory(t);
   const hardState = { term: 2, votedFor: 1, commitIndex: 3 };
-  const fill = (change: { term?: number; votedFor?: number; count?: number; fact?: number }) =>
+  const fill =
+    (change: { term?: number; votedFor?: number; count?: number; fact?: number }) =>
     async (name: string): Promise<StoreSurvey> => {
       const { term = 2, votedFor = 1, count = 5, fact = 1 } = change;
       await fillStore(join(path, name), async (wal) => {
@@ -113,7 +120,9 @@ test('a store is one only when all is written and compared: until then it is ref
         return true;
       });
       await wal.close();
-      await assert.rejects(openClosedStore(draft), (error) => isKommanderError(error, 'WAL_VERSION'));
+      await assert.rejects(openClosedStore(draft), (error) =>
+        isKommanderError(error, 'WAL_VERSION'),
+      );
     }
   }
   const check = (found: StoreSurvey): string[] => differences(expected, found);

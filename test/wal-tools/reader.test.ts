@@ -13,8 +13,8 @@ import { rocksdbWal } from '../../src/wal/rocksdb.ts';
 import { KeyKind, metaKey, partitionKey, runKey } from '../../src/wal/rocksdb-keys.ts';
 import type { RocksDbOperation } from '../../src/wal/rocksdb-library.ts';
 import { readRocksDbStore } from '../../src/wal/rocksdb-reader.ts';
-import { damagesMax, type StoreSurvey, surveyStore } from '../../src/wal/store-survey.ts';
 import type { StoreFind } from '../../src/wal/store-reader.ts';
+import { damagesMax, type StoreSurvey, surveyStore } from '../../src/wal/store-survey.ts';
 import {
   batchOf,
   damageFile,
@@ -208,7 +208,10 @@ for (const { name, places: expected, operations } of rowDamages) {
     const found = await survey(path);
     assert.deepEqual(places(found), expected);
     assert.deepEqual(await fingerprint(path), before);
-    assert.equal(found.partitions.find(({ partitionId }) => partitionId === 3)?.lastIndex, name === 'several places' ? 396 : 400);
+    assert.equal(
+      found.partitions.find(({ partitionId }) => partitionId === 3)?.lastIndex,
+      name === 'several places' ? 396 : 400,
+    );
   });
 }
 

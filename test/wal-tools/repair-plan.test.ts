@@ -100,9 +100,15 @@ test('damage of more than entries is never repaired: a vote may be forgotten', (
     /forgotten a vote/,
   );
   const lost = surveyWith([{ index: 3, lastIndex: 3 }], { hardState: undefined });
-  assert.match(refusal(() => needsOf(lost)), /no hard state/);
+  assert.match(
+    refusal(() => needsOf(lost)),
+    /no hard state/,
+  );
   const many = { ...surveyWith([{ index: 3, lastIndex: 3 }]), damageCount: 2 };
-  assert.match(refusal(() => needsOf(many)), /2 places/);
+  assert.match(
+    refusal(() => needsOf(many)),
+    /2 places/,
+  );
 });
 
 const need: PartitionNeed = {
