@@ -14,7 +14,7 @@ export interface RocksDbMirror {
   readonly path: string;
   /** Whether there is a table or a log although nothing says which of them count. */
   readonly isHeadless: boolean;
-  remove(): Promise<void>;
+  readonly remove: () => Promise<void>;
 }
 
 /** Mirrors the closed store in `source`, which is only read. */

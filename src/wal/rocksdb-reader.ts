@@ -40,7 +40,7 @@ export async function readRocksDbStore(
   path: string,
   library?: RocksDbLibrary,
 ): Promise<StoreReader> {
-  const { open } = library ?? (await importRocksDb());
+  const opener = library ?? (await importRocksDb());
   const mirror = await mirrorStore(path).catch((error: unknown) => {
     throw unreadable(path, error);
   });
@@ -49,7 +49,7 @@ export async function readRocksDbStore(
       return deadReader(mirror.remove, wholeDamage('the file is missing', 'CURRENT'));
     }
     await keepLogsAside(mirror.path);
-    const handle = await open(mirror.path);
+    const handle = await opener.open(mirror.path);
     return {
       finds: (only) => findsOf(handle, { path: mirror.path, only }),
       async close() {

@@ -48,6 +48,18 @@ function wal(...parameters: readonly string[]): Promise<Outcome> {
   });
 }
 
+interface ReportJson {
+  readonly engine: string;
+  readonly node: { readonly members: readonly unknown[] };
+  readonly partitions: readonly { readonly termRuns: readonly unknown[] }[];
+  readonly damages: readonly { readonly index: number | null }[];
+  readonly damageCount: number;
+}
+
+function jsonOf(text: string): ReportJson {
+  return JSON.parse(text) as ReportJson;
+}
+
 /** The store of a node of a cluster of one, with entries of every kind in partition 1. */
 async function nodeStore(path: string): Promise<void> {
   const members = { a: '127.0.0.1:1' };
@@ -88,10 +100,10 @@ test('inspect shows whose store it is, every partition, and entries; it writes n
   assert.match(system ?? '', /^0 +1 +2 +2 +\d+ +1 +1 +1 +2 +0 +- +0$/);
   assert.match(one ?? '', /^1 +1 +6 +6 +\d+ +1 +1 +1 +6 +6 +- +0$/);
 
-  const json = JSON.parse((await wal('inspect', path, '--json')).stdout);
+  const json = jsonOf((await wal('inspect', path, '--json')).stdout);
   assert.equal(json.engine, 'rocksdb');
   assert.deepEqual(json.node.members, [{ nodeId: 'a', replicaId: 1, endpoint: '127.0.0.1:1' }]);
-  assert.deepEqual(json.partitions[1].termRuns, [{ firstIndex: 1, term: 1 }]);
+  assert.deepEqual(json.partitions[1]?.termRuns, [{ firstIndex: 1, term: 1 }]);
   assert.deepEqual([json.damageCount, json.damages], [0, []]);
 
   const entries = (await wal('inspect', path, '--partition', '1')).stdout.split('\n');
@@ -115,7 +127,7 @@ test('inspect shows whose store it is, every partition, and entries; it writes n
   const lines = some.stdout
     .trim()
     .split('\n')
-    .map((line) => JSON.parse(line));
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
   assert.deepEqual(
     lines.map(({ index, type, hex, bytes, isCut }) => [index, type, hex, bytes, isCut]),
     [
@@ -143,8 +155,8 @@ test('verify exits with 0 for a whole store, 1 for a damaged one, 2 when it coul
   assert.match(damaged.stdout, /^damaged: partition 1, index 3: run checksum is/m);
   assert.match(damaged.stdout, /^damaged: the store: the genesis record among the facts/m);
   assert.match(damaged.stdout, /^2 places are damaged$/m);
-  const json = JSON.parse((await wal('verify', path, '--json')).stdout);
-  assert.deepEqual([json.damageCount, json.damages[0].index], [2, 3]);
+  const json = jsonOf((await wal('verify', path, '--json')).stdout);
+  assert.deepEqual([json.damageCount, json.damages[0]?.index], [2, 3]);
   const inspected = await wal('inspect', path);
   assert.equal(inspected.code, 0);
   assert.match(inspected.stdout, /2 places are damaged: kommander wal verify/);
