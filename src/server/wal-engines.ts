@@ -6,6 +6,8 @@ import type { PartitionId, Wal } from '../ports/wal.ts';
 import { rocksdbWal } from '../wal/rocksdb.ts';
 import { rocksdbFormat } from '../wal/rocksdb-directory.ts';
 import { readRocksDbStore } from '../wal/rocksdb-reader.ts';
+import { segmentFormat, segmentWal } from '../wal/segment.ts';
+import { readSegmentStore } from '../wal/segment-reader.ts';
 import { readStoreFormat, type StoreFormat } from '../wal/store-directory.ts';
 import { lockStoreForReading } from '../wal/store-lock.ts';
 import type { StoreFind, StoreReader } from '../wal/store-reader.ts';
@@ -18,6 +20,7 @@ export interface WalEngine {
 
 const walEngines: readonly WalEngine[] = [
   { format: rocksdbFormat, open: (path) => rocksdbWal({ path }), read: readRocksDbStore },
+  { format: segmentFormat, open: (path) => segmentWal({ path }), read: readSegmentStore },
 ];
 
 /** @throws INVALID_OPTION there is no such engine */

@@ -26,7 +26,13 @@ import {
 } from './rocksdb-library.ts';
 import { mirrorStore } from './rocksdb-mirror.ts';
 import { stepsIn } from './rocksdb-steps.ts';
-import { damagedRun, type StoreDamage, type StoreFind, type StoreReader } from './store-reader.ts';
+import {
+  damagedRun,
+  type StoreDamage,
+  type StoreFind,
+  type StoreReader,
+  wholeDamage,
+} from './store-reader.ts';
 
 const partitionIdEnd = 0x8000_0000;
 
@@ -80,17 +86,6 @@ function deadReader(close: () => Promise<void>, damage: StoreDamage): StoreReade
       yield { kind: 'damage', damage };
     },
     close,
-  };
-}
-
-function wholeDamage(what: string, file: string | undefined): StoreDamage {
-  return {
-    partitionId: undefined,
-    index: undefined,
-    lastIndex: undefined,
-    file,
-    what,
-    lost: 'anything',
   };
 }
 

@@ -58,6 +58,18 @@ export interface StoreReader {
   close(): Promise<void>;
 }
 
+/** A damage of which nobody knows what it hides. */
+export function wholeDamage(what: string, file: string | undefined): StoreDamage {
+  return {
+    partitionId: undefined,
+    index: undefined,
+    lastIndex: undefined,
+    file,
+    what,
+    lost: 'anything',
+  };
+}
+
 /**
  * The damage of a run whose bytes are not what was written. How many entries it had is believed when its header and the
  * lengths of its records agree: then the bytes are wrong inside of a payload.

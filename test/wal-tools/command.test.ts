@@ -272,7 +272,10 @@ test('a wrong command line exits with 2 and says what would be right', async () 
     [['inspect', 'x', '--partition', '-1'], /--partition: "-1" is not valid/],
     [['inspect', 'x', '--partition', '1', '--count', '0'], /--count: "0" is not valid/],
     [['convert', 'x', 'y'], /required option '--engine <NAME>'/],
-    [['convert', 'x', 'y', '--engine', 'paper'], /"paper" is not valid: expected one of rocksdb/],
+    [
+      ['convert', 'x', 'y', '--engine', 'paper'],
+      /"paper" is not valid: expected one of rocksdb, segment/,
+    ],
     [['repair', 'x'], /required option '--from <URLS>'/],
     [['repair', 'x', '--from', 'b:1'], /"b:1" is no URL/],
     [['polish'], /unknown command 'polish'/],
