@@ -169,6 +169,18 @@ describe('damage in segments', () => {
     assert.match(String(await readAll(damaged, must(models.at(-1), 'there is one'))), /missing/);
   });
 
+  test('of two empty files the younger goes, so that replacing the other one leaves no gap', async () => {
+    const { files, models } = await written({ batchCount: 4, payloadBytesMax: 24 });
+    const doubled = simulatedFiles(seededRandom(1));
+    const empty = new Uint8Array(segmentBytes);
+    doubled.restore(
+      new Map([...files.contents(), ['0000000002.segment', empty], ['0000000003.segment', empty]]),
+    );
+    assert.equal(await readAll(doubled, must(models.at(-1), 'there is one')), undefined);
+    const names = [...doubled.contents().keys()].sort();
+    assert.deepEqual(names, ['0000000001.segment', '0000000002.segment']);
+  });
+
   test('a torn last batch is cut, and the store goes on behind the one before', async () => {
     const { files, models } = await written({ batchCount: 8, payloadBytesMax: 24, isKilled: true });
     const bytes = must(files.contents().get('0000000001.segment'), 'there is a segment');
@@ -199,7 +211,11 @@ describe('the disk of a segment store', () => {
       writeToModel(model, batch);
     };
     // A partition that is written once and never compacted lies in the oldest segment.
-    await write(batchOf(appended(1, 1, 20)));
+    const hardState = { term: 1, votedFor: 2, commitIndex: 0 };
+    await write({
+      ...batchOf({ ...appended(1, 1, 20), hardState }, { ...nothing, partitionId: 3, hardState }),
+      meta: new Map([['whose', new Uint8Array([1, 2, 3])]]),
+    });
     let fileCountMax = 0;
     for (let index = 1; index < 4_000; index += 10) {
       const compacts = index > 100 ? index - 50 : undefined;

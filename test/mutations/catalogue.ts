@@ -7,6 +7,7 @@ import { membershipMutations } from './membership.ts';
 import type { Mutation } from './mutation.ts';
 import { readMutations } from './reads.ts';
 import { replicationMutations } from './replication.ts';
+import { segmentMutations } from './segments.ts';
 import { snapshotMutations } from './snapshots.ts';
 import { walToolMutations } from './wal-tools.ts';
 
@@ -16,6 +17,7 @@ export const catalogue: readonly Mutation[] = [
   ...readMutations,
   ...logStoreMutations,
   ...walToolMutations,
+  ...segmentMutations,
   ...snapshotMutations,
   ...membershipMutations,
 ];
