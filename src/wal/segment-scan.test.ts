@@ -51,3 +51,34 @@ test('the oldest segment there is may begin with any batch', () => {
   const bytes = segmentOf({ batchNumber: 40, crc: 123 }, { batchNumber: 41 });
   assert.equal(scanSegment(bytes, oldest).lastBatch, 41);
 });
+
+test('the format of a record does not change: version 1', () => {
+  const place = { segmentNumber: 3, batchNumber: 0x1_0000_0001, syncedBatch: 0x1_0000_0000 };
+  const { parts, bodyOffsets } = encodeBatchRecords([hardState(7), hardState(8)], place, 0x5a);
+  assert.deepEqual(bodyOffsets, [40, 112]);
+  assert.deepEqual(
+    Buffer.concat(parts)
+      .toString('hex')
+      .match(/.{1,16}/g),
+    [
+      'e0ecbc8801020000',
+      '0300000019000000',
+      '5a00000001000000',
+      '0100000001000000',
+      '0000000001000000',
+      '0101000060bd7a9e',
+      '0700000000000000',
+      '0000000000000000',
+      '0100000000000000',
+      'b425aa0b01020100',
+      '0300000019000000',
+      'e0ecbc8801000000',
+      '0100000001000000',
+      '0000000001000000',
+      '01010000b58ef858',
+      '0800000000000000',
+      '0000000000000000',
+      '0100000000000000',
+    ],
+  );
+});
