@@ -11,6 +11,7 @@ import type {
   ReadResult,
 } from '../src/host/api.ts';
 import type { PartitionId } from '../src/ports/wal.ts';
+import { EntryKind, proposedEntry } from '../src/raft/types.ts';
 import type { KeyValueService } from '../src/server/http-routes.ts';
 import { KeyValueMachine } from '../src/server/key-value.ts';
 
@@ -37,6 +38,9 @@ export interface FakeCall {
 export function fakeError(code: ErrorCode, details: ErrorDetails = {}): KommanderError {
   return new KommanderError(`${code} by the test`, { code, details });
 }
+
+/** Payload of every entry in the fake's log. */
+const fakeEntryBytes = 300_000;
 
 /** A service with `partitionCount` partitions, each with its own log. */
 export function fakeService(partitionCount = 2): FakeService {
@@ -143,6 +147,16 @@ export function fakeService(partitionCount = 2): FakeService {
   const service: FakeService = {
     node,
     machines,
+    log: {
+      async read({ fromIndex, endIndex, bytesMax }) {
+        const count = Math.min(endIndex - fromIndex, Math.floor(bytesMax / fakeEntryBytes));
+        return Array.from({ length: count }, (_, at) => ({
+          ...proposedEntry(EntryKind.normal, new Uint8Array(fakeEntryBytes)),
+          index: fromIndex + at,
+          term: 3,
+        }));
+      },
+    },
     calls,
     state: 'running',
     leader: 'a',

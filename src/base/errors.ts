@@ -42,6 +42,7 @@ export type ErrorCode =
   | 'MALFORMED_COMMAND'
   | 'SNAPSHOT_CORRUPT'
   | 'EVIDENCE_MALFORMED'
+  | 'REPAIR_REFUSED'
   | 'CONDITION_FAILED'
   | 'KEY_NOT_FOUND'
   | 'ROUTE_NOT_FOUND'
@@ -245,6 +246,11 @@ export const errorCatalogue: Readonly<Record<ErrorCode, CatalogueEntry>> = {
     false,
     false,
     'The file is no whole evidence of a replica, or of a version that this program cannot read; the message says which. Copy it again, or use the version that wrote it.',
+  ),
+  REPAIR_REFUSED: entry(
+    false,
+    false,
+    'The damaged store cannot be mended from the peers as things stand; the message says why. Nothing was written. Try again when the cluster has committed more, or readmit the node with an empty directory.',
   ),
   CONDITION_FAILED: entry(
     false,

@@ -43,13 +43,14 @@ export async function openServer(options: ServeOptions, observer: Observer): Pro
   const api = await openHttpApi({ listen: options.http, observer });
   try {
     const machines = new Map<PartitionId, KeyValueMachine>();
+    const wal = openWal(options);
     const node = await openNode({
       nodeId: options.nodeId,
       listen: options.listen,
       advertise: must(options.members[options.nodeId], 'the options know this node as a member'),
       members: options.members,
       partitions: options.partitions,
-      wal: openWal(options),
+      wal,
       transport: grpcTransport(),
       discovery: staticDiscovery(options.members),
       stateMachine: (partitionId) => {
@@ -64,7 +65,7 @@ export async function openServer(options: ServeOptions, observer: Observer): Pro
         ? {}
         : { evidenceDirectory: join(directoryOf(options), 'evidence') }),
     });
-    api.attach({ node, machines });
+    api.attach({ node, machines, log: wal });
     const checkpoints = startCheckpoints({ node, machines, observer }, options.checkpointBytes);
     return { node, http: api.endpoint, close: once(() => closeServer(api, node, checkpoints)) };
   } catch (error) {

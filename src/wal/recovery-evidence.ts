@@ -52,11 +52,23 @@ export async function forgetKeptLogs(path: string): Promise<void> {
 
 /** The highest batch of store `identity` that the logs kept aside prove to have been synced; 0 when they prove none. */
 export async function provenBatch(path: string, identity: string): Promise<number> {
+  return (await provingLog(path, identity)).batchNumber;
+}
+
+/** The same, and the name of the log that proves it. */
+export async function provingLog(
+  path: string,
+  identity: string,
+): Promise<{ readonly batchNumber: number; readonly file: string | undefined }> {
   const aside = join(path, asideName);
-  let proven = 0;
+  let proven: { batchNumber: number; file: string | undefined } = {
+    batchNumber: 0,
+    file: undefined,
+  };
   for (const name of await namesIn(aside)) {
     for await (const mark of marksOf(join(aside, name))) {
-      if (mark.identity === identity) proven = Math.max(proven, mark.syncedBatch);
+      if (mark.identity === identity && mark.syncedBatch > proven.batchNumber)
+        proven = { batchNumber: mark.syncedBatch, file: name };
     }
   }
   return proven;

@@ -9,7 +9,7 @@ import {
   logBytes,
   provenBatch,
 } from './recovery-evidence.ts';
-import { claimStoreDirectory } from './store-directory.ts';
+import { claimStoreDirectory, type StoreFormat } from './store-directory.ts';
 
 export interface RocksDbDirectory {
   /** Makes the directory, or checks that it is this engine's. @throws WAL_VERSION, DISK_FULL, WAL_FAILED */
@@ -28,12 +28,12 @@ export interface RocksDbDirectory {
   logBytes(): Promise<number>;
 }
 
-const storeFormat = { engine: 'rocksdb', version: 1 } as const;
+export const rocksdbFormat: StoreFormat = { engine: 'rocksdb', version: 1 };
 
 /** A directory of the file system. */
 export function fileDirectory(path: string): RocksDbDirectory {
   return {
-    claim: () => claimStoreDirectory(path, storeFormat),
+    claim: () => claimStoreDirectory(path, rocksdbFormat),
     keepLogsAside: () => keepLogsAside(path),
     dropKeptLogs: (names) => dropKeptLogs(path, names),
     provenBatch: (identity) => provenBatch(path, identity),

@@ -24,7 +24,8 @@ import {
 } from './segment-summary.ts';
 import { emptyPartition } from './stored-partition.ts';
 
-const namePattern = /^(\d{10})\.segment$/;
+/** Names of segments. */
+export const namePattern: RegExp = /^(\d{10})\.segment$/;
 
 export function segmentName(number: number): string {
   return `${String(number).padStart(10, '0')}.segment`;
@@ -230,11 +231,12 @@ async function readSealed(
   }
 }
 
-interface GatheredRun extends SummaryRun {
+export interface GatheredRun extends SummaryRun {
   readonly segmentNumber: number;
 }
 
-interface GatheredPartition {
+/** A partition while the segments come in. */
+export interface GatheredPartition {
   readonly partitionId: PartitionId;
   hardState: HardState;
   hardStateAt: number | undefined;
@@ -245,10 +247,11 @@ interface GatheredPartition {
   runs: GatheredRun[];
 }
 
-function gather(
+/** Takes what the next segment changes. */
+export function gather(
   partitions: Map<PartitionId, GatheredPartition>,
   facts: Map<string, PlacedFact>,
-  { number, summary }: FoundSegment,
+  { number, summary }: Pick<FoundSegment, 'number' | 'summary'>,
 ): void {
   for (const [name, record] of summary.facts) {
     if (record === undefined) facts.delete(name);

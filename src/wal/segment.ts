@@ -61,6 +61,7 @@ import {
   withoutBaseData,
 } from './segment-store.ts';
 import { noteRecord } from './segment-summary.ts';
+import type { StoreFormat } from './store-directory.ts';
 import {
   afterBatch,
   checkReadRange,
@@ -81,7 +82,7 @@ export interface SegmentWalOptions {
 const segmentBytesDefault = 16_777_216;
 const segmentBytesMin = 65_536;
 const segmentBytesMax = 1_073_741_824;
-const storeFormat = { engine: 'segment', version: 1 } as const;
+export const segmentFormat: StoreFormat = { engine: 'segment', version: 1 };
 /** Runs of one partition that lie so near to each other are read in one piece. */
 const gapBytesMax = 4_096;
 const pieceBytesMax = 1_048_576;
@@ -100,7 +101,7 @@ const noStats: WalStats = { writeCount: 0, syncCount: 0, entryCount: 0, bytesWri
 export function segmentWal(options: SegmentWalOptions): Wal {
   const { path, segmentBytes = segmentBytesDefault } = options;
   checkSegmentBytes(segmentBytes);
-  const files = options.files ?? nodeFiles(path, storeFormat);
+  const files = options.files ?? nodeFiles(path, segmentFormat);
   let opening: Promise<{ store: SegmentStore; contents: WalContents }> | undefined;
   let closing: Promise<void> | undefined;
   let store: SegmentStore | undefined;

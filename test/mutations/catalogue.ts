@@ -10,6 +10,7 @@ import { readMutations } from './reads.ts';
 import { replicationMutations } from './replication.ts';
 import { segmentMutations } from './segments.ts';
 import { snapshotMutations } from './snapshots.ts';
+import { walToolMutations } from './wal-tools.ts';
 
 export const catalogue: readonly Mutation[] = [
   ...electionMutations,
@@ -17,6 +18,7 @@ export const catalogue: readonly Mutation[] = [
   ...readMutations,
   ...logStoreMutations,
   ...fullDiskMutations,
+  ...walToolMutations,
   ...segmentMutations,
   ...snapshotMutations,
   ...membershipMutations,
