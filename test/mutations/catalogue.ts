@@ -7,6 +7,7 @@ import { membershipMutations } from './membership.ts';
 import type { Mutation } from './mutation.ts';
 import { readMutations } from './reads.ts';
 import { replicationMutations } from './replication.ts';
+import { retentionMutations } from './retention.ts';
 import { snapshotMutations } from './snapshots.ts';
 
 export const catalogue: readonly Mutation[] = [
@@ -15,6 +16,7 @@ export const catalogue: readonly Mutation[] = [
   ...readMutations,
   ...logStoreMutations,
   ...snapshotMutations,
+  ...retentionMutations,
   ...membershipMutations,
 ];
 
