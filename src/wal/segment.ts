@@ -18,7 +18,13 @@ import { type Entry, type LogIndex, payloadBytes } from '../raft/types.ts';
 import { corrupt, decoded, missing } from './damage.ts';
 import type { Files } from './files.ts';
 import { nodeFiles } from './node-files.ts';
-import { decodeBase, encodeBase, encodeCompactionMark, encodeHardState, encodeMeta } from './record.ts';
+import {
+  decodeBase,
+  encodeBase,
+  encodeCompactionMark,
+  encodeHardState,
+  encodeMeta,
+} from './record.ts';
 import { type Cleaner, clean, newCleaner, noteMoved, planMoves } from './segment-cleaner.ts';
 import { factValue, findStore, segmentName } from './segment-open.ts';
 import {
@@ -55,7 +61,13 @@ import {
   withoutBaseData,
 } from './segment-store.ts';
 import { noteRecord } from './segment-summary.ts';
-import { afterBatch, checkReadRange, dropsLog, emptyPartition, isEmptyWrite } from './stored-partition.ts';
+import {
+  afterBatch,
+  checkReadRange,
+  dropsLog,
+  emptyPartition,
+  isEmptyWrite,
+} from './stored-partition.ts';
 
 export interface SegmentWalOptions {
   /** Directory of the store. It is made when it is missing; one process may have it open at a time. */
@@ -278,7 +290,7 @@ function recordsOf(
     const part = batch.writes[i] as PartitionWrite;
     if (isEmptyWrite(part)) continue;
     const { partitionId, hardState, base } = part;
-    const before = 
+    const before =
       pending.get(partitionId) ??
       store.partitions.get(partitionId)?.stored ??
       emptyPartition(partitionId);
