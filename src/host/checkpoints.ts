@@ -94,7 +94,8 @@ export function proposeDueCheckpoints(host: Host): void {
     if (partition.stopped !== undefined || isLost) underWay.delete(partition);
   }
   if (host.state !== 'running') return;
-  for (const partition of due) {
+  // One that fails goes to the end of the line, and is not looked at again in this tick.
+  for (const partition of [...due]) {
     if (underWay.size >= underWayMax) return;
     if (partition.stopped !== undefined) due.delete(partition);
     else if (mayPropose(host, partition)) proposeCheckpoint(host, partition);

@@ -182,7 +182,8 @@ test('a snapshot is not made before the log weighs as much as the state', async 
 });
 
 test('after a restart the counts are what they were', async () => {
-  await using cluster = nodeCluster({ nodes: 1,
+  await using cluster = nodeCluster({
+    nodes: 1,
     settings: { checkpointEntries: 50 },
     machine: () => sizedMachine(100),
   });
@@ -243,7 +244,11 @@ test('many partitions that are due have their turns two at a time, in order', as
     for (const end of finish.splice(0)) end();
   }
   await cluster.run(20 * electionMs);
-  assert.deepEqual(taking.sort(), [1, 2, 3, 4, 5, 6, 7, 8, 9], 'each has had its turn, once');
+  assert.deepEqual(
+    taking.sort((left, right) => left - right),
+    [1, 2, 3, 4, 5, 6, 7, 8, 9],
+    'each has had its turn, once',
+  );
 });
 
 test('one that fails is tried again after a pause, and others go first', async () => {

@@ -183,9 +183,7 @@ test('a learner counts: it would lose the entries like anybody else', async () =
   await using cluster = nodeCluster({ machine: undefined, settings: { trailingEntries: 0 } });
   await cluster.openAll();
   await cluster.makeLeader('a');
-  await cluster.drive(
-    cluster.node('a').changeMembership(1, [{ kind: 'addLearner', nodeId: 'c' }]),
-  );
+  await cluster.drive(cluster.node('a').changeMembership(1, [{ kind: 'addLearner', nodeId: 'c' }]));
   await cluster.converge();
   const stored = cluster.node('c').status().partitions[1]?.lastIndex ?? 0;
   await cluster.crash('c');
@@ -203,9 +201,7 @@ for (const how of ['a member that is further behind', 'a member that was added l
     await cluster.openAll();
     await cluster.makeLeader('a');
     if (how === 'a member that was added later') {
-      await cluster.drive(
-        cluster.node('a').changeMembership(1, [{ kind: 'remove', nodeId: 'c' }]),
-      );
+      await cluster.drive(cluster.node('a').changeMembership(1, [{ kind: 'remove', nodeId: 'c' }]));
     }
     await cluster.crash('c');
     await write(cluster, 20);

@@ -25,7 +25,8 @@ export const faultKinds = {
   forgetLeader: 'a follower is told to forget its leader',
   membership:
     'members of a partition change: learners, promotions, removals, replacements, several at once',
-  checkpoint: 'a partition is checkpointed and its log compacted, sometimes while somebody holds it',
+  checkpoint:
+    'a partition is checkpointed and its log compacted, sometimes while somebody holds it',
 } as const;
 
 export type FaultKind = keyof typeof faultKinds;
