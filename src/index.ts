@@ -10,6 +10,9 @@ export {
 export type {
   CommitResult,
   KommanderNode,
+  LogHold,
+  LogKeeper,
+  LogStatus,
   MembershipChange,
   MembershipResult,
   NodeEvents,

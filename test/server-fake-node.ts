@@ -101,6 +101,14 @@ export function fakeService(partitionCount = 2): FakeService {
         learnersNext: [],
         autoLeave: false,
       },
+      log: {
+        entries: index,
+        checkpointIndex: 0,
+        entriesSinceCheckpoint: index,
+        bytesSinceCheckpoint: 64 * index,
+        holds: [{ owner: 'reader', fromIndex: 1 }],
+        keptBy: { reason: 'slowestReplica', nodeId: undefined },
+      },
       queuedProposals: 0,
       stopped: undefined,
     };
@@ -110,6 +118,12 @@ export function fakeService(partitionCount = 2): FakeService {
     nodeId: 'a',
     replicate,
     checkpoint: async () => ({ index: 0, term: 0, timestamp: 0, result: undefined }),
+    retain: (partitionId, fromIndex, owner) => ({
+      ...{ partitionId, fromIndex, owner },
+      moveTo: () => {},
+      release: () => {},
+      [Symbol.dispose]: () => {},
+    }),
     isLeader: () => service.leader === 'a',
     leaderOf: () => service.leader,
     waitForLeader: async () => service.leader ?? 'a',

@@ -13,6 +13,7 @@ export type ErrorCode =
   | 'NOT_LEADER'
   | 'NO_LEADER'
   | 'QUEUE_FULL'
+  | 'TOO_MANY_HOLDS'
   | 'PROPOSAL_DROPPED'
   | 'PROPOSAL_LOST'
   | 'PROPOSAL_TIMEOUT'
@@ -105,6 +106,11 @@ export const errorCatalogue: Readonly<Record<ErrorCode, CatalogueEntry>> = {
     true,
     false,
     'Too many calls of this kind are waiting. Nothing was written; try again after a pause.',
+  ),
+  TOO_MANY_HOLDS: entry(
+    true,
+    false,
+    'The log of this partition has as many holds as it may have. Release one: `status()` lists them with their owners.',
   ),
   PROPOSAL_DROPPED: entry(
     true,

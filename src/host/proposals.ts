@@ -23,9 +23,10 @@ import { flushOutbox, queueItem } from './outbox.ts';
 import type { Partition } from './partition.ts';
 import {
   encodePayload,
-  type OutgoingPayload,
+  OutgoingPayload,
   outgoingPayloadFrom,
   payloadTimestamp,
+  typeBytes,
 } from './payload.ts';
 import {
   cutShort,
@@ -38,8 +39,9 @@ import {
   timedOut,
 } from './proposal-errors.ts';
 import { markDirty } from './ready-loop.ts';
+import { stampedCheckpoint } from './retention.ts';
 import { isDiskFull } from './storage-writer.ts';
-import { reservedPrefix, systemTypes } from './system-entries.ts';
+import { isOwnType, reservedPrefix, systemTypes } from './system-entries.ts';
 import type { Wait } from './wait.ts';
 
 export interface Proposal {
@@ -61,6 +63,31 @@ export interface Proposal {
   results: unknown[] | undefined;
 }
 
+/** Unfinished checkpoints of one partition that need no room in its queue. */
+const checkpointProposalsMax = 16;
+const noData = new Uint8Array(0);
+
+/** A checkpoint that is answered when this node has applied it. The leader fills it in. */
+export function checkpointProposal(wait: Wait<CommitResult>, mayForward = false): Proposal {
+  const payload = new OutgoingPayload(typeBytes(systemTypes.checkpoint), noData);
+  return {
+    payloads: [payload],
+    bytes: payload.byteLength,
+    isBatch: false,
+    mayForward,
+    origin: { kind: 'local', wait },
+    forwardedTo: undefined,
+    position: undefined,
+    results: undefined,
+  };
+}
+
+/** Whether it is a checkpoint: no other type of the library's own comes as a proposal. */
+function isCheckpointProposal({ payloads }: Proposal): boolean {
+  const [first] = payloads;
+  return first !== undefined && isOwnType(first);
+}
+
 /**
  * Takes a write: into the queue when this node leads or nobody is known to, on to the leader otherwise.
  *
@@ -76,8 +103,11 @@ export function submitProposal(host: Host, partition: Partition, proposal: Propo
   const entries = partition.outstandingEntries + proposal.payloads.length;
   const bytes = partition.outstandingBytes + proposal.bytes;
   const isFull = entries > queuedEntriesMax || bytes > queuedBytesMax;
+  const isCheckpoint = isCheckpointProposal(proposal);
+  // A partition that is written without a pause has its queue full all the time, and its log would grow for ever.
+  const isExempt = isCheckpoint && partition.checkpointProposals < checkpointProposalsMax;
   // One proposal always fits an empty queue: otherwise a legal batch could never be written.
-  if (isFull && partition.outstandingEntries > 0) {
+  if (isFull && !isExempt && partition.outstandingEntries > 0) {
     throw new KommanderError(
       `partition ${partition.id} has ${partition.outstandingEntries} writes (${partition.outstandingBytes} bytes) waiting; nothing was written, try again after a pause`,
       {
@@ -88,6 +118,7 @@ export function submitProposal(host: Host, partition: Partition, proposal: Propo
   }
   partition.outstandingEntries = entries;
   partition.outstandingBytes = bytes;
+  if (isCheckpoint) partition.checkpointProposals += 1;
   // While nobody is known to lead, the write waits like one whose leader was lost.
   // What waits already goes first.
   const mustQueue = isLeader || leader === undefined || partition.queue.length > 0;
@@ -147,7 +178,8 @@ function tryAppendBatch(host: Host, partition: Partition, batch: readonly Propos
   for (const proposal of batch) {
     if (proposal.payloads.some((payload) => payload.isGone)) failGone(proposal);
     if (isAbandoned(proposal)) continue;
-    for (const payload of proposal.payloads) {
+    for (const proposed of proposal.payloads) {
+      const payload = isOwnType(proposed) ? stampedCheckpoint(partition, proposed.type) : proposed;
       payload.timestamp = host.hybridClock.now();
       payloads.push(payload);
     }
@@ -501,4 +533,5 @@ function fail(partition: Partition, proposal: Proposal, error: KommanderError): 
 function release(partition: Partition, proposal: Proposal): void {
   partition.outstandingEntries -= proposal.payloads.length;
   partition.outstandingBytes -= proposal.bytes;
+  if (isCheckpointProposal(proposal)) partition.checkpointProposals -= 1;
 }

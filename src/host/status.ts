@@ -5,6 +5,7 @@ import { clusterIdOf } from './genesis.ts';
 import type { Host } from './host.ts';
 import { leaderNode } from './leadership.ts';
 import type { Partition } from './partition.ts';
+import { holdsOf, logKeeper } from './retention.ts';
 import { isDiskFull } from './storage-writer.ts';
 
 /** What an operator wants to know of a node. */
@@ -40,6 +41,14 @@ function partitionStatus(host: Host, partition: Partition): PartitionStatus {
     lastIndex: raft.log.lastIndex,
     compactedIndex: raft.log.compactedIndex,
     confState: raft.confState,
+    log: {
+      entries: raft.log.lastIndex - raft.log.compactedIndex,
+      checkpointIndex: partition.checkpoints.index,
+      entriesSinceCheckpoint: partition.checkpoints.entries,
+      bytesSinceCheckpoint: partition.checkpoints.bytes,
+      holds: holdsOf(partition),
+      keptBy: logKeeper(host, partition),
+    },
     queuedProposals: partition.outstandingEntries,
     stopped: partition.stopped?.message,
   };

@@ -124,11 +124,11 @@ function promiseOf(
   return hardState;
 }
 
-/** Stores a new base (a checkpoint), and optionally compacts the log below it. */
+/** Stores a new base (a checkpoint), or compacts the log below the present one. */
 export function enqueueBase(
   host: Host,
   partition: Partition,
-  parts: Pick<PartitionWrite, 'base' | 'compactThroughIndex'>,
+  parts: Partial<Pick<PartitionWrite, 'base' | 'compactThroughIndex'>>,
 ): void {
   enqueue(host, {
     partition,

@@ -5,6 +5,7 @@
 import type { Timer } from '../ports/clock.ts';
 import { hasReady, stepDown, successors, tick, transferLeadership } from '../raft/raft.ts';
 import { Role } from '../raft/types.ts';
+import { proposeDueCheckpoints } from './checkpoints.ts';
 import { remindOfGenesis } from './genesis.ts';
 import { type Host, nowMs } from './host.ts';
 import { expireLeaderWaits } from './leadership.ts';
@@ -71,6 +72,7 @@ function tickAll(host: Host, stall: DiskStall, latenessMs: number): void {
   if (host.state === 'running' || host.state === 'closing') {
     for (const partition of host.partitions.values()) tickPartition(host, partition);
     pumpSnapshots(host);
+    proposeDueCheckpoints(host);
     giveAwayIfUseless(host, stall, latenessMs);
     offerWhileFull(host, stall.offers);
     if (host.tickCount % lazyFlushTicks === 0) void flushLazyHardStates(host);

@@ -14,6 +14,7 @@ export const httpStatusOf: Readonly<Record<ErrorCode, number>> = {
   NOT_LEADER: 421,
   NO_LEADER: 503,
   QUEUE_FULL: 429,
+  TOO_MANY_HOLDS: 500,
   PROPOSAL_DROPPED: 503,
   PROPOSAL_LOST: 503,
   PROPOSAL_TIMEOUT: 504,

@@ -217,6 +217,7 @@ function getStatus(service: KeyValueService, context: RouteContext): Answer {
       lastApplied: each.lastApplied,
       lastIndex: each.lastIndex,
       compactedIndex: each.compactedIndex,
+      log: each.log,
       queuedProposals: each.queuedProposals,
       keys: service.machines.get(each.partitionId)?.keyCount,
       stopped: each.stopped,

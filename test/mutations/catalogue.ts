@@ -8,6 +8,7 @@ import { membershipMutations } from './membership.ts';
 import type { Mutation } from './mutation.ts';
 import { readMutations } from './reads.ts';
 import { replicationMutations } from './replication.ts';
+import { retentionMutations } from './retention.ts';
 import { segmentMutations } from './segments.ts';
 import { snapshotMutations } from './snapshots.ts';
 import { walToolMutations } from './wal-tools.ts';
@@ -21,6 +22,7 @@ export const catalogue: readonly Mutation[] = [
   ...walToolMutations,
   ...segmentMutations,
   ...snapshotMutations,
+  ...retentionMutations,
   ...membershipMutations,
 ];
 

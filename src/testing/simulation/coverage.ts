@@ -43,6 +43,8 @@ export const coverageStates = {
   leaderForgotten: 'a follower was told to forget its leader',
   clockJumped: 'a wall clock jumped',
   restoredEntries: 'a restart delivered entries again',
+  automaticCheckpoint: 'a checkpoint was made that nobody had asked for',
+  compactionHeld: 'a hold kept a part of a log that a checkpoint allowed to compact',
 } as const;
 
 export type CoverageState = keyof typeof coverageStates;

@@ -16,6 +16,7 @@ import type { Endpoint, NodeId } from '../../ports/transport.ts';
 import type { PartitionId } from '../../ports/wal.ts';
 import { isJoint } from '../../raft/membership.ts';
 import type { TraceEvent } from '../../raft/trace.ts';
+import type { LogIndex } from '../../raft/types.ts';
 import { rocksdbWal } from '../../wal/rocksdb.ts';
 import type { VirtualClock } from '../virtual-clock.ts';
 import type { Coverage } from './coverage.ts';
@@ -56,6 +57,8 @@ export interface Life {
   readonly clock: ProcessClock;
   readonly machines: Map<PartitionId, WatchedMachine>;
   readonly watches: Map<PartitionId, ReplicaWatch>;
+  /** Where the last snapshot of a leader made a log begin. */
+  readonly restoredIndexes: Map<PartitionId, LogIndex>;
   /** Resolved when the process is gone. */
   readonly end: Promise<void>;
   readonly ended: () => void;
@@ -142,6 +145,7 @@ export function beginLife(world: World, seat: Seat): void {
     clock,
     machines: new Map(),
     watches: new Map(),
+    restoredIndexes: new Map(),
     end,
     ended,
     diskFailuresBefore: seat.disk.failureCount,
@@ -335,6 +339,8 @@ function observed(world: World, life: Life, { name, level, fields }: ObservedEve
     world.coverage.diskFull += 1;
     world.coverage.storeReopened += life.seat.disk.takeReopenCount();
   }
+  if (name === 'checkpoint-made') world.coverage.automaticCheckpoint += 1;
+  if (name === 'compaction-held') world.coverage.compactionHeld += 1;
   if (name === 'timer-late') world.coverage.timerLate += 1;
   if (name === 'leadership-given-away' && Number(fields.stalledMs) > 0) {
     world.coverage.diskStall += 1;
@@ -354,6 +360,7 @@ function traced(world: World, life: Life, partitionId: PartitionId, event: Trace
       return;
     case 'snapshotRestored':
       coverage.snapshotInstalled += 1;
+      life.restoredIndexes.set(partitionId, event.index);
       if (isTransferring(world, partitionId)) coverage.snapshotDuringTransfer += 1;
       break;
     case 'transferAborted': {
