@@ -288,4 +288,8 @@ export interface NodeOptions {
   readonly proposalTimeoutMs?: number;
   /** Entries kept behind a checkpoint for slow followers (default 4_096). */
   readonly trailingEntries?: number;
+  /** Snapshots that this node sends at one time, 1 … 1_000 (default 4). Others wait for their turn. */
+  readonly snapshotSendsMax?: number;
+  /** Bytes of snapshots that this node sends in a second, all together, 64 KiB … 1 TiB (default 64 MiB). */
+  readonly snapshotBytesPerSecond?: number;
 }

@@ -37,7 +37,9 @@ type NumericOption =
   | 'queuedEntriesMax'
   | 'queuedBytesMax'
   | 'proposalTimeoutMs'
-  | 'trailingEntries';
+  | 'trailingEntries'
+  | 'snapshotSendsMax'
+  | 'snapshotBytesPerSecond';
 
 /** Whole numbers: inclusive bounds and default. */
 const numericOptions: Readonly<Record<NumericOption, Bounds>> = {
@@ -55,6 +57,8 @@ const numericOptions: Readonly<Record<NumericOption, Bounds>> = {
   queuedBytesMax: { min: kib, max: 4_096 * mib, byDefault: 64 * mib },
   proposalTimeoutMs: { min: 1, max: 2_147_483_647, byDefault: 5_000 },
   trailingEntries: { min: 0, max: 1_000_000_000, byDefault: 4_096 },
+  snapshotSendsMax: { min: 1, max: 1_000, byDefault: 4 },
+  snapshotBytesPerSecond: { min: 64 * kib, max: 1_048_576 * mib, byDefault: 64 * mib },
 };
 
 const knownOptions: ReadonlySet<string> = new Set<keyof NodeOptions>([

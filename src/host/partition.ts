@@ -18,7 +18,8 @@ import type { MembershipWait } from './membership.ts';
 import type { NodeSettings } from './options.ts';
 import type { Proposal } from './proposals.ts';
 import type { ReadRound, ReadWait } from './reads.ts';
-import type { SnapshotReceive } from './snapshots.ts';
+import type { SnapshotDescriptor } from './snapshot-descriptor.ts';
+import type { SnapshotReceive } from './snapshot-receiving.ts';
 
 export interface Partition {
   readonly id: PartitionId;
@@ -65,9 +66,29 @@ export interface Partition {
   promised: HardState;
   /** A hard state that only moved the commit index: it is stored in a quiet moment. */
   lazyHardState: HardState | undefined;
-  /** The latest snapshot, which slow followers get. */
+  /** The last entry that the state machine was given; at a start, what its own store has. */
+  machineIndex: LogIndex;
+
+  /** The latest snapshot that is stored, which slow followers get. */
   snapshot: Snapshot | undefined;
-  snapshotReceive: (SnapshotReceive & { readonly from: NodeId }) | undefined;
+  /** The finished snapshots of this partition in the store. */
+  readonly snapshotNames: Set<string>;
+  /** Those that are being sent or restored; one that has several users stands here as often. */
+  readonly snapshotHolds: string[];
+  /** Index of the last base that was given to the store. */
+  baseIndex: LogIndex;
+  /** The snapshots that bases name: of the durable base, then of those that wait to be written. */
+  readonly baseNames: (string | undefined)[];
+  /** Settles when the snapshot that is being taken is stored or given up. */
+  snapshotting: Promise<void> | undefined;
+  /** A checkpoint came meanwhile. */
+  isCheckpointDue: boolean;
+  /** The snapshot that is being received. */
+  snapshotReceive: SnapshotReceive | undefined;
+  /** The unfinished received one in the store. */
+  snapshotDraft: string | undefined;
+  /** Resolved when nothing is being written of one that is received; never rejected. */
+  receiving: Promise<void>;
   /** Why this replica stopped. */
   stopped: KommanderError | undefined;
 }
@@ -81,18 +102,23 @@ const snapshotElectionTimeouts = 15;
 
 export function openPartition(options: {
   readonly stored: StoredPartition;
+  /** What the stored base says. */
+  readonly descriptor: SnapshotDescriptor | undefined;
   readonly replicaId: ReplicaId;
   readonly settings: NodeSettings;
   readonly wal: Wal;
   readonly machine: StateMachine | undefined;
   readonly pageLoaded: () => void;
   readonly pageFailed: (error: unknown) => void;
+  /** A peer needs a snapshot, and there is none. */
+  readonly snapshotMissed: () => void;
   readonly firstReadContext: number;
   readonly seed: number;
   readonly trace: ((event: TraceEvent) => void) | undefined;
 }): Partition {
-  const { stored, replicaId, settings } = options;
+  const { stored, descriptor, replicaId, settings } = options;
   const { base } = stored;
+  const baseName = descriptor?.stored?.name;
   const pages = logPages({
     partitionId: stored.partitionId,
     wal: options.wal,
@@ -113,7 +139,13 @@ export function openPartition(options: {
       termRuns: stored.termRuns,
       appliedIndex: base.index,
     },
-    storage: { entries: pages.entries, snapshot: () => partition.snapshot },
+    storage: {
+      entries: pages.entries,
+      snapshot() {
+        if (partition.snapshot === undefined) options.snapshotMissed();
+        return partition.snapshot;
+      },
+    },
     random: seededRandom(options.seed),
     electionTicks: settings.electionTicks,
     heartbeatTicks: settings.heartbeatTicks,
@@ -160,11 +192,20 @@ export function openPartition(options: {
     isRestored: commitIndex === base.index,
     promised: stored.hardState,
     lazyHardState: undefined,
+    machineIndex: 0,
     snapshot:
-      base.data === undefined
+      base.data === undefined || baseName === undefined
         ? undefined
         : { index: base.index, term: base.term, confState: base.confState, data: base.data },
+    snapshotNames: new Set(),
+    snapshotHolds: [],
+    baseIndex: base.index,
+    baseNames: [baseName],
+    snapshotting: undefined,
+    isCheckpointDue: false,
     snapshotReceive: undefined,
+    snapshotDraft: undefined,
+    receiving: Promise.resolve(),
     stopped: undefined,
   };
   return partition;

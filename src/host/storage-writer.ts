@@ -3,7 +3,7 @@
 // in the order of the requests. A failed write is never tried again: the node stops (DESIGN §6).
 
 import { KommanderError } from '../base/errors.ts';
-import type { PartitionId, PartitionWrite } from '../ports/wal.ts';
+import type { LogBase, PartitionId, PartitionWrite } from '../ports/wal.ts';
 import { restartElectionTimer } from '../raft/raft.ts';
 import type { StorageAppend } from '../raft/ready.ts';
 import type { HardState, Message } from '../raft/types.ts';
@@ -14,6 +14,7 @@ import { encodeNumber, metaKeys } from './meta.ts';
 import { queueMessage } from './outbox.ts';
 import type { Partition } from './partition.ts';
 import { markDirty, runTurn, stepPartition } from './ready-loop.ts';
+import { noteBaseStored, storedName } from './snapshots.ts';
 
 interface StorageRequest {
   readonly partition: Partition;
@@ -61,6 +62,7 @@ export function enqueueAppend(host: Host, partition: Partition, request: Storage
     resetLog: snapshot !== undefined,
     entries,
   });
+  if (snapshot !== undefined) noteBase(partition, snapshot);
   host.writer.queue.push({
     partition,
     write,
@@ -91,12 +93,18 @@ function promiseOf(
   return hardState;
 }
 
+function noteBase(partition: Partition, base: LogBase): void {
+  partition.baseIndex = base.index;
+  partition.baseNames.push(storedName(base.data));
+}
+
 /** Stores a new base (a checkpoint), and optionally compacts the log below it. */
 export function enqueueBase(
   host: Host,
   partition: Partition,
-  parts: Pick<PartitionWrite, 'base' | 'compactThroughIndex'>,
+  parts: Pick<PartitionWrite, 'compactThroughIndex'> & { readonly base: LogBase },
 ): void {
+  noteBase(partition, parts.base);
   host.writer.queue.push({
     partition,
     write: partitionWrite(partition.id, parts),
@@ -199,7 +207,8 @@ export function partitionWrite(
 }
 
 function complete(host: Host, requests: readonly StorageRequest[]): void {
-  for (const { partition, responses } of requests) {
+  for (const { partition, write, responses } of requests) {
+    if (write.base !== undefined) noteBaseStored(host, partition);
     if (partition.stopped !== undefined) continue;
     for (const response of responses) give(host, partition, response);
     trimCache(partition);

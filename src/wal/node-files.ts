@@ -2,7 +2,7 @@
 // takes microseconds; the sync, which takes as long as the disk does, waits in the thread pool.
 
 import * as fs from 'node:fs';
-import { readdir, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { FileEntry, Files, StoredFile } from './files.ts';
@@ -32,11 +32,32 @@ export function nodeFiles(path: string, format: StoreFormat): Files {
       lock?.release();
       lock = undefined;
     },
+    ...filesIn(path),
+  };
+}
+
+/** The files in directory `name` of the store at `storePath`: whoever has the store has them. */
+export function directoryFiles(storePath: string, name: string): Files {
+  const path = join(storePath, name);
+  return {
+    async claim() {
+      if ((await mkdir(path, { recursive: true, mode: 0o700 })) !== undefined) {
+        await syncDirectory(storePath);
+      }
+    },
+    async release() {},
+    ...filesIn(path),
+  };
+}
+
+function filesIn(path: string): Omit<Files, 'claim' | 'release'> {
+  return {
     async list() {
       const found: FileEntry[] = [];
-      for (const name of await readdir(path)) {
-        const { size } = await stat(join(path, name));
-        found.push({ name, byteLength: size });
+      for (const entry of await readdir(path, { withFileTypes: true })) {
+        if (!entry.isFile()) continue;
+        const { size } = await stat(join(path, entry.name));
+        found.push({ name: entry.name, byteLength: size });
       }
       return found;
     },

@@ -18,6 +18,8 @@ import type {
 } from '../ports/wal.ts';
 import { type Entry, type LogIndex, payloadBytes } from '../raft/types.ts';
 import { decoded, missing } from './damage.ts';
+import type { Files } from './files.ts';
+import { directoryFiles } from './node-files.ts';
 import {
   encodeBase,
   encodeBatchMark,
@@ -35,6 +37,7 @@ import {
 } from './rocksdb-library.ts';
 import { scanStore } from './rocksdb-scan.ts';
 import { emptyRunIndex, popRuns, pushRun, type RunIndex, runOf, shiftRuns } from './run-index.ts';
+import { fileSnapshots } from './snapshot-files.ts';
 import {
   afterBatch,
   checkReadRange,
@@ -60,6 +63,8 @@ export interface RocksDbWalOptions {
   readonly library?: RocksDbLibrary;
   /** Default: the directory `path` of the file system. */
   readonly directory?: RocksDbDirectory;
+  /** Where snapshots lie. Default: the directory `snapshots` in `path`. */
+  readonly snapshotFiles?: Files;
 }
 
 const readChunkBytesMin = 4_096;
@@ -67,7 +72,6 @@ const readChunkBytesMax = 262_144;
 const noStats: WalStats = { writeCount: 0, syncCount: 0, entryCount: 0, bytesWritten: 0 };
 
 interface RocksDbPartition {
-  /** Without the base's data, which may be large and is only needed at `open`. */
   stored: StoredPartition;
   /** Runs of `stored.compactedIndex + 1 … stored.lastIndex`; the first one may begin lower. */
   readonly runs: RunIndex;
@@ -91,7 +95,8 @@ interface OpenStore {
  * @throws MISSING_DEPENDENCY (from `open`) `@nxtedition/rocksdb` is not installed
  */
 export function rocksdbWal(options: RocksDbWalOptions): Wal {
-  const { path } = options;
+  const { path, snapshotFiles } = options;
+  const snapshots = fileSnapshots(snapshotFiles ?? directoryFiles(path, 'snapshots'));
   let opening: Promise<{ store: OpenStore; contents: WalContents }> | undefined;
   let closing: Promise<void> | undefined;
   let store: OpenStore | undefined;
@@ -213,7 +218,7 @@ export function rocksdbWal(options: RocksDbWalOptions): Wal {
     }
   }
 
-  return { durable: true, open, write, read, stats: () => stats, close };
+  return { durable: true, snapshots, open, write, read, stats: () => stats, close };
 }
 
 async function openStore(
@@ -228,7 +233,7 @@ async function openStore(
     await checkNothingLost(path, directory, { identity: handle.identity, lastBatch });
     const partitions = new Map<PartitionId, RocksDbPartition>();
     for (const { stored, runs } of scanned)
-      partitions.set(stored.partitionId, { stored: withoutBaseData(stored), runs });
+      partitions.set(stored.partitionId, { stored, runs });
     // What RocksDB has recovered it has written to synced files before it opens.
     const store = { handle, partitions, lastBatch, syncedBatch: lastBatch };
     return { store, contents: { partitions: scanned.map(({ stored }) => stored), meta } };
@@ -384,12 +389,7 @@ function planWrite(
       value: encodeCompactionMark({ index: after.compactedIndex, term: after.compactedTerm }),
     });
   }
-  partition.stored = withoutBaseData(after);
-}
-
-function withoutBaseData(stored: StoredPartition): StoredPartition {
-  if (stored.base.data === undefined) return stored;
-  return { ...stored, base: { ...stored.base, data: undefined } };
+  partition.stored = after;
 }
 
 /** Reads from the run that holds `fromIndex` on; believes only what is contiguous. */

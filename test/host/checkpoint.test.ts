@@ -168,8 +168,8 @@ function heavyMachine(bytes: number): StateMachine & { readonly states: Uint8Arr
     states,
     apply: () => undefined,
     snapshot: () => new Uint8Array(bytes).map((_, position) => (position * 7) % 253),
-    restore(data) {
-      states.push(data.slice());
+    async restore(data) {
+      states.push(await data.bytes());
     },
   };
 }
@@ -370,8 +370,8 @@ test('a snapshot that a state machine takes its time for does not overwrite a ne
             finish = () => resolve(data);
           });
         },
-        restore(data) {
-          count = Number(Buffer.from(data).toString());
+        async restore(data) {
+          count = Number(Buffer.from(await data.bytes()).toString());
         },
       };
     },

@@ -3,9 +3,12 @@
 // the disk keeps as little as its promise allows.
 
 import { KommanderError } from '../../src/base/errors.ts';
+import { seededRandom } from '../../src/base/random.ts';
 import type { Clock } from '../../src/ports/clock.ts';
 import type { Wal, WalBatch } from '../../src/ports/wal.ts';
+import { diskFiles } from '../../src/testing/simulation/disk-files.ts';
 import { memoryWal } from '../../src/wal/memory.ts';
+import { fileSnapshots } from '../../src/wal/snapshot-files.ts';
 
 export interface NodeDisk {
   /** The store as the next node sees it. A store that was handed out before does nothing any more. */
@@ -37,6 +40,12 @@ export interface NodeDisk {
 
 export function nodeDisk(): NodeDisk {
   let store = memoryWal();
+  const files = diskFiles({
+    random: seededRandom(1),
+    state: () => 'good',
+    syncMsMax: () => 0,
+    unsynced: 'lost',
+  });
   let generation = 0;
   let isHeld = false;
   let areReadsHeld = false;
@@ -71,6 +80,7 @@ export function nodeDisk(): NodeDisk {
       const released = (): Promise<void> => new Promise((resolve) => waiting.push(resolve));
       return {
         durable: true,
+        snapshots: fileSnapshots(files.attach(clock)),
         open: () => store.open(),
         async write(batch) {
           if (isWriting) throw new Error('one write at a time');
@@ -114,11 +124,13 @@ export function nodeDisk(): NodeDisk {
       areReadsHeld = false;
       disk.latencyMs = 0;
       wake();
+      files.losePower();
       await store.close();
     },
     async wipe() {
       await disk.crash();
       store = memoryWal();
+      files.wipe();
       isFailed = false;
       doReadsFail = false;
     },
