@@ -191,11 +191,13 @@ async function sendPieces(host: Host, send: SnapshotSend): Promise<void> {
       // The receiver may have asked for other bytes meanwhile.
       if (!isPresent(host, send) || !send.isAnswered) break;
       if (send.sentBytes !== offset) continue;
-      const checksum = crc32(bytes);
-      const snapshot = identityOf(send);
       const isSent = transmit(host, send.peer, Lane.bulk, {
-        ...{ kind: 'snapshotPiece', partitionId: partition.id },
-        ...{ snapshot, offset, checksum, bytes },
+        kind: 'snapshotPiece',
+        partitionId: partition.id,
+        snapshot: identityOf(send),
+        offset,
+        checksum: crc32(bytes),
+        bytes,
       });
       // The outbox is full or the connection gone: the next tick tries again.
       if (!isSent) break;

@@ -2,12 +2,40 @@
 // again. One piece is in memory at a time.
 
 import type { SnapshotReader, SnapshotWriter } from '../ports/snapshot-store.ts';
-import type { SnapshotBytes, SnapshotData } from '../ports/state-machine.ts';
+import type { SnapshotData } from '../ports/state-machine.ts';
 
 const pieceBytesMax = 262_144;
 
 /** What a state machine threw while it gave its state. */
 export class GivingFailed extends Error {}
+
+type Pieces = Iterator<Uint8Array> | AsyncIterator<Uint8Array>;
+
+/** A state that a machine has begun to give. */
+export interface Giving {
+  /** Undefined when there are no pieces at all. */
+  readonly first: Uint8Array | undefined;
+  readonly rest: Pieces;
+}
+
+/**
+ * Takes the first piece. A generator does nothing before that: what it shows from then on may be of this moment.
+ *
+ * @throws GivingFailed
+ */
+export async function beginGiving(source: unknown): Promise<Giving> {
+  const rest = piecesOf(source);
+  return { first: await nextPiece(rest), rest };
+}
+
+/** Nobody takes the other pieces. */
+export async function endGiving({ rest }: Giving): Promise<void> {
+  try {
+    await rest.return?.();
+  } catch {
+    // Its end was not wanted; how it takes that is its own matter.
+  }
+}
 
 /**
  * Appends all pieces.
@@ -18,66 +46,43 @@ export class GivingFailed extends Error {}
  */
 export async function appendAll(
   writer: SnapshotWriter,
-  source: SnapshotBytes,
+  giving: Giving,
   isOver: () => boolean,
 ): Promise<number | undefined> {
   const before = writer.byteLength;
-  const iterator = piecesOf(source);
-  for (;;) {
-    if (isOver()) {
-      await end(iterator);
-      return undefined;
-    }
-    const piece = await nextPiece(iterator);
-    if (piece === undefined) return writer.byteLength - before;
-    try {
-      await writer.append(piece);
-    } catch (error) {
-      await end(iterator);
-      throw error;
-    }
+  let piece = giving.first;
+  while (piece !== undefined) {
+    if (isOver()) return undefined;
+    await writer.append(piece);
+    piece = await nextPiece(giving.rest);
   }
+  return writer.byteLength - before;
 }
 
-function piecesOf(source: SnapshotBytes): Iterator<Uint8Array> | AsyncIterator<Uint8Array> {
+function piecesOf(source: unknown): Pieces {
   if (source instanceof Uint8Array) return [source].values();
-  if (Symbol.asyncIterator in source) return source[Symbol.asyncIterator]();
-  return source[Symbol.iterator]();
+  const isObject = typeof source === 'object' && source !== null;
+  if (isObject && Symbol.asyncIterator in source)
+    return (source as AsyncIterable<Uint8Array>)[Symbol.asyncIterator]();
+  if (isObject && Symbol.iterator in source)
+    return (source as Iterable<Uint8Array>)[Symbol.iterator]();
+  throw givingFailed(new TypeError('snapshot() gave neither a Uint8Array nor an iterable of them'));
 }
 
-async function nextPiece(
-  iterator: Iterator<Uint8Array> | AsyncIterator<Uint8Array>,
-): Promise<Uint8Array | undefined> {
+function givingFailed(cause: unknown): GivingFailed {
+  return new GivingFailed('the state was not given', { cause });
+}
+
+async function nextPiece(pieces: Pieces): Promise<Uint8Array | undefined> {
   try {
-    const next = await iterator.next();
+    const next = await pieces.next();
     if (next.done === true) return undefined;
     const isBytes: boolean = next.value instanceof Uint8Array;
     if (isBytes) return next.value;
     throw new TypeError('snapshot() gave something else than a Uint8Array');
   } catch (cause) {
-    throw new GivingFailed('the state was not given', { cause });
+    throw givingFailed(cause);
   }
-}
-
-async function end(iterator: Iterator<Uint8Array> | AsyncIterator<Uint8Array>): Promise<void> {
-  try {
-    await iterator.return?.();
-  } catch {
-    // Its end was not wanted; how it takes that is its own matter.
-  }
-}
-
-/** Nobody will take the pieces. */
-export async function abandon(source: SnapshotBytes): Promise<void> {
-  await end(piecesOf(source));
-}
-
-/** Whether this can be a state: what is none would be believed at the next restart. */
-export function isSnapshotBytes(source: unknown): source is SnapshotBytes {
-  if (typeof source !== 'object' || source === null) return false;
-  return (
-    source instanceof Uint8Array || Symbol.asyncIterator in source || Symbol.iterator in source
-  );
 }
 
 /** Stored bytes as a state machine gets them. */

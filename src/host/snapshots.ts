@@ -7,7 +7,7 @@
 import { must } from '../base/assert.ts';
 import { MalformedBytesError } from '../base/bytes.ts';
 import { isKommanderError, KommanderError } from '../base/errors.ts';
-import type { SnapshotBytes, StateMachine } from '../ports/state-machine.ts';
+import type { StateMachine } from '../ports/state-machine.ts';
 import type { LogBase, PartitionId } from '../ports/wal.ts';
 import { termAt } from '../raft/log.ts';
 import { compactLog } from '../raft/raft.ts';
@@ -24,7 +24,14 @@ import {
   receivedPlace,
   type SnapshotDescriptor,
 } from './snapshot-descriptor.ts';
-import { abandon, appendAll, GivingFailed, isSnapshotBytes, storedData } from './snapshot-stream.ts';
+import {
+  appendAll,
+  beginGiving,
+  endGiving,
+  type Giving,
+  GivingFailed,
+  storedData,
+} from './snapshot-stream.ts';
 import { enqueueBase } from './storage-writer.ts';
 
 /** Snapshots of this node that are written at one time; each one has a file open and a block in memory. */
@@ -110,9 +117,10 @@ export async function durableIndexOf(
   partition: Partition,
   machine: StateMachine,
 ): Promise<LogIndex | undefined> {
+  if (machine.appliedIndex === undefined) return undefined;
   try {
-    const index = await machine.appliedIndex?.();
-    if (index === undefined || (Number.isSafeInteger(index) && index >= 0)) return index;
+    const index = await machine.appliedIndex();
+    if (Number.isSafeInteger(index) && index >= 0) return index;
     throw new TypeError(`appliedIndex() gave ${index}; it is a log index, 0 for none`);
   } catch (cause) {
     throw new KommanderError(
@@ -160,23 +168,26 @@ async function give(
   done: () => void,
 ): Promise<void> {
   const machine = must(partition.machine, 'only a machine gives its state');
-  let source: SnapshotBytes | undefined;
+  let isFixed = machine.concurrentSnapshots === true;
+  let giving: Giving;
   try {
-    source = await machine.snapshot?.();
-    if (!isSnapshotBytes(source)) {
-      throw new TypeError('snapshot() gave neither a Uint8Array nor an iterable of them');
-    }
+    const source = await machine.snapshot?.();
+    if (source instanceof Uint8Array) isFixed = true;
+    giving = await beginGiving(source);
   } catch (error) {
     done();
-    throw snapshotFailed(partition, place.index, error);
+    throw snapshotFailed(
+      partition,
+      place.index,
+      error instanceof GivingFailed ? error.cause : error,
+    );
   }
-  const work = store(host, partition, place, source).finally(done);
+  const work = store(host, partition, place, giving).finally(done);
   host.snapshotWork.add(work);
   work.then(
     () => host.snapshotWork.delete(work),
     () => host.snapshotWork.delete(work),
   );
-  const isFixed = source instanceof Uint8Array || machine.concurrentSnapshots === true;
   if (!isFixed) return work;
   work.catch((error: unknown) => stopPartition(host, partition, error));
 }
@@ -193,11 +204,11 @@ async function store(
   host: Host,
   partition: Partition,
   place: Place,
-  source: SnapshotBytes,
+  giving: Giving,
 ): Promise<void> {
   await freeSlot(host);
   try {
-    const data = await write(host, partition, place, source);
+    const data = await write(host, partition, place, giving);
     if (data === undefined) return;
     const { index, term, confState } = place;
     useSnapshot(host, partition, { index, term, confState, data });
@@ -208,6 +219,7 @@ async function store(
     host.observe({ level: 'error', name: 'snapshot-not-stored', fields });
   } finally {
     leaveSlot(host);
+    await endGiving(giving);
   }
 }
 
@@ -221,7 +233,7 @@ async function write(
   host: Host,
   partition: Partition,
   place: Place,
-  source: SnapshotBytes,
+  giving: Giving,
 ): Promise<Uint8Array | undefined> {
   const { snapshots } = host.wal;
   const name = ownName(partition.id, place);
@@ -229,12 +241,9 @@ async function write(
   // A newer one may be there before this is done: then nobody needs it.
   const isOver = (): boolean =>
     isHostOver(host) || partition.stopped !== undefined || place.index < log.compactedIndex;
-  const writer = await snapshots.create(name).catch(async (error: unknown) => {
-    await abandon(source);
-    throw error;
-  });
+  const writer = await snapshots.create(name);
   try {
-    const byteLength = await appendAll(writer, source, isOver);
+    const byteLength = await appendAll(writer, giving, isOver);
     if (byteLength !== undefined) {
       const facts = await writer.finish();
       partition.snapshotNames.add(name);
@@ -301,7 +310,11 @@ function storeBase(
   const { log } = partition.raft;
   // A newer one was stored meanwhile.
   if (base.index < Math.max(log.compactedIndex, partition.baseIndex)) return;
-  const floor = Math.min(base.index - host.settings.trailingEntries, log.appliedIndex);
+  const floor = Math.min(
+    base.index - host.settings.trailingEntries,
+    log.appliedIndex,
+    neededIndex(partition),
+  );
   const compactThroughIndex = isCompacting && floor > log.compactedIndex ? floor : undefined;
   enqueueBase(host, partition, { base, compactThroughIndex });
   if (compactThroughIndex === undefined) return;
@@ -312,6 +325,15 @@ function storeBase(
   if (partition.snapshot !== undefined && partition.snapshot.index < floor) {
     partition.snapshot = undefined;
   }
+}
+
+/** Entries behind it are for replicas that get a snapshot now: without them they would need another one, and so on. */
+function neededIndex({ raft }: Partition): LogIndex {
+  let index = Number.POSITIVE_INFINITY;
+  for (const { snapshotIndex } of raft.progress.values()) {
+    if (snapshotIndex !== undefined) index = Math.min(index, snapshotIndex);
+  }
+  return index;
 }
 
 /**

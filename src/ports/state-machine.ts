@@ -52,8 +52,8 @@ export interface StateMachine {
    */
   snapshot?(): SnapshotBytes | Promise<SnapshotBytes>;
   /**
-   * The pieces that `snapshot` gives show the state of the moment of the call, whatever is applied meanwhile (from the
-   * moment at which `snapshot` has returned, or its promise has resolved). So applying goes on while they are taken.
+   * The pieces that `snapshot` gives show the state of the moment at which the first one was given, whatever is applied
+   * from then on. So applying goes on while the others are taken. (`restore` is not called meanwhile.)
    */
   readonly concurrentSnapshots?: boolean;
   /** Replaces the whole state. Required when `snapshot` is there. */

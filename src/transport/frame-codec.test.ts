@@ -154,7 +154,8 @@ const partitionId = fc.oneof(
 const fact = fc.oneof(text, fc.integer(), fc.boolean());
 const codes = Object.keys(errorCatalogue) as ErrorCode[];
 
-const snapshotIdentity = fc.record({ index: number, byteLength: number, checksum: number });
+const checksum = fc.nat(0xffff_ffff);
+const snapshotIdentity = fc.record({ index: number, byteLength: number, checksum });
 
 const items: { readonly [Kind in FrameItem['kind']]: fc.Arbitrary<FrameItem> } = {
   raft: fc.record({
@@ -167,7 +168,7 @@ const items: { readonly [Kind in FrameItem['kind']]: fc.Arbitrary<FrameItem> } =
     partitionId,
     snapshot: snapshotIdentity,
     offset: number,
-    checksum: number,
+    checksum,
     bytes,
   }),
   snapshotProgress: fc.record({

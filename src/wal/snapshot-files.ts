@@ -58,7 +58,13 @@ export function fileSnapshots(files: Files): SnapshotStore {
         await claim();
         await files.remove(name + draftEnd);
         const file = await files.open(name + draftEnd, { create: true });
-        await file.write([encodeHead()], 0);
+        try {
+          await file.write([encodeHead()], 0);
+        } catch (error) {
+          await file.close();
+          await files.remove(name + draftEnd);
+          throw error;
+        }
         return writerOf({ files, name, file, byteLength: 0, checksum: 0 });
       }),
     resume: (name) =>
@@ -140,6 +146,7 @@ function writerOf(draft: Draft): SnapshotWriter {
   let filledBytes = 0;
   let unsyncedBytes = 0;
   let { byteLength, checksum } = draft;
+  let isNameSynced = false;
   let isEnded = false;
   assert(Number.isInteger(blockNumber), 'a draft is gone on with behind a whole block');
 
@@ -151,6 +158,9 @@ function writerOf(draft: Draft): SnapshotWriter {
     unsyncedBytes += content.byteLength;
     if (unsyncedBytes < unsyncedBytesMax) return;
     await file.sync();
+    // Now there is something to go on with, if its name is there.
+    if (!isNameSynced) await files.syncNames();
+    isNameSynced = true;
     unsyncedBytes = 0;
   }
 

@@ -108,8 +108,12 @@ async function sendSnapshot(cluster: NodeCluster, sent: SentSnapshot): Promise<v
   const snapshot = { index, byteLength, checksum };
   for (const { offset, bytes, checksum: pieceChecksum = crc32(bytes) } of pieces) {
     send({
-      ...{ kind: 'snapshotPiece', partitionId: 1 },
-      ...{ snapshot, offset, checksum: pieceChecksum, bytes },
+      kind: 'snapshotPiece',
+      partitionId: 1,
+      snapshot,
+      offset,
+      checksum: pieceChecksum,
+      bytes,
     });
     await cluster.run(1);
   }
@@ -134,11 +138,12 @@ test('pieces of a snapshot that are too many, too large, damaged or of nothing a
   const first = { offset: 0, bytes: text('[') };
   const last = { offset: 1, bytes: text(']') };
   const nothing = { offset: 0, bytes: text('') };
+  const checksum = crc32(state);
   for (const [what, sent] of Object.entries({
     'one piece': { byteLength: 2, pieces: [whole] },
     'two pieces': { byteLength: 2, pieces: [first, last] },
-    'pieces twice': { byteLength: 2, pieces: [first, first, last, last] },
-    'a piece of nothing before the others': { byteLength: 2, pieces: [nothing, first, last] },
+    'pieces twice': { byteLength: 2, checksum, pieces: [first, first, last, last] },
+    'a piece of nothing first': { byteLength: 2, pieces: [nothing, first, last] },
   })) {
     assert.equal(await restored(sent), 1, what);
   }

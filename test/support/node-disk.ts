@@ -7,6 +7,7 @@ import { seededRandom } from '../../src/base/random.ts';
 import type { Clock } from '../../src/ports/clock.ts';
 import type { Wal, WalBatch } from '../../src/ports/wal.ts';
 import { diskFiles } from '../../src/testing/simulation/disk-files.ts';
+import type { Files } from '../../src/wal/files.ts';
 import { memoryWal } from '../../src/wal/memory.ts';
 import { fileSnapshots } from '../../src/wal/snapshot-files.ts';
 
@@ -29,6 +30,10 @@ export interface NodeDisk {
   failReads(): void;
   /** Reads of entries wait until `release`. */
   holdReads(): void;
+  /** How the disk takes snapshots from now on. */
+  snapshotState: 'good' | 'full' | 'failing';
+  /** The files of the snapshots, as nobody's process sees them. */
+  readonly files: Files;
   readonly syncCount: number;
   readonly writeCount: number;
   readonly readCount: number;
@@ -42,7 +47,7 @@ export function nodeDisk(): NodeDisk {
   let store = memoryWal();
   const files = diskFiles({
     random: seededRandom(1),
-    state: () => 'good',
+    state: () => disk.snapshotState,
     syncMsMax: () => 0,
     unsynced: 'lost',
   });
@@ -70,6 +75,8 @@ export function nodeDisk(): NodeDisk {
 
   const disk: NodeDisk = {
     latencyMs: 0,
+    snapshotState: 'good',
+    files: files.attach({ defer: queueMicrotask, setTimer: () => ({ cancel() {} }) }),
     beforeDurable: undefined,
     attach(clock) {
       generation += 1;
