@@ -22,7 +22,13 @@ interface NodesProcess {
   /** Sends a command, and gives its answer. */
   ask(command: string): Promise<number>;
   /** Ends it in order; what it took of memory at most, in bytes. */
-  end(): Promise<{ heapUsed: number; arrayBuffers: number; rss: number }>;
+  end(): Promise<MemoryUsage>;
+}
+
+interface MemoryUsage {
+  readonly heapUsed: number;
+  readonly arrayBuffers: number;
+  readonly rss: number;
 }
 
 async function start(args: readonly string[]): Promise<NodesProcess> {
@@ -46,7 +52,7 @@ async function start(args: readonly string[]): Promise<NodesProcess> {
     },
     async end() {
       child.stdin.end();
-      return JSON.parse(await nextLine());
+      return JSON.parse(await nextLine()) as MemoryUsage;
     },
   };
 }

@@ -179,7 +179,7 @@ function notGivenBefore(
 }
 
 /** Whatever can be awaited: state machines may come with promises of their own making. */
-export function isThenable<T>(value: T | PromiseLike<T>): value is PromiseLike<T> {
+function isThenable<T>(value: T | PromiseLike<T>): value is PromiseLike<T> {
   return typeof value === 'object' && value !== null && 'then' in value;
 }
 

@@ -135,12 +135,7 @@ function readAnnouncement(
 }
 
 /** The leader is told that it did not arrive; it begins again at the next sign of life. */
-function refuse(
-  host: Host,
-  partition: Partition,
-  message: InstallSnapshot,
-  error: unknown,
-): void {
+function refuse(host: Host, partition: Partition, message: InstallSnapshot, error: unknown): void {
   const fields = { partitionId: partition.id, index: message.snapshot.index, error };
   host.observe({ level: 'warn', name: 'snapshot-refused', fields });
   guard(host, partition, () => refuseSnapshot(partition.raft, message));

@@ -59,7 +59,12 @@ export function takeCheckpoint(
   // Without a machine the log itself is the state: a restart begins at the checkpoint, and nothing is removed.
   if (machine === undefined) {
     const { confState } = partition.raft;
-    storeBase(host, partition, { ...position, confState, data: undefined }, { isCompacting: false });
+    storeBase(
+      host,
+      partition,
+      { ...position, confState, data: undefined },
+      { isCompacting: false },
+    );
     return undefined;
   }
   if (machine.appliedIndex !== undefined) return markDurable(host, partition, position, machine);
@@ -113,7 +118,7 @@ async function markDurable(
  *
  * @throws APPLY_FAILED it does not say
  */
-export async function durableIndexOf(
+async function durableIndexOf(
   partition: Partition,
   machine: StateMachine,
 ): Promise<LogIndex | undefined> {

@@ -75,7 +75,7 @@ export function viewState(
     return gone.length === 0 ? live : [...new Set([...live, ...gone])].sort(ascending);
   }
 
-  function valueOf(key: string): StoredValue | undefined {
+  function viewedValue(key: string): StoredValue | undefined {
     const before = replaced.get(key);
     if (before !== undefined) {
       replaced.delete(key);
@@ -89,7 +89,7 @@ export function viewState(
   function records(): Uint8Array {
     const writer = new ByteWriter(pieceBytes + 1_024);
     for (const key of nextKeys()) {
-      const stored = valueOf(key);
+      const stored = viewedValue(key);
       if (stored === undefined) continue;
       writer.text(key);
       writer.varint(stored.index);

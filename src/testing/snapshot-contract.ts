@@ -56,29 +56,32 @@ export function defineSnapshots(
     await reader.close();
   });
 
-  define('an unfinished snapshot is none, and can be gone on with, also after a restart', async (store) => {
-    const bytes = sample(1_500_000, 4);
-    const begun = await store.wal.snapshots.create('part');
-    await begun.append(bytes.subarray(0, 900_000));
-    await begun.suspend();
-    for (const how of ['at once', 'after a restart']) {
-      if (how === 'after a restart') await store.reopen();
-      const { snapshots } = store.wal;
-      assert.deepEqual(await snapshots.list(), [{ name: 'part', isFinished: false }], how);
-      await refused(snapshots, 'part', { byteLength: 900_000, checksum: 0 });
-      const writer = await snapshots.resume('part');
-      assert.ok(writer !== undefined, how);
-      assert.ok(writer.byteLength > 0 && writer.byteLength <= 1_200_000, `${writer.byteLength}`);
-      await writer.append(bytes.subarray(writer.byteLength, 1_200_000));
-      await writer.suspend();
-    }
-    const writer = await store.wal.snapshots.resume('part');
-    await writer?.append(bytes.subarray(writer.byteLength));
-    const facts = await writer?.finish();
-    assert.deepEqual(facts, { byteLength: bytes.byteLength, checksum: crc32(bytes) });
-    assert.ok(facts !== undefined);
-    assert.equal(Buffer.compare(await readAll(store.wal.snapshots, 'part', facts), bytes), 0);
-  });
+  define(
+    'an unfinished snapshot is none, and can be gone on with, also after a restart',
+    async (store) => {
+      const bytes = sample(1_500_000, 4);
+      const begun = await store.wal.snapshots.create('part');
+      await begun.append(bytes.subarray(0, 900_000));
+      await begun.suspend();
+      for (const how of ['at once', 'after a restart']) {
+        if (how === 'after a restart') await store.reopen();
+        const { snapshots } = store.wal;
+        assert.deepEqual(await snapshots.list(), [{ name: 'part', isFinished: false }], how);
+        await refused(snapshots, 'part', { byteLength: 900_000, checksum: 0 });
+        const writer = await snapshots.resume('part');
+        assert.ok(writer !== undefined, how);
+        assert.ok(writer.byteLength > 0 && writer.byteLength <= 1_200_000, `${writer.byteLength}`);
+        await writer.append(bytes.subarray(writer.byteLength, 1_200_000));
+        await writer.suspend();
+      }
+      const writer = await store.wal.snapshots.resume('part');
+      await writer?.append(bytes.subarray(writer.byteLength));
+      const facts = await writer?.finish();
+      assert.deepEqual(facts, { byteLength: bytes.byteLength, checksum: crc32(bytes) });
+      assert.ok(facts !== undefined);
+      assert.equal(Buffer.compare(await readAll(store.wal.snapshots, 'part', facts), bytes), 0);
+    },
+  );
 
   define('a snapshot that is begun again has nothing of the first attempt', async ({ wal }) => {
     const first = await wal.snapshots.create('twice');
@@ -193,6 +196,10 @@ async function allOf(reader: SnapshotReader, byteLength: number): Promise<Uint8A
   return bytes;
 }
 
-async function refused(snapshots: SnapshotStore, name: string, facts: SnapshotFacts): Promise<void> {
+async function refused(
+  snapshots: SnapshotStore,
+  name: string,
+  facts: SnapshotFacts,
+): Promise<void> {
   await assert.rejects(snapshots.open(name, facts), { code: 'SNAPSHOT_CORRUPT' });
 }

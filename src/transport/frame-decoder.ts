@@ -10,12 +10,7 @@ import {
   KommanderError,
 } from '../base/errors.ts';
 import { decodeRun } from '../ports/run.ts';
-import type {
-  Frame,
-  FrameItem,
-  GenesisAcceptance,
-  SnapshotIdentity,
-} from '../ports/transport.ts';
+import type { Frame, FrameItem, GenesisAcceptance, SnapshotIdentity } from '../ports/transport.ts';
 import type { PartitionId } from '../ports/wal.ts';
 import type {
   ConfState,

@@ -232,8 +232,7 @@ async function openStore(
     const { partitions: scanned, meta, lastBatch } = await scanStore(handle);
     await checkNothingLost(path, directory, { identity: handle.identity, lastBatch });
     const partitions = new Map<PartitionId, RocksDbPartition>();
-    for (const { stored, runs } of scanned)
-      partitions.set(stored.partitionId, { stored, runs });
+    for (const { stored, runs } of scanned) partitions.set(stored.partitionId, { stored, runs });
     // What RocksDB has recovered it has written to synced files before it opens.
     const store = { handle, partitions, lastBatch, syncedBatch: lastBatch };
     return { store, contents: { partitions: scanned.map(({ stored }) => stored), meta } };

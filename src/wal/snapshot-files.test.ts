@@ -148,7 +148,10 @@ test('an unfinished snapshot is gone on with up to the first block that is not w
 });
 
 /** Files whose process dies at the operation with that number: neither it nor anything after it ends. */
-function mortal(files: Files, diesAt: number): { readonly files: Files; readonly died: Promise<void> } {
+function mortal(
+  files: Files,
+  diesAt: number,
+): { readonly files: Files; readonly died: Promise<void> } {
   const { promise: died, resolve } = Promise.withResolvers<void>();
   let count = 0;
   const alive = async <T>(operation: () => Promise<T>): Promise<T> => {

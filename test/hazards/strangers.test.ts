@@ -4,8 +4,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { crc32 } from 'node:zlib';
-import type { DiscoveredNode, Discovery } from '../../src/ports/discovery.ts';
 import { encodeDescriptor, type SnapshotDescriptor } from '../../src/host/snapshot-descriptor.ts';
+import type { DiscoveredNode, Discovery } from '../../src/ports/discovery.ts';
 import type { FrameItem } from '../../src/ports/transport.ts';
 import { electionMs, type NodeCluster, nodeCluster, text } from '../support/node-cluster.ts';
 

@@ -67,9 +67,9 @@ function machineOn(disk: MachineDisk): StateMachine {
 interface OnDisk {
   readonly cluster: NodeCluster;
   readonly disks: ReadonlyMap<string, MachineDisk>;
-  disk(nodeId: string): MachineDisk;
+  readonly disk: (nodeId: string) => MachineDisk;
   /** The machine's power goes with its node's. */
-  losePower(nodeId: string): Promise<void>;
+  readonly losePower: (nodeId: string) => Promise<void>;
 }
 
 function onDisk(settings: Partial<NodeOptions> = {}): OnDisk {

@@ -523,7 +523,9 @@ test('a follower that is slow to store has a mebibyte on its way, and no more', 
   await cluster.open('c');
   cluster.network.dropWhen(({ from, frame }) => {
     for (const item of frame.items) if (item.kind === 'snapshotPiece') seen.pieces += 1;
-    return from === 'c' && frame.items.some((item) => item.kind === 'snapshotProgress' && !item.isBroken);
+    return (
+      from === 'c' && frame.items.some((item) => item.kind === 'snapshotProgress' && !item.isBroken)
+    );
   });
   await cluster.until(() => seen.pieces > 0, 'pieces are on their way');
   await cluster.run(electionMs / 2);
