@@ -348,6 +348,11 @@ export const snapshotMutations: readonly Mutation[] = [
         find: "partition.applyUnits.push({ kind: 'restore', snapshot });",
         replace: "partition.applyUnits.unshift({ kind: 'restore', snapshot });",
       },
+      {
+        file: 'src/host/snapshots.ts',
+        find: '  partition.machineIndex = machineIndex;\n',
+        replace: '  partition.machineIndex = Math.min(machineIndex, partition.machineIndex);\n',
+      },
     ],
     says: 'A snapshot is given to the state machine before older entries that still wait.',
     tests: ['test/host/overtaken.test.ts'],
