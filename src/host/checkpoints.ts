@@ -9,8 +9,7 @@ import type { CommitResult } from './api.ts';
 import { type Host, nowMs } from './host.ts';
 import type { Partition } from './partition.ts';
 import { checkpointProposal, submitProposal } from './proposals.ts';
-import { isNeverCompacted } from './retention.ts';
-import { decodeDescriptor } from './snapshot-descriptor.ts';
+import { descriptorOf } from './snapshots.ts';
 import { Wait } from './wait.ts';
 
 /** Checkpoints of different partitions that a node begins at one time: each may hold a whole state in memory. */
@@ -62,17 +61,12 @@ function isDue(host: Host, partition: Partition): boolean {
   const { checkpointBytes, checkpointEntries } = host.settings;
   const { entries, bytes } = partition.checkpoints;
   // What has no snapshot is never compacted: a checkpoint would be an entry more.
-  if (isNeverCompacted(partition.machine)) return false;
+  if (partition.machine !== undefined && partition.machine.snapshot === undefined) return false;
   const isLong =
     (checkpointEntries > 0 && entries >= checkpointEntries) ||
     (checkpointBytes > 0 && bytes >= checkpointBytes);
   // A snapshot never costs more than the writes that made it due.
-  return isLong && bytes >= snapshotBytes(partition);
-}
-
-function snapshotBytes({ snapshot }: Partition): number {
-  if (snapshot === undefined) return 0;
-  return decodeDescriptor(snapshot.data).stored?.byteLength ?? 0;
+  return isLong && bytes >= (descriptorOf(partition.snapshot?.data)?.stored?.byteLength ?? 0);
 }
 
 /** The state machine begins to give its state for a checkpoint, whoever proposed it. */
@@ -112,8 +106,6 @@ export function proposeDueCheckpoints(host: Host): void {
 function mayPropose(host: Host, partition: Partition): boolean {
   const { raft, checkpoints } = partition;
   if (raft.role !== Role.leader || raft.transferee !== undefined) return false;
-  // The last one is still being written.
-  if (partition.snapshotting !== undefined) return false;
   return !host.checkpoints.underWay.has(partition) && nowMs(host) >= checkpoints.notBeforeMs;
 }
 

@@ -116,14 +116,19 @@ interface Interruption {
  * @throws MISSING_DEPENDENCY (from `open`) `@nxtedition/rocksdb` is not installed
  */
 export function rocksdbWal(options: RocksDbWalOptions): Wal {
-  const { path, reserveBytes = reserveBytesByDefault, directory = fileDirectory(path) } = options;
+  const {
+    path,
+    reserveBytes = reserveBytesByDefault,
+    directory = fileDirectory(path),
+    snapshotFiles = directoryFiles(path, 'snapshots'),
+  } = options;
+  const snapshots = fileSnapshots(snapshotFiles);
   if (!Number.isSafeInteger(reserveBytes) || reserveBytes < 0) {
     throw new KommanderError(`option reserveBytes is ${reserveBytes}; it is a number of bytes`, {
       code: 'INVALID_OPTION',
       details: { option: 'reserveBytes' },
     });
   }
-  const snapshots = fileSnapshots(options.snapshotFiles ?? directoryFiles(path, 'snapshots'));
   let opening: Promise<{ store: OpenStore; contents: WalContents }> | undefined;
   let closing: Promise<void> | undefined;
   let store: OpenStore | undefined;
