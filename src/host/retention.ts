@@ -14,7 +14,7 @@ import { encodeNumber } from './meta.ts';
 import type { Partition } from './partition.ts';
 import { decodePayload, OutgoingPayload } from './payload.ts';
 import { guard } from './ready-loop.ts';
-import { enqueueBase } from './storage-writer.ts';
+import { enqueueBase, isQueueFull } from './storage-writer.ts';
 
 /** Holds of one partition at one time. */
 const holdsMax = 64;
@@ -194,6 +194,8 @@ function checkHoldable({ id, raft }: Partition, fromIndex: LogIndex): void {
 /** The owner of a hold calls at any time, also when nothing is to be written any more. */
 function compactBetweenTurns(host: Host, partition: Partition): void {
   if (host.state !== 'forming' && host.state !== 'running') return;
+  // A disk that does not answer has enough to do; the next checkpoint, or move, compacts this as well.
+  if (isQueueFull(host, partition)) return;
   guard(host, partition, () => compactAsAllowed(host, partition));
 }
 
