@@ -19,6 +19,7 @@ import {
   emptyModel,
   factsOf,
   lastIndexOf,
+  type WalModel,
   writeToModel,
 } from '../src/testing/wal-model.ts';
 import { walWriterBatch, walWriterPartitions } from './fixtures/wal-writer.ts';
@@ -71,16 +72,24 @@ async function runWriter(
   return Number(must(lines.at(-1), 'the writer acknowledged a batch'));
 }
 
-/** Opens the store and compares it with what the acknowledged batches, or one more, leave behind; the last batch in it. */
-async function checkStore(place: Place, acknowledged: number): Promise<number> {
+/**
+ * Opens the store and compares it with what the acknowledged batches, or one more, leave behind; the last batch in it.
+ * The model has what was written before `firstBatch`, and is brought up to the store.
+ */
+async function checkStore(
+  place: Place,
+  model: WalModel,
+  written: { readonly firstBatch: number; readonly acknowledged: number },
+): Promise<number> {
+  const { firstBatch, acknowledged } = written;
   const wal = storeAt(place);
   try {
     const { partitions, meta } = await wal.open();
     const stored = Number(Buffer.from(must(meta.get('batch'), 'the counter is stored')).toString());
     assert.ok(stored >= acknowledged, `batch ${acknowledged} was acknowledged, has ${stored}`);
     assert.ok(stored <= acknowledged + 1, 'one batch at most was on its way');
-    const model = emptyModel();
-    for (let batch = 0; batch <= stored; batch++) writeToModel(model, walWriterBatch(seed, batch));
+    for (let batch = firstBatch; batch <= stored; batch++)
+      writeToModel(model, walWriterBatch(seed, batch));
     assert.deepEqual({ partitions, meta }, contentsOf(model));
     assert.equal(partitions.length, walWriterPartitions);
     for (const [partitionId, partition] of model.partitions) {
@@ -108,11 +117,12 @@ for (const engine of Object.keys(durableEngines)) {
   test(`${engine}: what a killed process had acknowledged is there (${rounds} rounds, seed ${seed})`, async (context) => {
     const random = seededRandom(seed);
     await inDirectory(engine, async (place) => {
+      const model = emptyModel();
       let firstBatch = 0;
       for (let round = 0; round < rounds; round++) {
         const lifeMs = random.below(120);
         const acknowledged = await runWriter(place, { firstBatch, lifeMs });
-        const stored = await checkStore(place, acknowledged);
+        const stored = await checkStore(place, model, { firstBatch, acknowledged });
         context.diagnostic(`round ${round}: ${acknowledged} acknowledged, ${stored} stored`);
         firstBatch = stored + 1;
       }

@@ -68,11 +68,6 @@ interface Fields {
   readonly pieces: readonly [(Uint8Array | undefined)?, (Uint8Array | undefined)?];
 }
 
-/** Bytes of runs, records and names in operations. */
-export function contentBytes(operations: readonly SqliteOperation[]): number {
-  return piecesBytes(operations.map(fieldsOf));
-}
-
 export function packOperations(operations: readonly SqliteOperation[]): PackedOperations {
   const fields = operations.map(fieldsOf);
   const numbers = new Float64Array(operations.length * numbersPerOperation);

@@ -26,12 +26,7 @@ import {
   encodeMeta,
 } from './record.ts';
 import { openConnection, type SqliteConnection } from './sqlite-connection.ts';
-import {
-  contentBytes,
-  OperationKind,
-  packOperations,
-  type SqliteOperation,
-} from './sqlite-operations.ts';
+import { OperationKind, packOperations, type SqliteOperation } from './sqlite-operations.ts';
 import {
   addRow,
   copyRuns,
@@ -157,13 +152,13 @@ export function sqliteWal({ path }: SqliteWalOptions): Wal {
     after: readonly StoredPartition[],
   ): Promise<void> {
     const { restore } = savedIndex(current, batch);
-    let operations: readonly SqliteOperation[];
+    let byteLength = 0;
     try {
-      operations = planBatch(current, batch, after);
+      const operations = planBatch(current, batch, after);
       // A synced batch without content still is a barrier: what was written before it must get its sync.
       if (operations.length > 0 || batch.sync) {
-        operations = [...operations, batchMark(current)];
-        await writeTo(current.connection, operations, batch.sync);
+        operations.push(batchMark(current));
+        byteLength = await writeTo(current.connection, operations, batch.sync);
         current.lastBatch += 1;
         if (batch.sync) current.syncedBatch = current.lastBatch;
       }
@@ -173,7 +168,7 @@ export function sqliteWal({ path }: SqliteWalOptions): Wal {
       current.undoneCount += 1;
       throw error;
     }
-    stats = countedIn(stats, batch, operations);
+    stats = countedIn(stats, batch, byteLength);
   }
 
   async function read(range: ReadRange): Promise<readonly Entry[]> {
@@ -198,6 +193,9 @@ export function sqliteWal({ path }: SqliteWalOptions): Wal {
     await Promise.allSettled([writing, ...reading]);
     try {
       if (opened.status === 'fulfilled') await opened.value?.store.connection.close();
+    } catch (error) {
+      // A store that failed before has told so already.
+      if (failure === undefined) throw fail(error);
     } finally {
       opening = undefined;
     }
@@ -250,14 +248,17 @@ async function openStore(
   }
 }
 
+/** @returns bytes of runs, records and names */
 async function writeTo(
   connection: SqliteConnection,
   operations: readonly SqliteOperation[],
   sync: boolean,
-): Promise<void> {
+): Promise<number> {
   const packed = packOperations(operations);
+  const { byteLength } = packed.bytes;
   const transfer = [packed.numbers.buffer, packed.bytes.buffer];
   await connection.ask({ verb: 'write', operations: packed, sync }, transfer);
+  return byteLength;
 }
 
 /** What the index in memory says of the partitions of a batch before it is changed. */
@@ -427,18 +428,14 @@ function batchMark({ identity, lastBatch, syncedBatch }: OpenStore): SqliteOpera
   return { kind: OperationKind.putMark, mark };
 }
 
-function countedIn(
-  stats: WalStats,
-  batch: WalBatch,
-  operations: readonly SqliteOperation[],
-): WalStats {
+function countedIn(stats: WalStats, batch: WalBatch, byteLength: number): WalStats {
   let entryCount = 0;
   for (const part of batch.writes) entryCount += part.entries.length;
   return {
     writeCount: stats.writeCount + 1,
     syncCount: stats.syncCount + (batch.sync ? 1 : 0),
     entryCount: stats.entryCount + entryCount,
-    bytesWritten: stats.bytesWritten + contentBytes(operations),
+    bytesWritten: stats.bytesWritten + byteLength,
   };
 }
 

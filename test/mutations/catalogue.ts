@@ -8,12 +8,14 @@ import type { Mutation } from './mutation.ts';
 import { readMutations } from './reads.ts';
 import { replicationMutations } from './replication.ts';
 import { snapshotMutations } from './snapshots.ts';
+import { sqliteMutations } from './sqlite.ts';
 
 export const catalogue: readonly Mutation[] = [
   ...electionMutations,
   ...replicationMutations,
   ...readMutations,
   ...logStoreMutations,
+  ...sqliteMutations,
   ...snapshotMutations,
   ...membershipMutations,
 ];
