@@ -18,6 +18,7 @@ import type { PartitionWrite, Wal } from '../src/ports/wal.ts';
 import { type Entry, EntryKind } from '../src/raft/types.ts';
 import { memoryWal } from '../src/wal/memory.ts';
 import { rocksdbWal } from '../src/wal/rocksdb.ts';
+import { segmentWal } from '../src/wal/segment.ts';
 import { sqliteWal } from '../src/wal/sqlite.ts';
 
 interface Engine {
@@ -31,6 +32,7 @@ interface Engine {
 const engines: readonly Engine[] = [
   { name: 'memory', isDurable: false, wal: () => memoryWal() },
   { name: 'rocksdb', isDurable: true, wal: (path) => rocksdbWal({ path }) },
+  { name: 'segment', isDurable: true, wal: (path) => segmentWal({ path }) },
   { name: 'sqlite', isDurable: true, wal: (path) => sqliteWal({ path }) },
 ];
 const questions = ['write', 'open'];

@@ -17,6 +17,7 @@ import { hybridClock } from '../time/hybrid-clock.ts';
 import { drawNonce } from '../time/seed.ts';
 import type { NodeListeners, NodeOptions } from './api.ts';
 import { restoreMachine } from './applier.ts';
+import { newCheckpointSchedule } from './checkpoints.ts';
 import { type EventHub, eventHub } from './events.ts';
 import { stopPartition } from './failure.ts';
 import { clusterIdOf, decodeGenesis, encodeGenesis, type Genesis, newGenesis } from './genesis.ts';
@@ -180,6 +181,7 @@ async function buildHost(
     outbox: newOutbox(),
     writer: newStorageWriter(),
     snapshotSends: new Map(),
+    checkpoints: newCheckpointSchedule(),
     nextRequestId: firstRequestId,
     tickCount: 0,
     evidenceCount: 0,
@@ -201,13 +203,20 @@ function randomOf({ seed, nodeId }: NodeSettings): Random {
 }
 
 function openOne(host: Host, stored: StoredPartition, trace: CoreTrace | undefined): Partition {
-  const { partitionId } = stored;
+  const { partitionId, base } = stored;
+  const machine = machineFor(host, partitionId);
+  if (machine !== undefined && base.index > 0 && base.data === undefined) {
+    throw invalidOption(
+      'stateMachine',
+      `made a machine for partition ${partitionId}, whose log was written without one and begins behind entry ${base.index}: what was before is not known any more`,
+    );
+  }
   return openPartition({
     stored,
     replicaId: host.replicaIds.get(host.settings.nodeId) ?? 0,
     settings: host.settings,
     wal: host.wal,
-    machine: machineFor(host, partitionId),
+    machine,
     firstReadContext: host.nextRequestId,
     seed: host.random.below(0x7fff_ffff),
     trace: trace === undefined ? undefined : (event) => trace(partitionId, event),
