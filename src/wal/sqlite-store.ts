@@ -230,10 +230,10 @@ function sqliteError(path: string, cause: unknown): KommanderError {
         code: 'WAL_CORRUPT',
       });
     case ResultCode.full:
-      return new KommanderError(`the disk of the log store ${path} is full: make room on it`, {
-        ...options,
-        code: 'DISK_FULL',
-      });
+      return new KommanderError(
+        `there is no room for the log store ${path}: make some on its disk (${String(cause)})`,
+        { ...options, code: 'DISK_FULL' },
+      );
     default:
       return new KommanderError(`the log store ${path} failed: ${String(cause)}`, {
         ...options,
