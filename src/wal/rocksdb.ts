@@ -22,6 +22,7 @@ import type {
 import { type Entry, type LogIndex, payloadBytes, payloadBytesOf } from '../raft/types.ts';
 import { decoded, missing } from './damage.ts';
 import { type Files, isOutOfSpace } from './files.ts';
+import type { ScannedPartition } from './gathered-partition.ts';
 import { directoryFiles } from './node-files.ts';
 import {
   encodeBase,
@@ -38,7 +39,7 @@ import {
   type RocksDbLibrary,
   type RocksDbOperation,
 } from './rocksdb-library.ts';
-import { type ScannedPartition, scanStore } from './rocksdb-scan.ts';
+import { scanStore } from './rocksdb-scan.ts';
 import { emptyRunIndex, popRuns, pushRun, type RunIndex, runOf, shiftRuns } from './run-index.ts';
 import { fileSnapshots } from './snapshot-files.ts';
 import {
