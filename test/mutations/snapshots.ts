@@ -151,9 +151,9 @@ export const snapshotMutations: readonly Mutation[] = [
     hazards: [46, 48],
     edits: [
       {
-        file: 'src/host/snapshots.ts',
-        find: '    neededIndex(partition),\n',
-        replace: '    neededIndex(partition) + base.index,\n',
+        file: 'src/host/retention.ts',
+        find: '    transferIndex(partition),\n',
+        replace: '    transferIndex(partition) + raft.log.lastIndex,\n',
       },
     ],
     says: 'A checkpoint removes the entries behind a snapshot that is on its way: its receiver needs another one.',
@@ -350,8 +350,8 @@ export const snapshotMutations: readonly Mutation[] = [
       },
       {
         file: 'src/host/snapshots.ts',
-        find: '  partition.machineIndex = machineIndex;\n',
-        replace: '  partition.machineIndex = Math.min(machineIndex, partition.machineIndex);\n',
+        find: '  partition.machineIndex = descriptor?.machineIndex ?? 0;\n',
+        replace: '  partition.machineIndex = Math.min(0, descriptor?.machineIndex ?? 0);\n',
       },
     ],
     says: 'A snapshot is given to the state machine before older entries that still wait.',
