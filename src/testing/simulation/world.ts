@@ -17,7 +17,6 @@ import type { PartitionId } from '../../ports/wal.ts';
 import { isJoint } from '../../raft/membership.ts';
 import type { TraceEvent } from '../../raft/trace.ts';
 import type { LogIndex } from '../../raft/types.ts';
-import { rocksdbWal } from '../../wal/rocksdb.ts';
 import type { VirtualClock } from '../virtual-clock.ts';
 import type { Coverage } from './coverage.ts';
 import type { CrashKind, SimulatedDisk } from './disk.ts';
@@ -163,14 +162,13 @@ export function beginLife(world: World, seat: Seat): void {
 async function openLife(world: World, life: Life): Promise<void> {
   const { seat, clock } = life;
   const { nodeId, disk } = seat;
-  const wal = rocksdbWal({ path: nodeId, ...disk.attach(clock) });
   const host = await openHost(
     {
       nodeId,
       listen: must(world.members[nodeId], 'every seat has an endpoint'),
       members: world.members,
       partitions: world.settings.partitions,
-      wal: watchedWal(wal, seat.durable),
+      wal: watchedWal(disk.wal(clock), seat.durable),
       transport: world.network.transport(nodeId, clock),
       discovery: staticDiscovery(world.members),
       stateMachine: (partitionId) => machineOf(world, life, partitionId),
