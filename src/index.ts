@@ -18,6 +18,7 @@ export type {
   NodeStatus,
   PartitionStatus,
   ProposalInput,
+  ReadmissionResult,
   ReadOptions,
   ReadResult,
   ReplicateOptions,

@@ -119,6 +119,7 @@ export function fakeService(partitionCount = 2): FakeService {
       service.leader = to;
     },
     changeMembership: async () => ({ index: 0, term: 0, voters: ['a'], learners: [] }),
+    readmit: async (nodeId) => ({ nodeId, replicaId: 1_025 }),
     forgetLeader: () => {},
     partitionOf: (key) => 1 + (key.length % partitionCount),
     partitionIds: () => [0, ...machines.keys()],
@@ -128,7 +129,18 @@ export function fakeService(partitionCount = 2): FakeService {
       incarnation: 1,
       state: service.state,
       endpoint: '127.0.0.1:8001',
-      roster: [{ nodeId: 'a', endpoint: '127.0.0.1:8001', reachable: true }],
+      roster: [
+        {
+          nodeId: 'a',
+          endpoint: '127.0.0.1:8001',
+          reachable: true,
+          replicaId: 1,
+          refused: false,
+          voterOf: [0, 1, 2],
+          learnerOf: [],
+          readmittingIn: [],
+        },
+      ],
       partitions: [...machines.keys()].map(partitionStatus),
       wal: { writeCount: 0, syncCount: 0, entryCount: 0, bytesWritten: 0 },
       timerLatenessMsMax: 0,

@@ -18,7 +18,7 @@ import type { Partition } from './partition.ts';
 import type { SnapshotSend } from './snapshots.ts';
 import type { StorageWriter } from './storage-writer.ts';
 
-export type NodeState = 'forming' | 'running' | 'closing' | 'closed' | 'failed';
+export type NodeState = 'forming' | 'refused' | 'running' | 'closing' | 'closed' | 'failed';
 
 export interface Host {
   readonly settings: NodeSettings;
@@ -31,18 +31,18 @@ export interface Host {
   readonly events: EventHub;
   readonly genesis: Genesis;
   readonly incarnation: number;
-  /** Node ids and their numbers in every group. */
-  readonly replicaIds: ReadonlyMap<NodeId, ReplicaId>;
-  readonly nodeIds: ReadonlyMap<ReplicaId, NodeId>;
+  /** Node ids and their present numbers in every group. A readmission changes them (`genesis.ts`). */
+  readonly replicaIds: Map<NodeId, ReplicaId>;
+  readonly nodeIds: Map<ReplicaId, NodeId>;
   /** By partition id, ascending. */
-  readonly partitions: ReadonlyMap<PartitionId, Partition>;
+  readonly partitions: Map<PartitionId, Partition>;
   /** Roster and partition map: the genesis record until partition 0 has applied its replicated copy. */
   system: SystemState;
   isSystemKnown: boolean;
   state: NodeState;
   /** Closing has come to its end: state machines get nothing more. */
   isDrained: boolean;
-  /** Why, in state `failed`. */
+  /** Why, in the states `refused` and `failed`. */
   failure: KommanderError | undefined;
   endpoint: Endpoint;
   readonly reachable: Set<NodeId>;

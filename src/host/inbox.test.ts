@@ -28,7 +28,7 @@ function nodeOf(partition: Partition): Host {
     state: 'running',
     hybridClock: { observe: () => {} },
     replicaIds: new Map([['a', 1]]),
-    genesis: { isComplete: true, strangers: new Set() },
+    genesis: { isComplete: true, strangers: new Map() },
     partitions: new Map([[1, partition]]),
   };
   return parts as unknown as Host;

@@ -12,13 +12,13 @@ import { failForwardsTo, handlePropose, handleProposeResponse } from './proposal
 import { guard, markDirty, stepPartition } from './ready-loop.ts';
 import { beginSnapshotReceive, failSnapshotsWith, handleSnapshotPiece } from './snapshots.ts';
 
-/** Takes a frame. `formed` is called when it completes the genesis. */
-export function receiveFrame(host: Host, from: NodeId, frame: Frame, formed: () => void): void {
+/** Takes a frame. `admitted` is called when it lets this node take part. */
+export function receiveFrame(host: Host, from: NodeId, frame: Frame, admitted: () => void): void {
   if (host.state === 'closed' || host.state === 'failed') return;
   observeTimestamp(host, from, frame);
   for (const item of frame.items) {
     try {
-      receiveItem(host, from, item, formed);
+      receiveItem(host, from, item, admitted);
     } catch (error) {
       // A peer's bytes that mean nothing are its fault, and no reason to stop.
       if (!(error instanceof MalformedBytesError)) throw error;
@@ -37,11 +37,11 @@ function observeTimestamp(host: Host, from: NodeId, frame: Frame): void {
   }
 }
 
-function receiveItem(host: Host, from: NodeId, item: FrameItem, formed: () => void): void {
+function receiveItem(host: Host, from: NodeId, item: FrameItem, admitted: () => void): void {
   // Membership is a fact of the cluster; who merely knows its id is not listened to.
   if (!host.replicaIds.has(from)) return;
   if (item.kind === 'genesis') {
-    handleGenesis(host, from, item, formed);
+    handleGenesis(host, from, item, admitted);
     return;
   }
   if (!host.genesis.isComplete || host.genesis.strangers.has(from)) return;

@@ -3,6 +3,7 @@
 // decided by the core; here is who asked and what became of it.
 
 import { KommanderError } from '../base/errors.ts';
+import { formerReplicas } from '../cluster/readmission.ts';
 import type { NodeId } from '../ports/transport.ts';
 import {
   type ConfChange,
@@ -51,7 +52,7 @@ export function submitMembershipChange(
   wait: Wait<MembershipResult>,
 ): void {
   const { raft } = partition;
-  const change = confChangeOf(host, changes);
+  const change = confChangeOf(host, partition, changes);
   if (leaderNode(host, partition) === undefined) throw noLeader(partition);
   if (raft.role !== Role.leader) throw notLeader(host, partition);
   const reason = confChangeRefusal(raft, change);
@@ -71,10 +72,14 @@ export function submitMembershipChange(
   markDirty(host, partition);
 }
 
-function confChangeOf(host: Host, changes: readonly MembershipChange[]): ConfChange {
+function confChangeOf(
+  host: Host,
+  { raft }: Partition,
+  changes: readonly MembershipChange[],
+): ConfChange {
   if (!Array.isArray(changes) || changes.length === 0) throw badChanges('no list of changes');
   const seen = new Set<NodeId>();
-  const singles = changes.map((change: MembershipChange | null): SingleChange => {
+  const singles = changes.flatMap((change: MembershipChange | null): SingleChange[] => {
     if (typeof change !== 'object' || change === null) throw badChanges(String(change));
     const { kind, nodeId } = change;
     if (!Object.hasOwn(kinds, kind)) {
@@ -89,7 +94,12 @@ function confChangeOf(host: Host, changes: readonly MembershipChange[]): ConfCha
     }
     if (seen.has(nodeId)) throw badChanges(`two changes of "${nodeId}"`);
     seen.add(nodeId);
-    return { kind: kinds[kind], replica };
+    // Whoever says what a member is to be ends a readmission that is under way here.
+    const removals = formerReplicas(raft.confState, replica).map((former) => ({
+      kind: ConfChangeKind.remove,
+      replica: former,
+    }));
+    return [...removals, { kind: kinds[kind], replica }];
   });
   return { transition: Transition.auto, changes: singles, context: new Uint8Array(0) };
 }

@@ -1,6 +1,7 @@
 // Opening a node, step by step: the store is read; an empty one accepts the genesis record, one with state is believed;
 // the partitions are opened and what was committed before is applied; then the node listens and takes part.
 
+import { assert, must } from '../base/assert.ts';
 import { utf8Bytes, utf8Text } from '../base/bytes.ts';
 import { isKommanderError, KommanderError } from '../base/errors.ts';
 import { type Random, seededRandom } from '../base/random.ts';
@@ -12,14 +13,21 @@ import type { Endpoint, NodeId } from '../ports/transport.ts';
 import type { PartitionId, StoredPartition, WalContents } from '../ports/wal.ts';
 import { storageReady } from '../raft/raft.ts';
 import type { TraceEvent } from '../raft/trace.ts';
-import { emptyConfState, emptyHardState, type ReplicaId } from '../raft/types.ts';
+import { type ConfState, emptyConfState, emptyHardState, type ReplicaId } from '../raft/types.ts';
 import { hybridClock } from '../time/hybrid-clock.ts';
 import { drawNonce } from '../time/seed.ts';
 import type { NodeListeners, NodeOptions } from './api.ts';
 import { restoreMachine } from './applier.ts';
 import { type EventHub, eventHub } from './events.ts';
 import { stopPartition } from './failure.ts';
-import { clusterIdOf, decodeGenesis, encodeGenesis, type Genesis, newGenesis } from './genesis.ts';
+import {
+  clusterIdOf,
+  decodeGenesis,
+  encodeGenesis,
+  type Genesis,
+  newGenesis,
+  replicaIdsOf,
+} from './genesis.ts';
 import type { Host } from './host.ts';
 import { noteReachable, receiveFrame } from './inbox.ts';
 import { decodedFact, decodeNumber, encodeNumber, metaKeys } from './meta.ts';
@@ -57,7 +65,7 @@ export async function openHost(options: NodeOptions, trace?: CoreTrace): Promise
     built = host;
     await restoreAll(host);
     opened.push(options.transport);
-    await startListening(host);
+    await startListening(host, trace);
     const endpoints = (): Map<NodeId, Endpoint> =>
       new Map([...(settings.members ?? []), ...discovered]);
     // A bad list at the start is the caller's to mend; later on nobody could catch what is thrown.
@@ -120,8 +128,7 @@ async function buildHost(
   const { wal } = options;
   const { members, contents, trace } = known;
   const genesis = readGenesis(settings, members, contents);
-  const replicaIds = new Map<NodeId, ReplicaId>();
-  for (const member of genesis.record.members) replicaIds.set(member.nodeId, member.replicaId);
+  const replicaIds = replicaIdsOf(genesis);
   const incarnation = decodeNumber(contents.meta.get(metaKeys.incarnation)) + 1;
   const stored = storedPartitions(genesis, contents);
   const clock = hybridClock({
@@ -189,7 +196,8 @@ async function buildHost(
     closing: undefined,
   };
   for (const { partition } of stored) {
-    partitions.set(partition.partitionId, openOne(host, partition, trace));
+    const machine = machineFor(host, partition.partitionId);
+    partitions.set(partition.partitionId, openOne(host, partition, { machine, trace }));
   }
   return host;
 }
@@ -200,14 +208,19 @@ function randomOf({ seed, nodeId }: NodeSettings): Random {
   return seededRandom(drawn * 0x1_0000_0000 + hashOfBytes(utf8Bytes(nodeId)));
 }
 
-function openOne(host: Host, stored: StoredPartition, trace: CoreTrace | undefined): Partition {
+function openOne(
+  host: Host,
+  stored: StoredPartition,
+  parts: { readonly machine: StateMachine | undefined; readonly trace: CoreTrace | undefined },
+): Partition {
   const { partitionId } = stored;
+  const { machine, trace } = parts;
   return openPartition({
     stored,
-    replicaId: host.replicaIds.get(host.settings.nodeId) ?? 0,
+    replicaId: ownReplicaId(host),
     settings: host.settings,
     wal: host.wal,
-    machine: machineFor(host, partitionId),
+    machine,
     firstReadContext: host.nextRequestId,
     seed: host.random.below(0x7fff_ffff),
     trace: trace === undefined ? undefined : (event) => trace(partitionId, event),
@@ -215,6 +228,10 @@ function openOne(host: Host, stored: StoredPartition, trace: CoreTrace | undefin
     pageFailed: (error) =>
       withPartition(host, partitionId, (partition) => stopPartition(host, partition, error)),
   });
+}
+
+function ownReplicaId(host: Host): ReplicaId {
+  return must(host.replicaIds.get(host.settings.nodeId), 'a node is in its own roster');
 }
 
 function withPartition(
@@ -309,20 +326,21 @@ function storedPartitions(
   return partitionIdsOf(genesis.record).map((partitionId) => {
     const known = contents.partitions.find((partition) => partition.partitionId === partitionId);
     if (known !== undefined) return { partition: known, isNew: false };
-    const confState = { ...emptyConfState, voters };
-    return {
-      partition: {
-        partitionId,
-        hardState: emptyHardState,
-        base: { index: 0, term: 0, confState, data: undefined },
-        compactedIndex: 0,
-        compactedTerm: 0,
-        lastIndex: 0,
-        termRuns: [],
-      },
-      isNew: true,
-    };
+    return { partition: emptyPartition(partitionId, { ...emptyConfState, voters }), isNew: true };
   });
+}
+
+/** A log that begins at index 1. */
+function emptyPartition(partitionId: PartitionId, confState: ConfState): StoredPartition {
+  return {
+    partitionId,
+    hardState: emptyHardState,
+    base: { index: 0, term: 0, confState, data: undefined },
+    compactedIndex: 0,
+    compactedTerm: 0,
+    lastIndex: 0,
+    termRuns: [],
+  };
 }
 
 /** Brings every state machine to where it was, from its snapshot and the entries that were committed behind it. */
@@ -365,7 +383,7 @@ function reasonOf(error: Error): Error {
   return isWrapped && isKommanderError(error.cause) ? error.cause : error;
 }
 
-async function startListening(host: Host): Promise<void> {
+async function startListening(host: Host, trace: CoreTrace | undefined): Promise<void> {
   const { settings, genesis, incarnation } = host;
   const { nodeId } = settings;
   host.endpoint = await host.transport.open({
@@ -374,7 +392,7 @@ async function startListening(host: Host): Promise<void> {
     clock: settings.clock,
     observer: host.observe,
     status: { statusJson: () => JSON.stringify(statusOf(host)) },
-    receive: (from, _lane, frame) => receiveFrame(host, from, frame, () => formed(host)),
+    receive: (from, _lane, frame) => receiveFrame(host, from, frame, () => admitted(host, trace)),
     reachable: (peer, isReachable) => noteReachable(host, peer, isReachable),
   });
   if (settings.advertise !== undefined) host.endpoint = settings.advertise;
@@ -400,14 +418,28 @@ function connectPeers(
   }
 }
 
-/** All first members have accepted: from now on this node takes part. */
-function formed(host: Host): void {
-  host.observe({
-    level: 'info',
-    name: 'cluster-formed',
-    fields: { clusterId: clusterIdOf(host.genesis) },
-  });
+/** All first members have accepted, or this one was readmitted: from now on this node takes part. */
+function admitted(host: Host, trace: CoreTrace | undefined): void {
+  const clusterId = clusterIdOf(host.genesis);
+  const replicaId = ownReplicaId(host);
+  host.observe({ level: 'info', name: 'cluster-formed', fields: { clusterId, replicaId } });
+  // Before anything that this replica promises: it is in the first batch that is written from now on.
   host.writer.meta.set(metaKeys.genesis, encodeGenesis(host.genesis));
   host.state = 'running';
+  host.failure = undefined;
+  for (const partition of host.partitions.values()) {
+    if (partition.raft.id !== replicaId) renumber(host, partition, trace);
+  }
   for (const partition of host.partitions.values()) markDirty(host, partition);
+}
+
+/** A readmitted node is another replica than the one that it was opened as. That one has done nothing yet. */
+function renumber(host: Host, former: Partition, trace: CoreTrace | undefined): void {
+  const { id, machine, raft } = former;
+  assert(
+    raft.log.lastIndex === 0 && raft.currentTerm === 0,
+    'nothing was promised as another replica',
+  );
+  const opened = openOne(host, emptyPartition(id, raft.confState), { machine, trace });
+  host.partitions.set(id, opened);
 }

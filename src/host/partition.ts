@@ -50,6 +50,8 @@ export interface Partition {
   leaderWaits: LeaderWait[];
   /** Changes of the members that were proposed here and are not done yet. */
   membershipWaits: MembershipWait[];
+  /** What was committed when this leader last looked after readmissions; undefined while it follows. */
+  readmissionCommitIndex: LogIndex | undefined;
   /** The leader of the last `leaderChanged` event. */
   reportedLeader: NodeId | undefined;
 
@@ -152,6 +154,7 @@ export function openPartition(options: {
     readCount: 0,
     leaderWaits: [],
     membershipWaits: [],
+    readmissionCommitIndex: undefined,
     reportedLeader: undefined,
     applyUnits: [],
     isApplying: false,

@@ -6,6 +6,7 @@
 import { must } from '../base/assert.ts';
 import { utf8Text } from '../base/bytes.ts';
 import { type ErrorCode, KommanderError, withoutEffect } from '../base/errors.ts';
+import { decodeReadmission } from '../cluster/system-state.ts';
 import { layOutRun } from '../ports/run.ts';
 import {
   Lane,
@@ -248,7 +249,7 @@ export function handlePropose(
   try {
     if (partition.stopped !== undefined) throw partition.stopped;
     if (partition.raft.transferee !== undefined) throw dropped(partition);
-    for (const payload of payloads) checkForwarded(host, payload);
+    for (const payload of payloads) checkForwarded(host, partition, payload);
     submitProposal(host, partition, proposal);
   } catch (error) {
     if (!(error instanceof KommanderError)) throw error;
@@ -256,10 +257,16 @@ export function handlePropose(
   }
 }
 
-/** What the other node should have checked: an entry that this version cannot apply would stop every replica. */
-function checkForwarded(host: Host, payload: OutgoingPayload): void {
+/**
+ * What the other node should have checked: an entry that this version cannot apply would stop every replica.
+ *
+ * @throws MalformedBytesError
+ */
+function checkForwarded(host: Host, partition: Partition, payload: OutgoingPayload): void {
   const type = utf8Text(payload.type);
-  if (type.startsWith(reservedPrefix) && type !== systemTypes.checkpoint) {
+  const isReadmission = type === systemTypes.readmission && partition.id === 0;
+  if (isReadmission) decodeReadmission(payload.data);
+  else if (type.startsWith(reservedPrefix) && type !== systemTypes.checkpoint) {
     throw new KommanderError(`the entry type "${type}" is kept for the library; choose another`, {
       code: 'RESERVED_TYPE',
       details: { type },

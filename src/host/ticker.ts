@@ -10,6 +10,7 @@ import { expireLeaderWaits } from './leadership.ts';
 import { expireMembershipWaits } from './membership.ts';
 import type { Partition } from './partition.ts';
 import { expireProposals } from './proposals.ts';
+import { carryOutReadmissions } from './readmission.ts';
 import { sweepReads } from './reads.ts';
 import { guard, markDirty } from './ready-loop.ts';
 import { pumpSnapshots } from './snapshots.ts';
@@ -66,6 +67,7 @@ function tickAll(host: Host, stall: DiskStall, latenessMs: number): void {
   remindOfGenesis(host);
   if (host.state === 'running' || host.state === 'closing') {
     for (const partition of host.partitions.values()) tickPartition(host, partition);
+    if (host.tickCount % host.settings.electionTicks === 0) readmitAll(host);
     pumpSnapshots(host);
     giveAwayIfUseless(host, stall, latenessMs);
     if (host.tickCount % lazyFlushTicks === 0) void flushLazyHardStates(host);
@@ -83,6 +85,12 @@ function tickPartition(host: Host, partition: Partition): void {
     tick(partition.raft);
     if (hasReady(partition.raft)) markDirty(host, partition);
   });
+}
+
+function readmitAll(host: Host): void {
+  for (const partition of host.partitions.values()) {
+    guard(host, partition, () => carryOutReadmissions(host, partition));
+  }
 }
 
 /** Leadership needs progress, not pings (HAZARDS 14, 26). */

@@ -2,7 +2,7 @@
 // do. It delivers at most once and in order per peer and lane while a connection lasts; everything may be lost.
 
 import type { ErrorCode, ErrorDetails } from '../base/errors.ts';
-import type { LogIndex, PeerMessage, Term } from '../raft/types.ts';
+import type { LogIndex, PeerMessage, ReplicaId, Term } from '../raft/types.ts';
 import type { Clock, Timestamp } from './clock.ts';
 import type { Observer } from './observer.ts';
 import type { PartitionId } from './wal.ts';
@@ -59,10 +59,15 @@ export interface ProposeResponseItem {
     | undefined;
 }
 
-/** A first member's durable word that it accepts the genesis record. `nonce` is drawn anew for an empty directory. */
+/**
+ * A member's directory: a first member's durable word that it accepts the genesis record, or what a readmission has put
+ * in its place. `nonce` is drawn anew for an empty directory.
+ */
 export interface GenesisAcceptance {
   readonly nodeId: NodeId;
   readonly nonce: string;
+  /** The member's number in every group. Of two, the higher one is the later. */
+  readonly replicaId: ReplicaId;
 }
 
 /** What a node knows about the birth of the cluster (DESIGN §7 "Genesis"). */

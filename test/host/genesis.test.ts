@@ -135,10 +135,10 @@ test('a node whose disk was emptied is told so and takes no part', async () => {
   await cluster.crash('c');
   await cluster.seat('c').disk.wipe();
   const wiped = await cluster.open('c');
-  await cluster.until(() => wiped.status().state === 'failed', 'the node is told');
+  await cluster.until(() => wiped.status().state === 'refused', 'the node is told');
   const error = await cluster.driveFailure(wiped.replicate(1, 'put', text('x')));
   assert.equal(error.code, 'NODE_WIPED');
-  const report = cluster.seat('c').observed.find(({ name }) => name === 'node-failed');
+  const report = cluster.seat('c').observed.find(({ name }) => name === 'node-refused');
   assert.ok(report !== undefined);
   // The others go on, and the error says whose directory it is.
   await cluster.leader();
@@ -177,8 +177,8 @@ test('two emptied disks of three do not make a new cluster', async () => {
   assert.equal(state(cluster, 'b'), 'forming');
   await cluster.open('a');
   await cluster.run(20 * electionMs);
-  assert.equal(state(cluster, 'b'), 'failed');
-  assert.equal(state(cluster, 'c'), 'failed');
+  assert.equal(state(cluster, 'b'), 'refused');
+  assert.equal(state(cluster, 'c'), 'refused');
   assert.equal(cluster.node('a').leaderOf(1), undefined);
 });
 
@@ -196,8 +196,9 @@ test('a member that comes back with another disk is not listened to, though nobo
   await cluster.run(electionMs);
   cluster.network.dropWhen(undefined);
   const [own = assert.fail('c has introduced itself')] = said;
-  const acceptances = own.acceptances.map(({ nodeId, nonce }) => ({
+  const acceptances = own.acceptances.map(({ nodeId, nonce, replicaId }) => ({
     nodeId,
+    replicaId,
     nonce: nodeId === 'c' ? 'of an emptied disk' : nonce,
   }));
   for (const isKnown of [true, false]) {
@@ -208,7 +209,7 @@ test('a member that comes back with another disk is not listened to, though nobo
     c.tell('a', ackOf({ from: 3, to: 1, term: term + 10 }, 0));
     await cluster.run(testSettings.tickMs);
     assert.equal(cluster.node('a').isLeader(1), !isKnown);
-    const reports = cluster.seat('a').observed.filter(({ name }) => name === 'peer-wiped');
+    const reports = cluster.seat('a').observed.filter(({ name }) => name === 'peer-replaced');
     assert.equal(reports.length, isKnown ? 0 : 1);
     await cluster.crash('c');
     await cluster.makeLeader('a');
@@ -321,8 +322,8 @@ test('a node that is no member is not listened to, whatever it says', async () =
       recordHash,
       complete: true,
       acceptances: [
-        { nodeId: 'x', nonce: 'n' },
-        { nodeId: 'a', nonce: 'not yours' },
+        { nodeId: 'x', nonce: 'n', replicaId: 4 },
+        { nodeId: 'a', nonce: 'not yours', replicaId: 1 },
       ],
       endpoint: undefined,
     },

@@ -14,6 +14,8 @@ export interface NodeDisk {
   crash(): Promise<void>;
   /** An empty disk takes the place of this one. */
   wipe(): Promise<void>;
+  /** @returns what mounts the present disk again after another one has taken its place */
+  setAside(): () => Promise<void>;
   /** Milliseconds that a write takes from now on. */
   latencyMs: number;
   /** Writes wait from now on, and are lost if the node crashes meanwhile. */
@@ -121,6 +123,13 @@ export function nodeDisk(): NodeDisk {
       store = memoryWal();
       isFailed = false;
       doReadsFail = false;
+    },
+    setAside() {
+      const present = store;
+      return async () => {
+        await disk.crash();
+        store = present;
+      };
     },
     hold() {
       isHeld = true;
