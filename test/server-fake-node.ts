@@ -27,7 +27,7 @@ export interface FakeService extends KeyValueService {
 }
 
 export interface FakeCall {
-  readonly name: 'replicate' | 'read' | 'transfer';
+  readonly name: 'replicate' | 'read' | 'transfer' | 'readmit';
   readonly partitionId: PartitionId;
   readonly forward: boolean | undefined;
   readonly consistency?: string | undefined;
@@ -119,7 +119,10 @@ export function fakeService(partitionCount = 2): FakeService {
       service.leader = to;
     },
     changeMembership: async () => ({ index: 0, term: 0, voters: ['a'], learners: [] }),
-    readmit: async (nodeId) => ({ nodeId, replicaId: 1_025 }),
+    async readmit(nodeId, options) {
+      await enter({ name: 'readmit', partitionId: 0, forward: undefined, signal: options?.signal });
+      return { nodeId, replicaId: 1_026 };
+    },
     forgetLeader: () => {},
     partitionOf: (key) => 1 + (key.length % partitionCount),
     partitionIds: () => [0, ...machines.keys()],

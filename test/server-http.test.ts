@@ -229,6 +229,35 @@ test('status tells node, cluster, roster and every partition, absent values as n
   });
 });
 
+test('the members are listed, and a readmission is 200, or says why it is not', async (t) => {
+  const { url, service } = await openFixture(t);
+  const listed = (await (await fetch(`${url}/v1/members`)).json()) as { members: unknown[] };
+  assert.deepEqual(listed.members, [
+    {
+      node: 'a',
+      replica: 1,
+      endpoint: '127.0.0.1:8001',
+      reachable: true,
+      refused: false,
+      voterOf: [0, 1, 2],
+      learnerOf: [],
+      readmittingIn: [],
+    },
+  ]);
+  const readmit = (nodeId: string): Promise<Response> =>
+    fetch(`${url}/v1/members/${nodeId}/readmit`, { method: 'POST' });
+  const done = await readmit('node%2Db');
+  assert.equal(done.status, 200);
+  assert.deepEqual(await done.json(), { node: 'node-b', replica: 1_026 });
+  await assertError(await readmit('%ff'), 400, 'INVALID_ARGUMENT');
+  await assertError(await fetch(`${url}/v1/members?x=1`), 400, 'INVALID_ARGUMENT');
+  for (const code of ['READMISSION_REFUSED', 'UNKNOWN_NODE'] as const) {
+    service.fail(fakeError(code, { reason: 'it is alive' }));
+    const body = await assertError(await readmit('b'), 409, code);
+    assert.equal(body.details.reason, 'it is alive');
+  }
+});
+
 test('a transfer is 200 when the other node leads, and says why when it does not', async (t) => {
   const { url, service } = await openFixture(t);
   const transfer = (partition: number | string, body: string): Promise<Response> =>

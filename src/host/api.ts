@@ -154,7 +154,7 @@ export interface KommanderNode extends AsyncDisposable {
    * @throws NOT_LEADER, NO_LEADER, QUEUE_FULL, PROPOSAL_DROPPED, PROPOSAL_LOST nothing was written; retry
    * @throws PROPOSAL_TIMEOUT, OUTCOME_UNKNOWN, ABORTED the write may still commit: retry only what may happen twice
    * @throws INVALID_ARGUMENT, ENTRY_TOO_LARGE, RESERVED_TYPE, UNKNOWN_PARTITION nothing was written; correct the call
-   * @throws NODE_CLOSED, REPLICA_STOPPED, APPLY_FAILED, WAL_FAILED, NODE_WIPED this node takes no further part
+   * @throws NODE_CLOSED, REPLICA_STOPPED, APPLY_FAILED, WAL_FAILED, NODE_WIPED, NODE_REPLACED this node takes no part
    * @see paper §5.3, §8; dissertation 6.3
    */
   replicate(

@@ -3,7 +3,6 @@
 // decided by the core; here is who asked and what became of it.
 
 import { KommanderError } from '../base/errors.ts';
-import { formerReplicas } from '../cluster/readmission.ts';
 import type { NodeId } from '../ports/transport.ts';
 import {
   type ConfChange,
@@ -20,6 +19,7 @@ import { type Host, nowMs } from './host.ts';
 import { leaderNode } from './leadership.ts';
 import type { Partition } from './partition.ts';
 import { lost, noLeader, notLeader, outcomeUnknown, timedOut } from './proposal-errors.ts';
+import { formerReplicas } from './readmission-step.ts';
 import { markDirty } from './ready-loop.ts';
 import type { Wait } from './wait.ts';
 

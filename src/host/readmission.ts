@@ -1,10 +1,9 @@
 // Readmitting a member whose disk was emptied (HAZARDS 52). The disk forgot what the replica had promised, so the member
 // comes back as another replica, with a number of its own: nothing that the former one acknowledged or voted counts for
 // it. That it was readmitted is a committed fact of partition 0; each partition's leader then does its part, one change
-// of the members at a time (`cluster/readmission.ts`), whoever leads and whatever crashes meanwhile.
+// of the members at a time (`readmission-step.ts`), whoever leads and whatever crashes meanwhile.
 
 import { KommanderError } from '../base/errors.ts';
-import { formerReplicas, nextReadmissionStep } from '../cluster/readmission.ts';
 import {
   encodeReadmission,
   nextReplicaId,
@@ -19,6 +18,7 @@ import type { ReadmissionResult } from './api.ts';
 import type { Host } from './host.ts';
 import type { Partition } from './partition.ts';
 import { OutgoingPayload, typeBytes } from './payload.ts';
+import { formerReplicas, nextReadmissionStep } from './readmission-step.ts';
 import { markDirty } from './ready-loop.ts';
 import { systemTypes } from './system-entries.ts';
 

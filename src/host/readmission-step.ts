@@ -3,10 +3,10 @@
 // caught up it becomes a voter, and the former number goes. In between the former number stays as a learner that nobody
 // hears of: that, and nothing else, says that its successor is to vote. So any leader goes on where another one stopped.
 
+import { isFormerOf } from '../cluster/system-state.ts';
 import { type ConfChange, ConfChangeKind, Transition } from '../raft/conf-change.ts';
 import { isJoint, membersOf } from '../raft/membership.ts';
 import type { ConfState, ReplicaId } from '../raft/types.ts';
-import { isFormerOf } from './system-state.ts';
 
 /** The numbers in `conf` that the member with the number `present` had before, ascending. */
 export function formerReplicas(conf: ConfState, present: ReplicaId): ReplicaId[] {
