@@ -36,6 +36,7 @@ export type ErrorCode =
   | 'PROTOCOL_VERSION'
   | 'NODE_WIPED'
   | 'NODE_REPLACED'
+  | 'NODE_COPIED'
   | 'READMISSION_REFUSED'
   | 'TRANSPORT_FAILED'
   | 'CLOCK_DRIFT'
@@ -217,6 +218,11 @@ export const errorCatalogue: Readonly<Record<ErrorCode, CatalogueEntry>> = {
     false,
     false,
     'Another directory has taken the place of this one: the node was readmitted with it. Use that one, or empty this one and run `kommander members readmit NODE`.',
+  ),
+  NODE_COPIED: entry(
+    false,
+    false,
+    'Another process runs with the identity of this node: its directory was copied, or its store is no lock for two of them. The later one stops. Find the copy and remove it.',
   ),
   READMISSION_REFUSED: entry(
     true,

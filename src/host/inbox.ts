@@ -2,9 +2,10 @@
 // taken before the cluster is formed, nor from a peer whose disk is not the one that we know.
 
 import { MalformedBytesError } from '../base/bytes.ts';
-import { isKommanderError } from '../base/errors.ts';
+import { isKommanderError, KommanderError } from '../base/errors.ts';
 import type { Frame, FrameItem, NodeId } from '../ports/transport.ts';
 import { reportUnreachable } from '../raft/raft.ts';
+import { failNode } from './failure.ts';
 import { handleGenesis, sendGenesis } from './genesis.ts';
 import type { Host } from './host.ts';
 import type { Partition } from './partition.ts';
@@ -87,6 +88,17 @@ function receiveMessage(
   }
   stepPartition(host, partition, message);
   markDirty(host, partition);
+}
+
+/** A peer does not talk to this node. Two processes with one identity could vote twice: the one that is told so stops. */
+export function noteRefused(host: Host, peer: NodeId, error: KommanderError): void {
+  if (error.code !== 'NODE_COPIED' || host.state === 'closing') return;
+  const { nodeId } = host.settings;
+  const message = `another process runs with the identity of "${nodeId}" and is connected to "${peer}": this directory was copied, or the node was started twice; this one stops, remove the copy`;
+  failNode(
+    host,
+    new KommanderError(message, { code: 'NODE_COPIED', details: { nodeId, peer }, cause: error }),
+  );
 }
 
 /** A connection was made or lost. */

@@ -29,7 +29,7 @@ import {
   replicaIdsOf,
 } from './genesis.ts';
 import type { Host } from './host.ts';
-import { noteReachable, receiveFrame } from './inbox.ts';
+import { noteReachable, noteRefused, receiveFrame } from './inbox.ts';
 import { decodedFact, decodeNumber, encodeNumber, metaKeys } from './meta.ts';
 import { checkOptions, invalidOption, type NodeSettings } from './options.ts';
 import { newOutbox } from './outbox.ts';
@@ -76,7 +76,8 @@ export async function openHost(options: NodeOptions, trace?: CoreTrace): Promise
       connectPeers(host, endpoints(), (peer, error) => {
         host.observe({ level: 'warn', name: 'endpoint-refused', fields: { peer, error } });
       });
-    if (host.genesis.isComplete) host.state = 'running';
+    // Peers may have had their say already.
+    if (host.genesis.isComplete && host.state === 'forming') host.state = 'running';
     startTimer(host);
     return host;
   } catch (error) {
@@ -387,13 +388,14 @@ async function startListening(host: Host, trace: CoreTrace | undefined): Promise
   const { settings, genesis, incarnation } = host;
   const { nodeId } = settings;
   host.endpoint = await host.transport.open({
-    identity: { clusterId: clusterIdOf(genesis), nodeId, incarnation },
+    identity: { clusterId: clusterIdOf(genesis), nodeId, incarnation, startId: drawNonce() },
     listen: settings.listen,
     clock: settings.clock,
     observer: host.observe,
     status: { statusJson: () => JSON.stringify(statusOf(host)) },
     receive: (from, _lane, frame) => receiveFrame(host, from, frame, () => admitted(host, trace)),
     reachable: (peer, isReachable) => noteReachable(host, peer, isReachable),
+    refused: (peer, error) => noteRefused(host, peer, error),
   });
   if (settings.advertise !== undefined) host.endpoint = settings.advertise;
 }

@@ -37,6 +37,7 @@ export const httpStatusOf: Readonly<Record<ErrorCode, number>> = {
   PROTOCOL_VERSION: 500,
   NODE_WIPED: 503,
   NODE_REPLACED: 503,
+  NODE_COPIED: 503,
   READMISSION_REFUSED: 409,
   TRANSPORT_FAILED: 503,
   CLOCK_DRIFT: 503,

@@ -288,13 +288,14 @@ test('a node that is no member is not listened to, whatever it says', async () =
   const { clusterId } = cluster.node('a').status();
   const stranger = cluster.network.transport();
   await stranger.open({
-    identity: { clusterId, nodeId: 'x', incarnation: 1 },
+    identity: { clusterId, nodeId: 'x', incarnation: 1, startId: 'one' },
     listen: '127.0.0.1:99',
     clock: cluster.time,
     observer: () => {},
     status: { statusJson: () => '' },
     receive: () => {},
     reachable: () => {},
+    refused: () => {},
   });
   stranger.setPeer('a', '127.0.0.1:1');
   await cluster.time.settle();

@@ -3,12 +3,17 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { staticDiscovery } from '../../src/discovery/static.ts';
 import type { KommanderNode, NodeStatus } from '../../src/host/api.ts';
+import { openNode } from '../../src/host/node.ts';
+import { memoryWal } from '../../src/wal/memory.ts';
+import { journal } from '../support/journal.ts';
 import {
   codeOf,
   electionMs,
   type NodeCluster,
   nodeCluster,
+  testSettings,
   text,
 } from '../support/node-cluster.ts';
 
@@ -52,6 +57,35 @@ async function untilDone(cluster: NodeCluster, nodeId: string): Promise<void> {
     () =>
       [...cluster.seats.values()].every(({ node }) => node === undefined || isDone(node, nodeId)),
     `${nodeId} votes everywhere`,
+  );
+}
+
+/** A node on a copy of the directory of `nodeId`, at another endpoint. */
+async function copyOf(
+  cluster: NodeCluster,
+  nodeId: string,
+  listen: string,
+): Promise<KommanderNode> {
+  const wal = memoryWal();
+  await wal.open();
+  for (const batch of cluster.seat(nodeId).disk.batches) await wal.write(batch);
+  await wal.close();
+  const members = Object.fromEntries(
+    [...cluster.seats.values()].map((seat) => [seat.nodeId, seat.endpoint]),
+  );
+  return cluster.drive(
+    openNode({
+      nodeId,
+      listen,
+      members,
+      wal,
+      transport: cluster.network.transport(),
+      discovery: staticDiscovery(members),
+      clock: cluster.time,
+      seed: 99,
+      stateMachine: () => journal(),
+      ...testSettings,
+    }),
   );
 }
 
@@ -312,4 +346,27 @@ test('what an operator says of a member ends its readmission', async () => {
   await cluster.run(10 * electionMs);
   assert.deepEqual(memberOf(cluster.node('a'), 'c').voterOf, [0]);
   assert.deepEqual(memberOf(cluster.node('a'), 'c').readmittingIn, []);
+});
+
+test('a copied directory is detected: the later of two nodes with one identity stops, and says why', async () => {
+  await using cluster = nodeCluster();
+  await cluster.openAll();
+  await cluster.makeLeader('c');
+  await cluster.drive(cluster.node('c').replicate(1, 'put', text('x')));
+  await cluster.converge();
+  // A copy of the directory, on another machine.
+  const copied = await copyOf(cluster, 'c', '127.0.0.1:99');
+  await cluster.until(() => copied.status().state === 'failed', 'the copy stops');
+  const error = await cluster.driveFailure(copied.replicate(1, 'put', text('y')));
+  assert.equal(codeOf(error), 'NODE_COPIED');
+  assert.match(error.message, /remove the copy/);
+  const reports = cluster
+    .seat('a')
+    .observed.filter(
+      ({ name, fields }) => name === 'peer-refused' && fields.code === 'NODE_COPIED',
+    );
+  assert.ok(reports.length > 0);
+  assert.equal(reports[0]?.level, 'error');
+  assert.equal(cluster.node('c').isLeader(1), true, 'the original goes on');
+  await cluster.drive(cluster.node('a').replicate(1, 'put', text('z')));
 });
