@@ -3,6 +3,7 @@
 // decided by the core; here is who asked and what became of it.
 
 import { KommanderError } from '../base/errors.ts';
+import { isFormerOf } from '../cluster/system-state.ts';
 import type { NodeId } from '../ports/transport.ts';
 import {
   type ConfChange,
@@ -132,8 +133,14 @@ function settle(host: Host, partition: Partition, waiting: MembershipWait): void
   wait.succeed({ index, term, voters: nodesOf(host, voters), learners: nodesOf(host, learners) });
 }
 
+/** Node ids, ascending; a former number of a member is the member. */
 function nodesOf(host: Host, replicas: readonly ReplicaId[]): NodeId[] {
-  return replicas.map((replica) => host.nodeIds.get(replica) ?? String(replica)).sort();
+  const isOf = (present: ReplicaId, replica: ReplicaId): boolean =>
+    replica === present || isFormerOf(present, replica);
+  return [...host.replicaIds]
+    .filter(([, present]) => replicas.some((replica) => isOf(present, replica)))
+    .map(([nodeId]) => nodeId)
+    .sort();
 }
 
 /** Ends waits whose time is over. */

@@ -172,6 +172,7 @@ export const profiles: Readonly<Record<ProfileName, FaultProfile>> = {
       noise: 3,
       crashInWrite: 4,
       forgetLeader: 3,
+      wipe: 3,
     },
     promises: [
       ...alwaysPromised,
@@ -179,6 +180,8 @@ export const profiles: Readonly<Record<ProfileName, FaultProfile>> = {
       'jointAtCrash',
       'leaderRemoved',
       'learnerPromoted',
+      'wipedRefused',
+      'readmitted',
     ],
   }),
   snapshots: profile({
@@ -225,6 +228,7 @@ export const profiles: Readonly<Record<ProfileName, FaultProfile>> = {
       'damageFound',
       'diskStall',
       'wipedRefused',
+      'readmitted',
     ],
   }),
   /** No faults at all: what is wrong here is wrong everywhere. */

@@ -4,6 +4,7 @@
 
 import { inspect } from 'node:util';
 import { must } from '../../base/assert.ts';
+import { memberCountMax } from '../../cluster/system-state.ts';
 import { staticDiscovery } from '../../discovery/static.ts';
 import type { KommanderNode } from '../../host/api.ts';
 import { type EvidenceBundle, evidenceOf } from '../../host/evidence.ts';
@@ -251,6 +252,7 @@ function newWorld(settings: SimulationSettings, options: AnySimulationOptions): 
       nodeId,
       newSeat({
         nodeId,
+        replicaId: nodeIds.indexOf(nodeId) + 1,
         disk: simulatedDisk({
           random: streamOf(seed, `disk ${nodeId}`),
           nowMs: () => time.monotonicMs(),
@@ -261,11 +263,19 @@ function newWorld(settings: SimulationSettings, options: AnySimulationOptions): 
       }),
     ]),
   );
+  const nodeIdOf = (replicaId: ReplicaId): NodeId | undefined =>
+    nodeIds[(replicaId - 1) % memberCountMax];
   const safety = newSafety({
     coverage,
     durable: (nodeId) => must(seats.get(nodeId), 'every node has a seat').durable,
-    durableBefore: (nodeId) => must(seats.get(nodeId), 'every node has a seat').durableBefore,
-    nodeIdOf: (replicaId: ReplicaId) => nodeIds[replicaId - 1],
+    durableOf(replicaId) {
+      const seat = seats.get(nodeIdOf(replicaId) ?? '');
+      if (seat === undefined) return [];
+      const present = seat.replicaId === replicaId ? [seat.durable] : [];
+      const before = seat.durableBefore?.replicaId === replicaId ? [seat.durableBefore.view] : [];
+      return [...present, ...before];
+    },
+    nodeIdOf,
   });
   const log = eventLog({
     nowMs: () => time.monotonicMs(),

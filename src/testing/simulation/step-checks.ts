@@ -6,6 +6,7 @@ import { lastTerm, termAt } from '../../raft/log.ts';
 import { quorumIndex } from '../../raft/quorum.ts';
 import type { RaftState } from '../../raft/state.ts';
 import { Role } from '../../raft/types.ts';
+import { noteRefused } from './operator.ts';
 import { checkReplica, newReplicaWatch, partitionRecord, type ReplicaWatch } from './safety.ts';
 import { ViolationError } from './violation.ts';
 import { type Life, loseSeat, openLives, replaceFailed, type World } from './world.ts';
@@ -24,6 +25,10 @@ function checkLife(world: World, life: Life): void {
   if (host === undefined) return;
   if (host.state === 'failed') {
     replaceFailed(world, life);
+    return;
+  }
+  if (host.state === 'refused') {
+    noteRefused(world, life);
     return;
   }
   for (const { id, raft, stopped } of host.partitions.values()) {
