@@ -190,7 +190,8 @@ export function noteAdmission(host: Host, acceptance: GenesisAcceptance): void {
     if (!genesis.isComplete && !isSelf) genesis.admissions.set(nodeId, { nonce, replicaId });
     return;
   }
-  if (isSelf && nonce !== genesis.admissions.get(nodeId)?.nonce) {
+  // What took part as one replica does not become another one.
+  if (isSelf && (genesis.isComplete || nonce !== genesis.admissions.get(nodeId)?.nonce)) {
     notOurs(host, undefined);
     return;
   }

@@ -3,7 +3,7 @@
 
 import type { KommanderError } from '../base/errors.ts';
 import type { Random } from '../base/random.ts';
-import type { SystemState } from '../cluster/system-state.ts';
+import { isFormerOf, type SystemState } from '../cluster/system-state.ts';
 import type { HybridClock } from '../ports/clock.ts';
 import type { Discovery } from '../ports/discovery.ts';
 import type { Observer } from '../ports/observer.ts';
@@ -69,6 +69,16 @@ export interface Host {
   stopTimer: () => void;
   /** The running or finished `close`. */
   closing: Promise<void> | undefined;
+}
+
+/** Whose `replicas` are, ascending. A number that a member had before its readmission is the member's. */
+export function nodesOf(host: Host, replicas: readonly ReplicaId[]): NodeId[] {
+  const isOf = (present: ReplicaId, replica: ReplicaId): boolean =>
+    replica === present || isFormerOf(present, replica);
+  return [...host.replicaIds]
+    .filter(([, present]) => replicas.some((replica) => isOf(present, replica)))
+    .map(([nodeId]) => nodeId)
+    .sort();
 }
 
 export function nowMs(host: Host): number {

@@ -3,7 +3,6 @@
 // decided by the core; here is who asked and what became of it.
 
 import { KommanderError } from '../base/errors.ts';
-import { isFormerOf } from '../cluster/system-state.ts';
 import type { NodeId } from '../ports/transport.ts';
 import {
   type ConfChange,
@@ -14,9 +13,9 @@ import {
 import { termAt } from '../raft/log.ts';
 import { isJoint } from '../raft/membership.ts';
 import { confChangeRefusal, proposeConfChange } from '../raft/raft.ts';
-import { type LogIndex, type ReplicaId, Role, type Term } from '../raft/types.ts';
+import { type LogIndex, Role, type Term } from '../raft/types.ts';
 import type { MembershipChange, MembershipResult } from './api.ts';
-import { type Host, nowMs } from './host.ts';
+import { type Host, nodesOf, nowMs } from './host.ts';
 import { leaderNode } from './leadership.ts';
 import type { Partition } from './partition.ts';
 import { lost, noLeader, notLeader, outcomeUnknown, timedOut } from './proposal-errors.ts';
@@ -131,16 +130,6 @@ function settle(host: Host, partition: Partition, waiting: MembershipWait): void
   if (isJoint(confState)) return;
   const { voters, learners } = confState;
   wait.succeed({ index, term, voters: nodesOf(host, voters), learners: nodesOf(host, learners) });
-}
-
-/** Node ids, ascending; a former number of a member is the member. */
-function nodesOf(host: Host, replicas: readonly ReplicaId[]): NodeId[] {
-  const isOf = (present: ReplicaId, replica: ReplicaId): boolean =>
-    replica === present || isFormerOf(present, replica);
-  return [...host.replicaIds]
-    .filter(([, present]) => replicas.some((replica) => isOf(present, replica)))
-    .map(([nodeId]) => nodeId)
-    .sort();
 }
 
 /** Ends waits whose time is over. */

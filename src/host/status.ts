@@ -21,7 +21,10 @@ export function statusOf(host: Host): NodeStatus {
       endpoint: member.nodeId === nodeId ? host.endpoint : member.endpoint,
       reachable: member.nodeId === nodeId || host.reachable.has(member.nodeId),
       replicaId: host.replicaIds.get(member.nodeId) ?? member.replicaId,
-      refused: member.nodeId !== nodeId && host.genesis.strangers.has(member.nodeId),
+      refused:
+        member.nodeId === nodeId
+          ? host.state === 'refused'
+          : host.genesis.strangers.has(member.nodeId),
       ...partsOf(host, member.nodeId),
     })),
     partitions: [...host.partitions.values()].map((partition) => partitionStatus(host, partition)),
