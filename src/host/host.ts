@@ -10,6 +10,7 @@ import type { Observer } from '../ports/observer.ts';
 import type { Endpoint, NodeId, Transport } from '../ports/transport.ts';
 import type { PartitionId, Wal } from '../ports/wal.ts';
 import type { ReplicaId } from '../raft/types.ts';
+import type { CheckpointSchedule } from './checkpoints.ts';
 import type { EventHub } from './events.ts';
 import type { Genesis } from './genesis.ts';
 import type { NodeSettings } from './options.ts';
@@ -35,7 +36,7 @@ export interface Host {
   readonly replicaIds: Map<NodeId, ReplicaId>;
   readonly nodeIds: Map<ReplicaId, NodeId>;
   /** By partition id, ascending. */
-  readonly partitions: Map<PartitionId, Partition>;
+  readonly partitions: ReadonlyMap<PartitionId, Partition>;
   /** Roster and partition map: the genesis record until partition 0 has applied its replicated copy. */
   system: SystemState;
   isSystemKnown: boolean;
@@ -57,6 +58,7 @@ export interface Host {
   readonly outbox: Outbox;
   readonly writer: StorageWriter;
   readonly snapshotSends: Map<string, SnapshotSend>;
+  readonly checkpoints: CheckpointSchedule;
 
   /** Begins at a timestamp, so that no two lives of a node use the same numbers. */
   nextRequestId: number;

@@ -30,6 +30,8 @@ function nodeOf(partition: Partition): Host {
     replicaIds: new Map([['a', 1]]),
     genesis: { isComplete: true, strangers: new Map() },
     partitions: new Map([[1, partition]]),
+    settings: { inflightMessagesMax: 64 },
+    writer: { full: undefined },
   };
   return parts as unknown as Host;
 }
@@ -38,6 +40,7 @@ function partitionOf(stopped: Error | undefined): Partition {
   const parts: Partial<Record<keyof Partition, unknown>> = {
     id: 1,
     stopped,
+    queuedRequests: 0,
     raft: { id: 3, currentTerm: 1 },
   };
   return parts as unknown as Partition;

@@ -5,6 +5,7 @@ import { MalformedBytesError } from '../base/bytes.ts';
 import { isKommanderError, KommanderError } from '../base/errors.ts';
 import type { Frame, FrameItem, NodeId } from '../ports/transport.ts';
 import { reportUnreachable } from '../raft/raft.ts';
+import type { PeerMessage } from '../raft/types.ts';
 import { failNode } from './failure.ts';
 import { handleGenesis, sendGenesis } from './genesis.ts';
 import type { Host } from './host.ts';
@@ -12,6 +13,7 @@ import type { Partition } from './partition.ts';
 import { failForwardsTo, handlePropose, handleProposeResponse } from './proposals.ts';
 import { guard, markDirty, stepPartition } from './ready-loop.ts';
 import { beginSnapshotReceive, failSnapshotsWith, handleSnapshotPiece } from './snapshots.ts';
+import { isDiskFull, isQueueFull } from './storage-writer.ts';
 
 /** Takes a frame. `admitted` is called when it lets this node take part. */
 export function receiveFrame(host: Host, from: NodeId, frame: Frame, admitted: () => void): void {
@@ -81,6 +83,7 @@ function receiveMessage(
     message.to === partition.raft.id && message.from === host.replicaIds.get(from);
   // A peer speaks for its own replica only.
   if (!isAddressed) return;
+  if (!canTake(host, partition, message)) return;
   // A deposed leader's announcement is for the core, which answers it; the present leader's transfer goes on.
   if (message.type === 'installSnapshot' && message.term >= partition.raft.currentTerm) {
     beginSnapshotReceive(partition, from, message);
@@ -88,6 +91,25 @@ function receiveMessage(
   }
   stepPartition(host, partition, message);
   markDirty(host, partition);
+}
+
+/** Whether the store can keep what the message leads to. Dropped ones Raft sends again. */
+function canTake(host: Host, partition: Partition, message: PeerMessage): boolean {
+  if (isQueueFull(host, partition)) return false;
+  return !isDiskFull(host) || !isToBeStored(message);
+}
+
+/** Entries, snapshots and votes count once they are durable: a full disk can promise none. Heartbeats and reads go on. */
+function isToBeStored({ type }: PeerMessage): boolean {
+  switch (type) {
+    case 'appendEntries':
+    case 'installSnapshot':
+    case 'requestVote':
+    case 'timeoutNow':
+      return true;
+    default:
+      return false;
+  }
 }
 
 /** A peer does not talk to this node. Two processes with one identity could vote twice: the one that is told so stops. */

@@ -13,11 +13,12 @@ import type { Endpoint, NodeId } from '../ports/transport.ts';
 import type { PartitionId, StoredPartition, WalContents } from '../ports/wal.ts';
 import { storageReady } from '../raft/raft.ts';
 import type { TraceEvent } from '../raft/trace.ts';
-import { type ConfState, emptyConfState, emptyHardState, type ReplicaId } from '../raft/types.ts';
+import { emptyConfState, emptyHardState, type ReplicaId } from '../raft/types.ts';
 import { hybridClock } from '../time/hybrid-clock.ts';
 import { drawNonce } from '../time/seed.ts';
 import type { NodeListeners, NodeOptions } from './api.ts';
 import { restoreMachine } from './applier.ts';
+import { newCheckpointSchedule } from './checkpoints.ts';
 import { type EventHub, eventHub } from './events.ts';
 import { stopPartition } from './failure.ts';
 import {
@@ -65,7 +66,7 @@ export async function openHost(options: NodeOptions, trace?: CoreTrace): Promise
     built = host;
     await restoreAll(host);
     opened.push(options.transport);
-    await startListening(host, trace);
+    await startListening(host);
     const endpoints = (): Map<NodeId, Endpoint> =>
       new Map([...(settings.members ?? []), ...discovered]);
     // A bad list at the start is the caller's to mend; later on nobody could catch what is thrown.
@@ -188,6 +189,7 @@ async function buildHost(
     outbox: newOutbox(),
     writer: newStorageWriter(),
     snapshotSends: new Map(),
+    checkpoints: newCheckpointSchedule(),
     nextRequestId: firstRequestId,
     tickCount: 0,
     evidenceCount: 0,
@@ -197,8 +199,7 @@ async function buildHost(
     closing: undefined,
   };
   for (const { partition } of stored) {
-    const machine = machineFor(host, partition.partitionId);
-    partitions.set(partition.partitionId, openOne(host, partition, { machine, trace }));
+    partitions.set(partition.partitionId, openOne(host, partition, trace));
   }
   return host;
 }
@@ -209,13 +210,15 @@ function randomOf({ seed, nodeId }: NodeSettings): Random {
   return seededRandom(drawn * 0x1_0000_0000 + hashOfBytes(utf8Bytes(nodeId)));
 }
 
-function openOne(
-  host: Host,
-  stored: StoredPartition,
-  parts: { readonly machine: StateMachine | undefined; readonly trace: CoreTrace | undefined },
-): Partition {
-  const { partitionId } = stored;
-  const { machine, trace } = parts;
+function openOne(host: Host, stored: StoredPartition, trace: CoreTrace | undefined): Partition {
+  const { partitionId, base } = stored;
+  const machine = machineFor(host, partitionId);
+  if (machine !== undefined && base.index > 0 && base.data === undefined) {
+    throw invalidOption(
+      'stateMachine',
+      `made a machine for partition ${partitionId}, whose log was written without one and begins behind entry ${base.index}: what was before is not known any more`,
+    );
+  }
   return openPartition({
     stored,
     replicaId: ownReplicaId(host),
@@ -327,21 +330,20 @@ function storedPartitions(
   return partitionIdsOf(genesis.record).map((partitionId) => {
     const known = contents.partitions.find((partition) => partition.partitionId === partitionId);
     if (known !== undefined) return { partition: known, isNew: false };
-    return { partition: emptyPartition(partitionId, { ...emptyConfState, voters }), isNew: true };
+    const confState = { ...emptyConfState, voters };
+    return {
+      partition: {
+        partitionId,
+        hardState: emptyHardState,
+        base: { index: 0, term: 0, confState, data: undefined },
+        compactedIndex: 0,
+        compactedTerm: 0,
+        lastIndex: 0,
+        termRuns: [],
+      },
+      isNew: true,
+    };
   });
-}
-
-/** A log that begins at index 1. */
-function emptyPartition(partitionId: PartitionId, confState: ConfState): StoredPartition {
-  return {
-    partitionId,
-    hardState: emptyHardState,
-    base: { index: 0, term: 0, confState, data: undefined },
-    compactedIndex: 0,
-    compactedTerm: 0,
-    lastIndex: 0,
-    termRuns: [],
-  };
 }
 
 /** Brings every state machine to where it was, from its snapshot and the entries that were committed behind it. */
@@ -384,7 +386,7 @@ function reasonOf(error: Error): Error {
   return isWrapped && isKommanderError(error.cause) ? error.cause : error;
 }
 
-async function startListening(host: Host, trace: CoreTrace | undefined): Promise<void> {
+async function startListening(host: Host): Promise<void> {
   const { settings, genesis, incarnation } = host;
   const { nodeId } = settings;
   host.endpoint = await host.transport.open({
@@ -393,7 +395,7 @@ async function startListening(host: Host, trace: CoreTrace | undefined): Promise
     clock: settings.clock,
     observer: host.observe,
     status: { statusJson: () => JSON.stringify(statusOf(host)) },
-    receive: (from, _lane, frame) => receiveFrame(host, from, frame, () => admitted(host, trace)),
+    receive: (from, _lane, frame) => receiveFrame(host, from, frame, () => admitted(host)),
     reachable: (peer, isReachable) => noteReachable(host, peer, isReachable),
     refused: (peer, error) => noteRefused(host, peer, error),
   });
@@ -421,7 +423,7 @@ function connectPeers(
 }
 
 /** All first members have accepted, or this one was readmitted: from now on this node takes part. */
-function admitted(host: Host, trace: CoreTrace | undefined): void {
+function admitted(host: Host): void {
   const clusterId = clusterIdOf(host.genesis);
   const replicaId = ownReplicaId(host);
   host.observe({ level: 'info', name: 'cluster-formed', fields: { clusterId, replicaId } });
@@ -430,18 +432,14 @@ function admitted(host: Host, trace: CoreTrace | undefined): void {
   host.state = 'running';
   host.failure = undefined;
   for (const partition of host.partitions.values()) {
-    if (partition.raft.id !== replicaId) renumber(host, partition, trace);
+    if (partition.raft.id !== replicaId) renumber(partition, replicaId);
   }
   for (const partition of host.partitions.values()) markDirty(host, partition);
 }
 
 /** A readmitted node is another replica than the one that it was opened as. That one has done nothing yet. */
-function renumber(host: Host, former: Partition, trace: CoreTrace | undefined): void {
-  const { id, machine, raft } = former;
-  assert(
-    raft.log.lastIndex === 0 && raft.currentTerm === 0,
-    'nothing was promised as another replica',
-  );
-  const opened = openOne(host, emptyPartition(id, raft.confState), { machine, trace });
-  host.partitions.set(id, opened);
+function renumber(partition: Partition, replicaId: ReplicaId): void {
+  const { log, currentTerm } = partition.raft;
+  assert(log.lastIndex === 0 && currentTerm === 0, 'nothing was promised as another replica');
+  partition.raft = partition.openCore(replicaId);
 }

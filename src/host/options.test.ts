@@ -90,6 +90,8 @@ const numbers: readonly {
   },
   { name: 'proposalTimeoutMs', min: 1, max: 2_147_483_647, byDefault: 5_000 },
   { name: 'trailingEntries', min: 0, max: 1_000_000_000, byDefault: 4_096 },
+  { name: 'checkpointBytes', min: 0, max: 1_048_576 * mib, byDefault: 64 * mib },
+  { name: 'checkpointEntries', min: 0, max: 1_000_000_000, byDefault: 250_000 },
 ];
 
 for (const { name, min, max, byDefault, atMin = {}, atMax = {} } of numbers) {
@@ -110,6 +112,15 @@ test('every number among the options is in the table above', () => {
     named.map(([name]) => name).sort(),
     [...numbers.map(({ name }) => name), 'seed'].sort(),
   );
+});
+
+test('a log without a machine is compacted to the slowest replica, unless the option says otherwise', () => {
+  assert.equal(checkOptions(options()).logOnlyCompaction, 'slowest');
+  const asked = options({ logOnlyCompaction: 'checkpoint' });
+  assert.equal(checkOptions(asked).logOnlyCompaction, 'checkpoint');
+  for (const bad of ['', 'all', null, 1]) {
+    expectRefusal({ logOnlyCompaction: bad }, 'logOnlyCompaction');
+  }
 });
 
 test('an election takes at least three heartbeats', () => {

@@ -37,7 +37,9 @@ type NumericOption =
   | 'queuedEntriesMax'
   | 'queuedBytesMax'
   | 'proposalTimeoutMs'
-  | 'trailingEntries';
+  | 'trailingEntries'
+  | 'checkpointBytes'
+  | 'checkpointEntries';
 
 /** Whole numbers: inclusive bounds and default. */
 const numericOptions: Readonly<Record<NumericOption, Bounds>> = {
@@ -55,6 +57,8 @@ const numericOptions: Readonly<Record<NumericOption, Bounds>> = {
   queuedBytesMax: { min: kib, max: 4_096 * mib, byDefault: 64 * mib },
   proposalTimeoutMs: { min: 1, max: 2_147_483_647, byDefault: 5_000 },
   trailingEntries: { min: 0, max: 1_000_000_000, byDefault: 4_096 },
+  checkpointBytes: { min: 0, max: 1_048_576 * mib, byDefault: 64 * mib },
+  checkpointEntries: { min: 0, max: 1_000_000_000, byDefault: 250_000 },
 };
 
 const knownOptions: ReadonlySet<string> = new Set<keyof NodeOptions>([
@@ -71,6 +75,7 @@ const knownOptions: ReadonlySet<string> = new Set<keyof NodeOptions>([
   'logger',
   'listeners',
   'evidenceDirectory',
+  'logOnlyCompaction',
   ...(Object.keys(numericOptions) as NumericOption[]),
 ]);
 
@@ -86,6 +91,7 @@ export interface NodeSettings extends Readonly<Record<NumericOption, number>> {
   readonly logger: Observer;
   readonly listeners: NodeListeners;
   readonly evidenceDirectory: string | undefined;
+  readonly logOnlyCompaction: 'slowest' | 'checkpoint';
 }
 
 /** @throws INVALID_OPTION naming the option */
@@ -135,6 +141,7 @@ export function checkOptions(options: NodeOptions): NodeSettings {
     logger: guarded(options.logger ?? silentObserver),
     listeners: options.listeners === undefined ? {} : checkListeners(options.listeners),
     evidenceDirectory: checkDirectory('evidenceDirectory', options.evidenceDirectory),
+    logOnlyCompaction: checkLogOnly(options.logOnlyCompaction),
   };
 }
 
@@ -246,6 +253,16 @@ function isObject(value: unknown): boolean {
 function checkFunction(option: string, value: unknown): void {
   if (value === undefined || typeof value === 'function') return;
   throw invalidOption(option, 'is no function');
+}
+
+function checkLogOnly(
+  mode: NodeOptions['logOnlyCompaction'] = 'slowest',
+): NodeSettings['logOnlyCompaction'] {
+  if (mode === 'slowest' || mode === 'checkpoint') return mode;
+  throw invalidOption(
+    'logOnlyCompaction',
+    `is ${JSON.stringify(mode)}; it is 'slowest' or 'checkpoint'`,
+  );
 }
 
 function checkDirectory(option: string, path: string | undefined): string | undefined {

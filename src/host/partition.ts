@@ -5,12 +5,13 @@ import type { KommanderError } from '../base/errors.ts';
 import { seededRandom } from '../base/random.ts';
 import type { StateMachine } from '../ports/state-machine.ts';
 import type { NodeId } from '../ports/transport.ts';
-import type { PartitionId, StoredPartition, Wal } from '../ports/wal.ts';
+import type { LogBase, PartitionId, StoredPartition, Wal } from '../ports/wal.ts';
 import { openRaft } from '../raft/raft.ts';
 import type { RaftState } from '../raft/state.ts';
 import type { TraceEvent } from '../raft/trace.ts';
 import type { HardState, LogIndex, ReplicaId, Snapshot } from '../raft/types.ts';
 import type { ApplyUnit } from './applier.ts';
+import { type CheckpointCounts, newCheckpointCounts } from './checkpoints.ts';
 import { recordingBytesFor } from './evidence.ts';
 import type { LeaderWait } from './leadership.ts';
 import { type LogPages, logPages } from './log-pages.ts';
@@ -18,11 +19,15 @@ import type { MembershipWait } from './membership.ts';
 import type { NodeSettings } from './options.ts';
 import type { Proposal } from './proposals.ts';
 import type { ReadRound, ReadWait } from './reads.ts';
+import { newRetention, type Retention } from './retention.ts';
 import type { SnapshotReceive } from './snapshots.ts';
 
 export interface Partition {
   readonly id: PartitionId;
-  readonly raft: RaftState;
+  /** Another one only when an emptied node is readmitted: as another replica, before it has done anything. */
+  raft: RaftState;
+  /** Opens a core on what was stored at the start. */
+  readonly openCore: (replicaId: ReplicaId) => RaftState;
   readonly pages: LogPages;
   readonly machine: StateMachine | undefined;
 
@@ -67,9 +72,15 @@ export interface Partition {
   promised: HardState;
   /** A hard state that only moved the commit index: it is stored in a quiet moment. */
   lazyHardState: HardState | undefined;
+  /** Storage requests that are not done yet. */
+  queuedRequests: number;
   /** The latest snapshot, which slow followers get. */
   snapshot: Snapshot | undefined;
   snapshotReceive: (SnapshotReceive & { readonly from: NodeId }) | undefined;
+  readonly retention: Retention;
+  readonly checkpoints: CheckpointCounts;
+  /** Unfinished proposals that are checkpoints: they are not held up by the limits on others. */
+  checkpointProposals: number;
   /** Why this replica stopped. */
   stopped: KommanderError | undefined;
 }
@@ -105,41 +116,43 @@ export function openPartition(options: {
     Math.max(stored.hardState.commitIndex, base.index),
     stored.lastIndex,
   );
-  const raft = openRaft({
-    id: replicaId,
-    initial: {
-      hardState: { ...stored.hardState, commitIndex },
-      confState: base.confState,
-      compacted: { index: stored.compactedIndex, term: stored.compactedTerm },
-      lastIndex: stored.lastIndex,
-      termRuns: stored.termRuns,
-      appliedIndex: base.index,
-    },
-    storage: { entries: pages.entries, snapshot: () => partition.snapshot },
-    random: seededRandom(options.seed),
-    electionTicks: settings.electionTicks,
-    heartbeatTicks: settings.heartbeatTicks,
-    snapshotTicks: settings.electionTicks * snapshotElectionTimeouts,
-    asyncStorageWrites: true,
-    appendBytesMax: settings.appendBytesMax,
-    applyingBytesMax,
-    uncommittedBytesMax: settings.uncommittedBytesMax,
-    inflightMessagesMax: settings.inflightMessagesMax,
-    inflightBytesMax: settings.inflightBytesMax,
-    pendingReadsMax,
-    checkQuorum: true,
-    preVote: true,
-    reads: 'safe',
-    clockDriftBound: 0,
-    confChangeValidation: true,
-    stepDownOnRemoval: true,
-    priority: settings.electionPriority,
-    trace: options.trace,
-    recordingBytesMax: recordingBytesFor(settings.partitions + 1),
-  });
+  const openCore = (id: ReplicaId): RaftState =>
+    openRaft({
+      id,
+      initial: {
+        hardState: { ...stored.hardState, commitIndex },
+        confState: base.confState,
+        compacted: { index: stored.compactedIndex, term: stored.compactedTerm },
+        lastIndex: stored.lastIndex,
+        termRuns: stored.termRuns,
+        appliedIndex: base.index,
+      },
+      storage: { entries: pages.entries, snapshot: () => partition.snapshot },
+      random: seededRandom(options.seed),
+      electionTicks: settings.electionTicks,
+      heartbeatTicks: settings.heartbeatTicks,
+      snapshotTicks: settings.electionTicks * snapshotElectionTimeouts,
+      asyncStorageWrites: true,
+      appendBytesMax: settings.appendBytesMax,
+      applyingBytesMax,
+      uncommittedBytesMax: settings.uncommittedBytesMax,
+      inflightMessagesMax: settings.inflightMessagesMax,
+      inflightBytesMax: settings.inflightBytesMax,
+      pendingReadsMax,
+      checkQuorum: true,
+      preVote: true,
+      reads: 'safe',
+      clockDriftBound: 0,
+      confChangeValidation: true,
+      stepDownOnRemoval: true,
+      priority: settings.electionPriority,
+      trace: options.trace,
+      recordingBytesMax: recordingBytesFor(settings.partitions + 1),
+    });
   const partition: Partition = {
     id: stored.partitionId,
-    raft,
+    raft: openCore(replicaId),
+    openCore,
     pages,
     machine: options.machine,
     queue: [],
@@ -163,12 +176,23 @@ export function openPartition(options: {
     isRestored: commitIndex === base.index,
     promised: stored.hardState,
     lazyHardState: undefined,
+    queuedRequests: 0,
     snapshot:
-      base.data === undefined
+      base.data === undefined && (options.machine !== undefined || base.index === 0)
         ? undefined
-        : { index: base.index, term: base.term, confState: base.confState, data: base.data },
+        : snapshotOf(base),
+    retention: newRetention(stored.compactedIndex),
+    checkpoints: newCheckpointCounts(base.index),
+    checkpointProposals: 0,
     snapshotReceive: undefined,
     stopped: undefined,
   };
   return partition;
+}
+
+const noData: Uint8Array = new Uint8Array(0);
+
+/** What a replica gets whose entries are gone. A log without a machine goes on behind its base, and has no state there. */
+export function snapshotOf({ index, term, confState, data = noData }: LogBase): Snapshot {
+  return { index, term, confState, data };
 }

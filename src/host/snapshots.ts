@@ -6,12 +6,13 @@
 import { assert } from '../base/assert.ts';
 import { KommanderError } from '../base/errors.ts';
 import { Lane, type NodeId, type RaftItem, type SnapshotPieceItem } from '../ports/transport.ts';
-import { compactLog, noteSnapshotProgress, refuseSnapshot, reportSnapshot } from '../raft/raft.ts';
+import { noteSnapshotProgress, refuseSnapshot, reportSnapshot } from '../raft/raft.ts';
 import type { Entry, InstallSnapshot, Snapshot } from '../raft/types.ts';
 import { isThenable } from './applier.ts';
 import type { Host } from './host.ts';
-import type { Partition } from './partition.ts';
+import { type Partition, snapshotOf } from './partition.ts';
 import { guard, markDirty, stepPartition } from './ready-loop.ts';
+import { allowCompaction } from './retention.ts';
 import { enqueueBase } from './storage-writer.ts';
 
 /** Bytes of one piece. */
@@ -52,7 +53,7 @@ export function takeCheckpoint(
   entry: Entry,
 ): Promise<void> | undefined {
   const { machine } = partition;
-  // Without a machine the log itself is the state: a restart begins at the checkpoint, and nothing is removed.
+  // Without a machine there is no state: a restart begins at the checkpoint, and the log is all that anybody has.
   if (machine === undefined) {
     storeBase(host, partition, entry, undefined);
     return undefined;
@@ -105,17 +106,9 @@ function storeBase(
   // While the state machine took its time, a snapshot of the leader may have replaced the log beyond this checkpoint.
   if (index <= log.compactedIndex) return;
   const base = { index, term, confState, data };
-  const floor = Math.min(index - host.settings.trailingEntries, log.appliedIndex);
-  const isCompacting = data !== undefined && floor > log.compactedIndex;
-  enqueueBase(host, partition, {
-    base,
-    compactThroughIndex: isCompacting ? floor : undefined,
-  });
-  if (data !== undefined) partition.snapshot = { index, term, confState, data };
-  if (!isCompacting) return;
-  // The core forgets the entries before the store does, so that nobody asks for what is being removed.
-  compactLog(partition.raft, floor);
-  partition.pages.clear();
+  enqueueBase(host, partition, { base });
+  partition.snapshot = snapshotOf(base);
+  allowCompaction(host, partition, entry);
 }
 
 /** A snapshot of the leader is to be installed: the state machine gets it, behind everything that it has to apply. */

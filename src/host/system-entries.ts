@@ -1,6 +1,7 @@
 // Entries of the library itself: their types begin with "_", which applications cannot write. Checkpoints exist in every
 // partition; the genesis entry is how partition 0 gets the roster and the partition map as replicated state.
 
+import { utf8Text } from '../base/bytes.ts';
 import {
   decodeReadmission,
   decodeSystemState,
@@ -18,7 +19,7 @@ import { decodePayload, OutgoingPayload, typeBytes } from './payload.ts';
 import { markDirty } from './ready-loop.ts';
 
 export const systemTypes = {
-  /** Everything up to here is settled. No data. */
+  /** Everything up to here is settled. The data is what every member had stored by then (`retention.ts`). */
   checkpoint: '_checkpoint',
   /** The cluster's first roster and partition map: an encoded `SystemState`. The first one counts. */
   genesis: '_genesis',
@@ -32,6 +33,11 @@ const reservedByte = 0x5f;
 /** Whether the entry is one of the library's own. */
 export function isSystemType(entry: Entry): boolean {
   return entry.bytes[entry.start + 1] === reservedByte;
+}
+
+/** Whether the payload is a checkpoint: the leader says what is in it. */
+export function isCheckpointType({ type }: Pick<OutgoingPayload, 'type'>): boolean {
+  return type[0] === reservedByte && utf8Text(type) === systemTypes.checkpoint;
 }
 
 /** Carries out an entry of the library that is no checkpoint. */

@@ -4,6 +4,7 @@
 import type { Command } from 'commander';
 import { KommanderError } from '../base/errors.ts';
 import type { HttpErrorBody } from './http-errors.ts';
+import { alignedLines } from './table.ts';
 
 const defaultUrl = 'http://127.0.0.1:7101';
 /** Milliseconds until a request is given up: longer than any wait inside the server. */
@@ -168,7 +169,8 @@ function statusTable(status: StatusJson): string {
   return [
     `node ${status.node} is ${status.state}, cluster ${status.clusterId}`,
     `members: ${roster.join(', ')}`,
-    tableOf([columns, ...rows]),
+    ...alignedLines([columns, ...rows]),
+    '',
   ].join('\n');
 }
 
@@ -196,7 +198,7 @@ function membersTable({ members }: MembersJson): string {
     idsText(member.learnerOf),
     idsText(member.readmittingIn),
   ]);
-  return tableOf([columns, ...rows]);
+  return [...alignedLines([columns, ...rows]), ''].join('\n');
 }
 
 function memberState({ reachable, refused }: MembersJson['members'][number]): string {
@@ -214,18 +216,4 @@ function idsText(ids: readonly number[]): string {
   }
   const texts = runs.map(([first, last]) => (first === last ? `${first}` : `${first}-${last}`));
   return texts.join(',') || '-';
-}
-
-/** Rows as aligned columns, one line each. */
-function tableOf(rows: readonly (readonly string[])[]): string {
-  const widths = (rows[0] ?? []).map((_, at) =>
-    Math.max(...rows.map((row) => row[at]?.length ?? 0)),
-  );
-  const lines = rows.map((row) =>
-    row
-      .map((cell, at) => cell.padEnd(widths[at] ?? 0))
-      .join('  ')
-      .trimEnd(),
-  );
-  return `${lines.join('\n')}\n`;
 }

@@ -8,9 +8,10 @@ import { MalformedBytesError, utf8Text } from '../base/bytes.ts';
 import { KommanderError } from '../base/errors.ts';
 import type { CommitResult, KommanderNode } from '../index.ts';
 import type { NodeId } from '../ports/transport.ts';
-import type { PartitionId } from '../ports/wal.ts';
+import type { PartitionId, Wal } from '../ports/wal.ts';
 import { badArgument } from './http-errors.ts';
 import { type HttpLimits, jsonBytesMax, listedKeysDefault, listedKeysMax } from './http-limits.ts';
+import { getLog } from './http-log.ts';
 import {
   type BodyBudget,
   parseChoice,
@@ -32,6 +33,8 @@ import {
 export interface KeyValueService {
   readonly node: KommanderNode;
   readonly machines: ReadonlyMap<PartitionId, KeyValueMachine>;
+  /** The node's log store. */
+  readonly log: Pick<Wal, 'read'>;
 }
 
 export interface RouteContext {
@@ -74,6 +77,11 @@ export const routes: readonly Route[] = [
   {
     pattern: /^\/v1\/partitions\/(\d{1,10})\/transfer$/,
     methods: { POST: transferLeadership },
+    isForOperators: true,
+  },
+  {
+    pattern: /^\/v1\/partitions\/(\d{1,10})\/log$/,
+    methods: { GET: getLog },
     isForOperators: true,
   },
   { pattern: /^\/v1\/members$/, methods: { GET: getMembers }, isForOperators: true },
@@ -216,11 +224,13 @@ function getStatus(service: KeyValueService, context: RouteContext): Answer {
       lastApplied: each.lastApplied,
       lastIndex: each.lastIndex,
       compactedIndex: each.compactedIndex,
+      log: each.log,
       queuedProposals: each.queuedProposals,
       keys: service.machines.get(each.partitionId)?.keyCount,
       stopped: each.stopped,
     })),
     wal: rest.wal,
+    diskFull: rest.diskFull,
     timerLatenessMsMax: rest.timerLatenessMsMax,
   });
 }

@@ -46,7 +46,6 @@ export class KeyValueMachine implements StateMachine {
   readonly #values = new Map<string, StoredValue>();
   #keys: SortedKeys = sortedKeys();
   #stateBytes = 0;
-  #bytesSinceSnapshot = 0;
 
   get keyCount(): number {
     return this.#values.size;
@@ -57,17 +56,9 @@ export class KeyValueMachine implements StateMachine {
     return this.#stateBytes;
   }
 
-  /** Bytes of log applied since the last snapshot was taken or restored. */
-  get bytesSinceSnapshot(): number {
-    return this.#bytesSinceSnapshot;
-  }
-
   /** @throws MALFORMED_COMMAND an entry is no command; the replica stops rather than to guess */
   apply(entries: readonly CommittedEntry[]): readonly KeyValueResult[] {
-    return entries.map((entry) => {
-      this.#bytesSinceSnapshot += entry.data.byteLength + recordOverheadBytes;
-      return this.#applyCommand(commandOf(entry), entry.index, entry.term);
-    });
+    return entries.map((entry) => this.#applyCommand(commandOf(entry), entry.index, entry.term));
   }
 
   get(key: string): StoredValue | undefined {
@@ -114,7 +105,6 @@ export class KeyValueMachine implements StateMachine {
     header.raw(new Uint8Array(3));
     header.uint32(crc32(bytes.subarray(snapshotHeaderBytes)));
     bytes.set(header.finish());
-    this.#bytesSinceSnapshot = 0;
     return bytes;
   }
 
@@ -129,7 +119,6 @@ export class KeyValueMachine implements StateMachine {
     this.#keys = sortedKeys();
     this.#stateBytes = 0;
     for (const [key, stored] of restored) this.#put(key, stored);
-    this.#bytesSinceSnapshot = 0;
   }
 
   #applyCommand(command: KeyValueCommand, index: LogIndex, term: Term): KeyValueResult {

@@ -1,5 +1,5 @@
 // One node with its key-value store behind HTTP: what `kommander serve` runs. It joins the concrete engines to the
-// node, decides when logs are compacted, and ends in order: no new requests, those under way answered, leadership
+// node, and ends in order: no new requests, those under way answered, leadership
 // handed over, everything closed.
 
 import { join } from 'node:path';
@@ -23,8 +23,6 @@ const drainMsMax = 5_000;
 const closeMsMax = 20_000;
 /** Milliseconds for the last lines of the log. */
 const flushMsMax = 500;
-/** Milliseconds between two looks at whether a partition's log is long enough for a checkpoint. */
-const checkpointPollMs = 1_000;
 
 export interface Server {
   readonly node: KommanderNode;
@@ -43,13 +41,14 @@ export async function openServer(options: ServeOptions, observer: Observer): Pro
   const api = await openHttpApi({ listen: options.http, observer });
   try {
     const machines = new Map<PartitionId, KeyValueMachine>();
+    const wal = openWal(options);
     const node = await openNode({
       nodeId: options.nodeId,
       listen: options.listen,
       advertise: must(options.members[options.nodeId], 'the options know this node as a member'),
       members: options.members,
       partitions: options.partitions,
-      wal: openWal(options),
+      wal,
       transport: grpcTransport(),
       discovery: staticDiscovery(options.members),
       stateMachine: (partitionId) => {
@@ -60,13 +59,13 @@ export async function openServer(options: ServeOptions, observer: Observer): Pro
       logger: observer,
       tickMs: options.tickMs,
       electionTicks: options.electionTicks,
+      checkpointBytes: options.checkpointBytes,
       ...(options.wal === 'memory'
         ? {}
         : { evidenceDirectory: join(directoryOf(options), 'evidence') }),
     });
-    api.attach({ node, machines });
-    const checkpoints = startCheckpoints({ node, machines, observer }, options.checkpointBytes);
-    return { node, http: api.endpoint, close: once(() => closeServer(api, node, checkpoints)) };
+    api.attach({ node, machines, log: wal });
+    return { node, http: api.endpoint, close: once(() => closeServer(api, node)) };
   } catch (error) {
     await api.close();
     throw error;
@@ -132,53 +131,10 @@ function waitForStop(options: ServeOptions): Promise<string> {
   });
 }
 
-async function closeServer(
-  api: HttpApi,
-  node: KommanderNode,
-  checkpoints: Disposable,
-): Promise<void> {
-  checkpoints[Symbol.dispose]();
+async function closeServer(api: HttpApi, node: KommanderNode): Promise<void> {
   await api.drain(drainMsMax);
   await node.close();
   await api.close();
-}
-
-/**
- * Has the partitions that this node leads make a checkpoint as soon as their log since the last one is longer than
- * `checkpointBytes` and than the state itself: a snapshot never costs more than the writes that made it due.
- */
-function startCheckpoints(
-  served: {
-    readonly node: KommanderNode;
-    readonly machines: ReadonlyMap<PartitionId, KeyValueMachine>;
-    readonly observer: Observer;
-  },
-  checkpointBytes: number,
-): Disposable {
-  const { node, machines, observer } = served;
-  const underWay = new Set<PartitionId>();
-
-  async function checkpoint(partitionId: PartitionId): Promise<void> {
-    underWay.add(partitionId);
-    try {
-      const { index } = await node.checkpoint(partitionId, { forward: false });
-      observer({ level: 'info', name: 'checkpoint-made', fields: { partitionId, index } });
-    } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      observer({ level: 'warn', name: 'checkpoint-failed', fields: { partitionId, reason } });
-    } finally {
-      underWay.delete(partitionId);
-    }
-  }
-
-  const timer = setInterval(() => {
-    for (const [partitionId, machine] of machines) {
-      const isDue = machine.bytesSinceSnapshot >= Math.max(checkpointBytes, machine.stateBytes);
-      if (!isDue || underWay.has(partitionId) || !node.isLeader(partitionId)) continue;
-      void checkpoint(partitionId);
-    }
-  }, checkpointPollMs);
-  return { [Symbol.dispose]: () => clearInterval(timer) };
 }
 
 function once(close: () => Promise<void>): () => Promise<void> {

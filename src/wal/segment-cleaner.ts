@@ -51,11 +51,7 @@ export function newCleaner(): Cleaner {
 }
 
 /** Goes on after a batch. `fail` hears of what a read or a change of the directory met. */
-export function clean(
-  store: SegmentStore,
-  cleaner: Cleaner,
-  fail: (cause: unknown) => void,
-): void {
+export function clean(store: SegmentStore, cleaner: Cleaner, fail: (cause: unknown) => void): void {
   const { emptyAtBatch } = cleaner;
   if (emptyAtBatch !== undefined && emptyAtBatch <= store.syncedBatch) {
     releaseOldest(store).catch(fail);
@@ -139,11 +135,7 @@ export interface PlannedMoves {
 const noMoves: PlannedMoves = { records: [], doneCount: 0, isLast: false };
 
 /** The portion for a batch of `batchBytes`. Nothing is changed: the batch may find no room. */
-export function planMoves(
-  store: SegmentStore,
-  cleaner: Cleaner,
-  batchBytes: number,
-): PlannedMoves {
+export function planMoves(store: SegmentStore, cleaner: Cleaner, batchBytes: number): PlannedMoves {
   const { victim } = cleaner;
   if (victim === undefined || cleaner.reading !== undefined) return noMoves;
   if (cleaner.emptyAtBatch !== undefined) return noMoves;
@@ -180,8 +172,7 @@ function isAlive(store: SegmentStore, survivor: Survivor, segmentNumber: number)
   const { kind, partitionId, index, offset } = survivor;
   const partition = must(store.partitions.get(partitionId), 'partitions stay');
   const { runs } = partition;
-  const place =
-    kind === StreamKind.base ? partition.base : runAt(runs, positionOf(runs, index));
+  const place = kind === StreamKind.base ? partition.base : runAt(runs, positionOf(runs, index));
   return place?.segmentNumber === segmentNumber && place.offset === offset;
 }
 

@@ -7,7 +7,6 @@ import { describe, test } from 'node:test';
 import { seededRandom } from '../base/random.ts';
 import type { Wal, WalContents } from '../ports/wal.ts';
 import {
-  type FileStep,
   type FilesOwner,
   type SimulatedFiles,
   simulatedFiles,
@@ -25,7 +24,7 @@ import {
 import { segmentWal } from './segment.ts';
 
 const segmentBytes = 65_536;
-const seeds = Array.from({ length: 150 }, (_, i) => i + 1);
+const seeds = Array.from({ length: 100 }, (_, i) => i + 1);
 const livesPerSeed = 6;
 const batchesMax = 60;
 
@@ -34,7 +33,7 @@ function owner(lastStep: number): FilesOwner & { readonly stepCount: number; die
   let stepCount = 0;
   let isDead = false;
   const { promise: died, resolve: die } = Promise.withResolvers<void>();
-  const step = async (_: FileStep): Promise<void> => {
+  const step = async (): Promise<void> => {
     stepCount += 1;
     if (stepCount >= lastStep) {
       isDead = true;

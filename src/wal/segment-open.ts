@@ -24,7 +24,8 @@ import {
 } from './segment-summary.ts';
 import { emptyPartition } from './stored-partition.ts';
 
-const namePattern = /^(\d{10})\.segment$/;
+/** Names of segments. */
+export const namePattern: RegExp = /^(\d{10})\.segment$/;
 
 export function segmentName(number: number): string {
   return `${String(number).padStart(10, '0')}.segment`;
@@ -98,7 +99,8 @@ async function listSegments(files: Files): Promise<readonly ListedSegment[]> {
   listed.sort((a, b) => a.number - b.number);
   for (let i = 1; i < listed.length; i++) {
     const number = must(listed[i - 1], 'there is one before').number + 1;
-    if (listed[i]?.number !== number) throw corrupt('a file is missing', { file: segmentName(number) });
+    if (listed[i]?.number !== number)
+      throw corrupt('a file is missing', { file: segmentName(number) });
   }
   return listed;
 }
@@ -118,7 +120,11 @@ async function readSegments(
   const segments: FoundSegment[] = [];
   let before: ChainEnd = { crc: undefined, batch: undefined };
   let broken: Break | undefined;
-  const doubtful: { readonly segment: ListedSegment; readonly from: number; readonly end: number }[] = [];
+  const doubtful: {
+    readonly segment: ListedSegment;
+    readonly from: number;
+    readonly end: number;
+  }[] = [];
   let empty: FoundStore['prepared'];
   const surplus: ListedSegment[] = [];
   for (const segment of listed) {
@@ -131,8 +137,7 @@ async function readSegments(
         continue;
       }
       const bytes = await file.read({ position: 0, byteLength: segment.byteLength });
-      const scanned =
-        broken === undefined ? scanSegment(bytes, { ...segment, before }) : undefined;
+      const scanned = broken === undefined ? scanSegment(bytes, { ...segment, before }) : undefined;
       const offset = scanned?.endOffset ?? 0;
       if (scanned !== undefined && offset > 0) {
         const { number, byteLength } = segment;
@@ -207,7 +212,10 @@ async function readSealed(
   const position = byteLength - trailerBytes;
   const trailer = readTrailer(await file.read({ position, byteLength: trailerBytes }), number);
   if (trailer === undefined || trailer.offset + trailer.byteLength > position) return undefined;
-  const head = new ByteReader(await file.read({ position: 0, byteLength: joinBytes.end }), joinBytes.from);
+  const head = new ByteReader(
+    await file.read({ position: 0, byteLength: joinBytes.end }),
+    joinBytes.from,
+  );
   const isOfSegment = head.uint32() === number;
   head.skip(4);
   if (!isOfSegment || (before.crc !== undefined && head.uint32() !== before.crc)) return undefined;
@@ -223,11 +231,12 @@ async function readSealed(
   }
 }
 
-interface GatheredRun extends SummaryRun {
+export interface GatheredRun extends SummaryRun {
   readonly segmentNumber: number;
 }
 
-interface GatheredPartition {
+/** A partition while the segments come in. */
+export interface GatheredPartition {
   readonly partitionId: PartitionId;
   hardState: HardState;
   hardStateAt: number | undefined;
@@ -238,10 +247,11 @@ interface GatheredPartition {
   runs: GatheredRun[];
 }
 
-function gather(
+/** Takes what the next segment changes. */
+export function gather(
   partitions: Map<PartitionId, GatheredPartition>,
   facts: Map<string, PlacedFact>,
-  { number, summary }: FoundSegment,
+  { number, summary }: Pick<FoundSegment, 'number' | 'summary'>,
 ): void {
   for (const [name, record] of summary.facts) {
     if (record === undefined) facts.delete(name);
@@ -363,7 +373,7 @@ function joinedRuns({ partitionId, compaction, runs }: GatheredPartition): {
 }
 
 /** The base from its record. @throws WAL_CORRUPT */
-export async function readBase(
+async function readBase(
   files: Files,
   partitionId: PartitionId,
   base: PlacedBase,

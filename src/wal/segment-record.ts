@@ -20,7 +20,7 @@ import {
 import { runHeaderBytes } from '../ports/run.ts';
 import type { PartitionId } from '../ports/wal.ts';
 
-export const recordHeaderBytes = 40;
+const recordHeaderBytes = 40;
 const recordAlignment = 8;
 const formatVersion = 1;
 

@@ -7,7 +7,12 @@ import { ByteReader } from '../base/bytes.ts';
 import { readRunHeader } from '../ports/run.ts';
 import { corrupt, decoded, type RecordPlace } from './damage.ts';
 import { type ReadRecord, StreamKind, tryReadRecord } from './segment-record.ts';
-import { emptySummary, noteRecord, type SegmentEnd, type SegmentSummary } from './segment-summary.ts';
+import {
+  emptySummary,
+  noteRecord,
+  type SegmentEnd,
+  type SegmentSummary,
+} from './segment-summary.ts';
 
 const alignment = 8;
 
@@ -81,7 +86,11 @@ export interface Leftovers {
 }
 
 /** Searches records that are whole in themselves, at every place where one could begin. */
-export function leftoversIn(bytes: Uint8Array, fromOffset: number, segmentNumber: number): Leftovers {
+export function leftoversIn(
+  bytes: Uint8Array,
+  fromOffset: number,
+  segmentNumber: number,
+): Leftovers {
   let syncedBatch = 0;
   let endOffset = fromOffset;
   for (let offset = fromOffset; offset < bytes.byteLength; offset += alignment) {
@@ -100,7 +109,11 @@ export function lostBatch(
 ): Error {
   const { name, offset } = place;
   const damaged = firstDamage(bytes, place);
-  return corrupt('a batch that was acknowledged cannot be read', { ...damaged, file: name, offset });
+  return corrupt('a batch that was acknowledged cannot be read', {
+    ...damaged,
+    file: name,
+    offset,
+  });
 }
 
 /** The first record of the batch that is not whole: as far as its header can be believed. */
@@ -126,7 +139,10 @@ function headerSays(bytes: Uint8Array, offset: number): RecordPlace {
   if (offset + headerBytes > bytes.byteLength) return {};
   const kind = bytes[offset + kindOffset] as StreamKind;
   if (kind < StreamKind.hardState || kind > StreamKind.run || kind === StreamKind.fact) return {};
-  return { partitionId: new ByteReader(bytes, offset + partitionOffset).uint32(), record: kindNames[kind] };
+  return {
+    partitionId: new ByteReader(bytes, offset + partitionOffset).uint32(),
+    record: kindNames[kind],
+  };
 }
 
 const kindNames = {

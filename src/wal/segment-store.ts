@@ -144,7 +144,7 @@ function nextNumber(store: SegmentStore): number {
   return (store.segments.at(-1)?.number ?? 0) + 1;
 }
 
-export function segmentAt(store: SegmentStore, number: number): Segment {
+function segmentAt(store: SegmentStore, number: number): Segment {
   const first = must(store.segments[0], 'a place is in a segment').number;
   return must(store.segments[number - first], 'segments that are needed are kept');
 }

@@ -8,7 +8,14 @@
 
 import { crc32 } from 'node:zlib';
 import { unreachable } from '../base/assert.ts';
-import { ByteReader, ByteWriter, MalformedBytesError, readUint53, writeUint32, writeUint53 } from '../base/bytes.ts';
+import {
+  ByteReader,
+  ByteWriter,
+  MalformedBytesError,
+  readUint53,
+  writeUint32,
+  writeUint53,
+} from '../base/bytes.ts';
 import { readRunHeader } from '../ports/run.ts';
 import type { PartitionId } from '../ports/wal.ts';
 import type { HardState, LogIndex, Term } from '../raft/types.ts';

@@ -18,7 +18,13 @@ import { type Entry, type LogIndex, payloadBytes } from '../raft/types.ts';
 import { corrupt, decoded, missing } from './damage.ts';
 import type { Files } from './files.ts';
 import { nodeFiles } from './node-files.ts';
-import { decodeBase, encodeBase, encodeCompactionMark, encodeHardState, encodeMeta } from './record.ts';
+import {
+  decodeBase,
+  encodeBase,
+  encodeCompactionMark,
+  encodeHardState,
+  encodeMeta,
+} from './record.ts';
 import { type Cleaner, clean, newCleaner, noteMoved, planMoves } from './segment-cleaner.ts';
 import { factValue, findStore, segmentName } from './segment-open.ts';
 import {
@@ -55,7 +61,14 @@ import {
   withoutBaseData,
 } from './segment-store.ts';
 import { noteRecord } from './segment-summary.ts';
-import { afterBatch, checkReadRange, dropsLog, emptyPartition, isEmptyWrite } from './stored-partition.ts';
+import type { StoreFormat } from './store-directory.ts';
+import {
+  afterBatch,
+  checkReadRange,
+  dropsLog,
+  emptyPartition,
+  isEmptyWrite,
+} from './stored-partition.ts';
 
 export interface SegmentWalOptions {
   /** Directory of the store. It is made when it is missing; one process may have it open at a time. */
@@ -69,7 +82,7 @@ export interface SegmentWalOptions {
 const segmentBytesDefault = 16_777_216;
 const segmentBytesMin = 65_536;
 const segmentBytesMax = 1_073_741_824;
-const storeFormat = { engine: 'segment', version: 1 } as const;
+export const segmentFormat: StoreFormat = { engine: 'segment', version: 1 };
 /** Runs of one partition that lie so near to each other are read in one piece. */
 const gapBytesMax = 4_096;
 const pieceBytesMax = 1_048_576;
@@ -88,7 +101,7 @@ const noStats: WalStats = { writeCount: 0, syncCount: 0, entryCount: 0, bytesWri
 export function segmentWal(options: SegmentWalOptions): Wal {
   const { path, segmentBytes = segmentBytesDefault } = options;
   checkSegmentBytes(segmentBytes);
-  const files = options.files ?? nodeFiles(path, storeFormat);
+  const files = options.files ?? nodeFiles(path, segmentFormat);
   let opening: Promise<{ store: SegmentStore; contents: WalContents }> | undefined;
   let closing: Promise<void> | undefined;
   let store: SegmentStore | undefined;
@@ -278,7 +291,7 @@ function recordsOf(
     const part = batch.writes[i] as PartitionWrite;
     if (isEmptyWrite(part)) continue;
     const { partitionId, hardState, base } = part;
-    const before = 
+    const before =
       pending.get(partitionId) ??
       store.partitions.get(partitionId)?.stored ??
       emptyPartition(partitionId);

@@ -2,19 +2,27 @@
 // it honest without applying anything; `npm run mutate` applies it.
 
 import { electionMutations } from './elections.ts';
+import { fullDiskMutations } from './full-disks.ts';
 import { logStoreMutations } from './log-store.ts';
 import { membershipMutations } from './membership.ts';
 import type { Mutation } from './mutation.ts';
 import { readMutations } from './reads.ts';
 import { replicationMutations } from './replication.ts';
+import { retentionMutations } from './retention.ts';
+import { segmentMutations } from './segments.ts';
 import { snapshotMutations } from './snapshots.ts';
+import { walToolMutations } from './wal-tools.ts';
 
 export const catalogue: readonly Mutation[] = [
   ...electionMutations,
   ...replicationMutations,
   ...readMutations,
   ...logStoreMutations,
+  ...fullDiskMutations,
+  ...walToolMutations,
+  ...segmentMutations,
   ...snapshotMutations,
+  ...retentionMutations,
   ...membershipMutations,
 ];
 

@@ -187,13 +187,12 @@ export const logStoreMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/wal/rocksdb.ts',
-        find: 'if (batch.sync) current.syncedBatch = batchNumber;\n      }\n    } catch (error) {\n      throw fail(error);',
-        replace:
-          "if (batch.sync) current.syncedBatch = batchNumber;\n      }\n    } catch (error) {\n      if (!String(error).includes('space')) throw fail(error);",
+        find: 'await interrupt(current, batchNumber);\n      throw error;',
+        replace: '',
       },
     ],
     says: 'A write that a full disk refused counts as written.',
-    tests: ['src/wal/rocksdb.test.ts'],
+    tests: ['src/wal/rocksdb-room.test.ts'],
     simulator: 'disk',
   },
   {

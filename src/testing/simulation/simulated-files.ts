@@ -27,6 +27,8 @@ export interface SimulatedFiles {
   flipBit(place: { readonly name: string; readonly offset: number; readonly bit: number }): void;
   /** What a reader sees. */
   contents(): ReadonlyMap<string, Uint8Array>;
+  /** Copies of these files take the place of all that is there, synced. */
+  restore(contents: ReadonlyMap<string, Uint8Array>): void;
 }
 
 interface SimulatedFile {
@@ -116,6 +118,14 @@ export function simulatedFiles(random: Random): SimulatedFiles {
         if (offset < bytes.byteLength) bytes[offset] = (bytes[offset] as number) ^ (1 << bit);
       }
     },
+    restore(contents) {
+      names = new Map();
+      for (const [name, bytes] of contents) {
+        names.set(name, { content: bytes.slice(), synced: bytes.slice(), unsynced: [] });
+      }
+      syncedNames = new Map(names);
+      changes = [];
+    },
     contents: () => new Map([...names].map(([name, { content }]) => [name, content])),
   };
 }
@@ -129,7 +139,10 @@ function openFile(file: SimulatedFile, owner: FilesOwner): StoredFile {
     byteLength: file.content.byteLength,
     async write(parts, position) {
       const bytes = joined(parts);
-      await owner.before('write', Math.max(0, position + bytes.byteLength - file.content.byteLength));
+      await owner.before(
+        'write',
+        Math.max(0, position + bytes.byteLength - file.content.byteLength),
+      );
       file.content = written(file.content, position, bytes);
       file.unsynced.push({ position, bytes });
       await owner.after('write');
