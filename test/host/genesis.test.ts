@@ -182,6 +182,32 @@ test('two emptied disks of three do not make a new cluster', async () => {
   assert.equal(cluster.node('a').leaderOf(1), undefined);
 });
 
+test('a node that was refused does not form a cluster with those who do not know of it yet', async () => {
+  await using cluster = nodeCluster();
+  const { network } = cluster;
+  await cluster.open('a');
+  await cluster.open('b');
+  await cluster.run(electionMs);
+  await cluster.crash('b');
+  await cluster.seat('b').disk.wipe();
+  // The emptied node hears a, which goes on knowing the directory of before and completes the genesis with it.
+  network.setLink('b', 'a', 'drop');
+  network.setLink('a', 'c', 'drop');
+  network.setLink('c', 'b', 'drop');
+  await cluster.open('b');
+  await cluster.run(electionMs);
+  await cluster.open('c');
+  await cluster.until(() => state(cluster, 'a') === 'running', 'a has all acceptances');
+  network.setLink('a', 'b', 'cut');
+  await cluster.run(electionMs);
+  network.setLink('a', 'b', 'up');
+  await cluster.until(() => state(cluster, 'b') === 'refused', 'b is told');
+  network.setLink('c', 'b', 'up');
+  await cluster.run(5 * electionMs);
+  assert.equal(state(cluster, 'c'), 'forming');
+  assert.equal(state(cluster, 'b'), 'refused');
+});
+
 test('a member that comes back with another disk is not listened to, though nobody has told it yet', async () => {
   await using cluster = nodeCluster();
   await cluster.openAll();
