@@ -385,4 +385,8 @@ export interface NodeOptions {
    * stored it. `checkpoint`: as any other; a member that is further behind loses the entries in between.
    */
   readonly logOnlyCompaction?: 'slowest' | 'checkpoint';
+  /** Snapshots that this node sends at one time, 1 … 1_000 (default 4). Others wait for their turn. */
+  readonly snapshotSendsMax?: number;
+  /** Bytes of snapshots that this node sends in a second, all together, 64 KiB … 1 TiB (default 64 MiB). */
+  readonly snapshotBytesPerSecond?: number;
 }

@@ -9,6 +9,8 @@ import type { CommitResult } from './api.ts';
 import { type Host, nowMs } from './host.ts';
 import type { Partition } from './partition.ts';
 import { checkpointProposal, submitProposal } from './proposals.ts';
+import { isNeverCompacted } from './retention.ts';
+import { decodeDescriptor } from './snapshot-descriptor.ts';
 import { Wait } from './wait.ts';
 
 /** Checkpoints of different partitions that a node begins at one time: each may hold a whole state in memory. */
@@ -60,12 +62,17 @@ function isDue(host: Host, partition: Partition): boolean {
   const { checkpointBytes, checkpointEntries } = host.settings;
   const { entries, bytes } = partition.checkpoints;
   // What has no snapshot is never compacted: a checkpoint would be an entry more.
-  if (partition.machine !== undefined && partition.machine.snapshot === undefined) return false;
+  if (isNeverCompacted(partition.machine)) return false;
   const isLong =
     (checkpointEntries > 0 && entries >= checkpointEntries) ||
     (checkpointBytes > 0 && bytes >= checkpointBytes);
   // A snapshot never costs more than the writes that made it due.
-  return isLong && bytes >= (partition.snapshot?.data.byteLength ?? 0);
+  return isLong && bytes >= snapshotBytes(partition);
+}
+
+function snapshotBytes({ snapshot }: Partition): number {
+  if (snapshot === undefined) return 0;
+  return decodeDescriptor(snapshot.data).stored?.byteLength ?? 0;
 }
 
 /** The state machine begins to give its state for a checkpoint, whoever proposed it. */
@@ -105,6 +112,8 @@ export function proposeDueCheckpoints(host: Host): void {
 function mayPropose(host: Host, partition: Partition): boolean {
   const { raft, checkpoints } = partition;
   if (raft.role !== Role.leader || raft.transferee !== undefined) return false;
+  // The last one is still being written.
+  if (partition.snapshotting !== undefined) return false;
   return !host.checkpoints.underWay.has(partition) && nowMs(host) >= checkpoints.notBeforeMs;
 }
 

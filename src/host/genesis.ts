@@ -21,7 +21,8 @@ import type { Host } from './host.ts';
 import { decodedFact, metaKeys } from './meta.ts';
 import { queueItem } from './outbox.ts';
 import { scheduleTurn } from './ready-loop.ts';
-import { failSnapshotsWith } from './snapshots.ts';
+import { endSnapshotReceives } from './snapshot-receiving.ts';
+import { endSnapshotSends } from './snapshot-sending.ts';
 
 /** The directory that a member is known by, and its number in every group since it has that directory. */
 export type Admission = Omit<GenesisAcceptance, 'nodeId'>;
@@ -201,7 +202,8 @@ export function noteAdmission(host: Host, acceptance: GenesisAcceptance): void {
   host.nodeIds.delete(former);
   host.nodeIds.set(replicaId, nodeId);
   // What is on its way to the former replica is for nobody.
-  failSnapshotsWith(host, nodeId);
+  endSnapshotSends(host, nodeId);
+  endSnapshotReceives(host, nodeId);
   host.writer.meta.set(metaKeys.genesis, encodeGenesis(genesis));
   host.observe({ level: 'info', name: 'member-readmitted', fields: { nodeId, replicaId } });
   for (const peer of host.reachable) sendGenesis(host, peer);

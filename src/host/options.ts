@@ -39,7 +39,9 @@ type NumericOption =
   | 'proposalTimeoutMs'
   | 'trailingEntries'
   | 'checkpointBytes'
-  | 'checkpointEntries';
+  | 'checkpointEntries'
+  | 'snapshotSendsMax'
+  | 'snapshotBytesPerSecond';
 
 /** Whole numbers: inclusive bounds and default. */
 const numericOptions: Readonly<Record<NumericOption, Bounds>> = {
@@ -59,6 +61,8 @@ const numericOptions: Readonly<Record<NumericOption, Bounds>> = {
   trailingEntries: { min: 0, max: 1_000_000_000, byDefault: 4_096 },
   checkpointBytes: { min: 0, max: 1_048_576 * mib, byDefault: 64 * mib },
   checkpointEntries: { min: 0, max: 1_000_000_000, byDefault: 250_000 },
+  snapshotSendsMax: { min: 1, max: 1_000, byDefault: 4 },
+  snapshotBytesPerSecond: { min: 64 * kib, max: 1_048_576 * mib, byDefault: 64 * mib },
 };
 
 const knownOptions: ReadonlySet<string> = new Set<keyof NodeOptions>([

@@ -5,7 +5,7 @@ import type { KommanderError } from '../base/errors.ts';
 import { seededRandom } from '../base/random.ts';
 import type { StateMachine } from '../ports/state-machine.ts';
 import type { NodeId } from '../ports/transport.ts';
-import type { LogBase, PartitionId, StoredPartition, Wal } from '../ports/wal.ts';
+import type { PartitionId, StoredPartition, Wal } from '../ports/wal.ts';
 import { openRaft } from '../raft/raft.ts';
 import type { RaftState } from '../raft/state.ts';
 import type { TraceEvent } from '../raft/trace.ts';
@@ -20,7 +20,8 @@ import type { NodeSettings } from './options.ts';
 import type { Proposal } from './proposals.ts';
 import type { ReadRound, ReadWait } from './reads.ts';
 import { newRetention, type Retention } from './retention.ts';
-import type { SnapshotReceive } from './snapshots.ts';
+import type { SnapshotDescriptor } from './snapshot-descriptor.ts';
+import type { SnapshotReceive } from './snapshot-receiving.ts';
 
 export interface Partition {
   readonly id: PartitionId;
@@ -74,13 +75,33 @@ export interface Partition {
   lazyHardState: HardState | undefined;
   /** Storage requests that are not done yet. */
   queuedRequests: number;
-  /** The latest snapshot, which slow followers get. */
-  snapshot: Snapshot | undefined;
-  snapshotReceive: (SnapshotReceive & { readonly from: NodeId }) | undefined;
   readonly retention: Retention;
   readonly checkpoints: CheckpointCounts;
   /** Unfinished proposals that are checkpoints: they are not held up by the limits on others. */
   checkpointProposals: number;
+  /** The last entry that the state machine was given; at a start, what its own store has. */
+  machineIndex: LogIndex;
+
+  /** The latest snapshot that is stored, which slow followers get. */
+  snapshot: Snapshot | undefined;
+  /** The finished snapshots of this partition in the store. */
+  readonly snapshotNames: Set<string>;
+  /** Those that are being sent or restored; one that has several users stands here as often. */
+  readonly snapshotHolds: string[];
+  /** Index of the last base that was given to the store. */
+  baseIndex: LogIndex;
+  /** The snapshots that bases name: of the durable base, then of those that wait to be written. */
+  readonly baseNames: (string | undefined)[];
+  /** Settles when the snapshot that is being taken is stored or given up. */
+  snapshotting: Promise<void> | undefined;
+  /** A checkpoint came meanwhile. */
+  isCheckpointDue: boolean;
+  /** The snapshot that is being received. */
+  snapshotReceive: SnapshotReceive | undefined;
+  /** The unfinished received one in the store. */
+  snapshotDraft: string | undefined;
+  /** Resolved when nothing is being written of one that is received; never rejected. */
+  receiving: Promise<void>;
   /** Why this replica stopped. */
   stopped: KommanderError | undefined;
 }
@@ -94,18 +115,23 @@ const snapshotElectionTimeouts = 15;
 
 export function openPartition(options: {
   readonly stored: StoredPartition;
+  /** What the stored base says. */
+  readonly descriptor: SnapshotDescriptor | undefined;
   readonly replicaId: ReplicaId;
   readonly settings: NodeSettings;
   readonly wal: Wal;
   readonly machine: StateMachine | undefined;
   readonly pageLoaded: () => void;
   readonly pageFailed: (error: unknown) => void;
+  /** A peer needs a snapshot, and there is none. */
+  readonly snapshotMissed: () => void;
   readonly firstReadContext: number;
   readonly seed: number;
   readonly trace: ((event: TraceEvent) => void) | undefined;
 }): Partition {
-  const { stored, replicaId, settings } = options;
+  const { stored, descriptor, replicaId, settings } = options;
   const { base } = stored;
+  const baseName = descriptor?.stored?.name;
   const pages = logPages({
     partitionId: stored.partitionId,
     wal: options.wal,
@@ -116,39 +142,44 @@ export function openPartition(options: {
     Math.max(stored.hardState.commitIndex, base.index),
     stored.lastIndex,
   );
-  const openCore = (id: ReplicaId): RaftState =>
-    openRaft({
-      id,
-      initial: {
-        hardState: { ...stored.hardState, commitIndex },
-        confState: base.confState,
-        compacted: { index: stored.compactedIndex, term: stored.compactedTerm },
-        lastIndex: stored.lastIndex,
-        termRuns: stored.termRuns,
-        appliedIndex: base.index,
+  const openCore = (id: ReplicaId): RaftState => openRaft({
+    id,
+    initial: {
+      hardState: { ...stored.hardState, commitIndex },
+      confState: base.confState,
+      compacted: { index: stored.compactedIndex, term: stored.compactedTerm },
+      lastIndex: stored.lastIndex,
+      termRuns: stored.termRuns,
+      appliedIndex: base.index,
+    },
+    storage: {
+      entries: pages.entries,
+      snapshot() {
+        if (partition.snapshot === undefined) options.snapshotMissed();
+        return partition.snapshot;
       },
-      storage: { entries: pages.entries, snapshot: () => partition.snapshot },
-      random: seededRandom(options.seed),
-      electionTicks: settings.electionTicks,
-      heartbeatTicks: settings.heartbeatTicks,
-      snapshotTicks: settings.electionTicks * snapshotElectionTimeouts,
-      asyncStorageWrites: true,
-      appendBytesMax: settings.appendBytesMax,
-      applyingBytesMax,
-      uncommittedBytesMax: settings.uncommittedBytesMax,
-      inflightMessagesMax: settings.inflightMessagesMax,
-      inflightBytesMax: settings.inflightBytesMax,
-      pendingReadsMax,
-      checkQuorum: true,
-      preVote: true,
-      reads: 'safe',
-      clockDriftBound: 0,
-      confChangeValidation: true,
-      stepDownOnRemoval: true,
-      priority: settings.electionPriority,
-      trace: options.trace,
-      recordingBytesMax: recordingBytesFor(settings.partitions + 1),
-    });
+    },
+    random: seededRandom(options.seed),
+    electionTicks: settings.electionTicks,
+    heartbeatTicks: settings.heartbeatTicks,
+    snapshotTicks: settings.electionTicks * snapshotElectionTimeouts,
+    asyncStorageWrites: true,
+    appendBytesMax: settings.appendBytesMax,
+    applyingBytesMax,
+    uncommittedBytesMax: settings.uncommittedBytesMax,
+    inflightMessagesMax: settings.inflightMessagesMax,
+    inflightBytesMax: settings.inflightBytesMax,
+    pendingReadsMax,
+    checkQuorum: true,
+    preVote: true,
+    reads: 'safe',
+    clockDriftBound: 0,
+    confChangeValidation: true,
+    stepDownOnRemoval: true,
+    priority: settings.electionPriority,
+    trace: options.trace,
+    recordingBytesMax: recordingBytesFor(settings.partitions + 1),
+  });
   const partition: Partition = {
     id: stored.partitionId,
     raft: openCore(replicaId),
@@ -177,22 +208,24 @@ export function openPartition(options: {
     promised: stored.hardState,
     lazyHardState: undefined,
     queuedRequests: 0,
-    snapshot:
-      base.data === undefined && (options.machine !== undefined || base.index === 0)
-        ? undefined
-        : snapshotOf(base),
     retention: newRetention(stored.compactedIndex),
     checkpoints: newCheckpointCounts(base.index),
     checkpointProposals: 0,
+    machineIndex: 0,
+    snapshot:
+      base.data === undefined || baseName === undefined
+        ? undefined
+        : { index: base.index, term: base.term, confState: base.confState, data: base.data },
+    snapshotNames: new Set(),
+    snapshotHolds: [],
+    baseIndex: base.index,
+    baseNames: [baseName],
+    snapshotting: undefined,
+    isCheckpointDue: false,
     snapshotReceive: undefined,
+    snapshotDraft: undefined,
+    receiving: Promise.resolve(),
     stopped: undefined,
   };
   return partition;
-}
-
-const noData: Uint8Array = new Uint8Array(0);
-
-/** What a replica gets whose entries are gone. A log without a machine goes on behind its base, and has no state there. */
-export function snapshotOf({ index, term, confState, data = noData }: LogBase): Snapshot {
-  return { index, term, confState, data };
 }

@@ -5,6 +5,7 @@
 import { assert } from '../base/assert.ts';
 import { ByteReader } from '../base/bytes.ts';
 import { KommanderError } from '../base/errors.ts';
+import type { StateMachine } from '../ports/state-machine.ts';
 import type { NodeId } from '../ports/transport.ts';
 import { compactLog } from '../raft/raft.ts';
 import { type Entry, type LogIndex, Role } from '../raft/types.ts';
@@ -49,18 +50,27 @@ export function stampedCheckpoint({ raft }: Partition, type: Uint8Array): Outgoi
   return new OutgoingPayload(type, encodeNumber(storedIndex));
 }
 
-/** What every member had stored when the checkpoint was written. @throws MalformedBytesError */
-function storedByAllIndex(entry: Entry): LogIndex {
+/**
+ * Up to where a checkpoint lets the log go: a log without a machine as far as every member had stored it when the
+ * checkpoint was written.
+ *
+ * @throws MalformedBytesError
+ */
+export function storedByAllIndex(host: Host, { machine }: Partition, entry: Entry): LogIndex {
+  if (machine !== undefined || host.settings.logOnlyCompaction === 'checkpoint') return entry.index;
   const { data } = decodePayload(entry);
   return data.byteLength === 0 ? 0 : new ByteReader(data).uint53();
 }
 
 /** The base at this checkpoint is on its way to the store: the log below it is not needed for a restart any more. */
-export function allowCompaction(host: Host, partition: Partition, checkpoint: Entry): void {
+export function allowCompaction(
+  host: Host,
+  partition: Partition,
+  checkpoint: { readonly index: LogIndex; readonly storedIndex: LogIndex },
+): void {
   const { retention } = partition;
-  const { trailingEntries, logOnlyCompaction } = host.settings;
-  const isBound = partition.machine === undefined && logOnlyCompaction === 'slowest';
-  const storedIndex = isBound ? storedByAllIndex(checkpoint) : checkpoint.index;
+  const { trailingEntries } = host.settings;
+  const { storedIndex } = checkpoint;
   const trailingIndex = checkpoint.index - trailingEntries;
   retention.allowedIndex = Math.max(retention.allowedIndex, Math.min(trailingIndex, storedIndex));
   if (storedIndex < Math.min(trailingIndex, checkpoint.index - 1)) {
@@ -74,7 +84,11 @@ export function allowCompaction(host: Host, partition: Partition, checkpoint: En
 /** Removes what neither the last checkpoint nor a hold keeps. */
 function compactAsAllowed(host: Host, partition: Partition): void {
   const { retention, raft } = partition;
-  const allowedIndex = Math.min(retention.allowedIndex, raft.log.appliedIndex);
+  const allowedIndex = Math.min(
+    retention.allowedIndex,
+    raft.log.appliedIndex,
+    neededIndex(partition),
+  );
   const hold = lowestHold(partition);
   const throughIndex = Math.min(
     allowedIndex,
@@ -90,6 +104,19 @@ function compactAsAllowed(host: Host, partition: Partition): void {
   // The core forgets the entries before the store does, so that nobody asks for what is being removed.
   compactLog(raft, throughIndex);
   partition.pages.clear();
+  // Whoever got it would lack the entries behind it.
+  if (partition.snapshot !== undefined && partition.snapshot.index < throughIndex) {
+    partition.snapshot = undefined;
+  }
+}
+
+/** Entries behind it are for replicas that get a snapshot now: without them they would need another one, and so on. */
+function neededIndex({ raft }: Partition): LogIndex {
+  let index = Number.POSITIVE_INFINITY;
+  for (const { snapshotIndex } of raft.progress.values()) {
+    if (snapshotIndex !== undefined) index = Math.min(index, snapshotIndex);
+  }
+  return index;
 }
 
 function lowestHold({ retention }: Partition): Hold | undefined {
@@ -169,10 +196,16 @@ function compactBetweenTurns(host: Host, partition: Partition): void {
   guard(host, partition, () => compactAsAllowed(host, partition));
 }
 
+/** A machine that cannot give its state, and does not keep it itself, needs the whole log at a restart. */
+export function isNeverCompacted(machine: StateMachine | undefined): boolean {
+  if (machine === undefined) return false;
+  return machine.snapshot === undefined && machine.appliedIndex === undefined;
+}
+
 /** What keeps the log of this replica from being shorter than it is. */
 export function logKeeper(host: Host, partition: Partition): LogKeeper {
   const { retention, machine, checkpoints } = partition;
-  if (machine !== undefined && machine.snapshot === undefined) return { reason: 'noSnapshot' };
+  if (isNeverCompacted(machine)) return { reason: 'noSnapshot' };
   const hold = lowestHold(partition);
   if (hold !== undefined && hold.fromIndex <= retention.allowedIndex) {
     return { reason: 'hold', owner: hold.owner, fromIndex: hold.fromIndex };

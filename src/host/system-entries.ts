@@ -90,8 +90,8 @@ export function systemMachine(host: Host): StateMachine {
   return {
     apply: () => undefined,
     snapshot: () => encodeSystemState(host.system),
-    restore(data) {
-      host.system = decodeSystemState(data);
+    async restore(data) {
+      host.system = decodeSystemState(await data.bytes());
       host.isSystemKnown = true;
       noteReadmissions(host);
     },

@@ -3,7 +3,7 @@
 // a good disk takes. When syncs become slow they wait in the pool, so that the node can say so and give leadership away.
 
 import * as fs from 'node:fs';
-import { readdir, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hrtime } from 'node:process';
 import { setImmediate } from 'node:timers/promises';
@@ -31,7 +31,6 @@ const openFile = promisify(fs.open);
 /** @throws WAL_VERSION, WAL_FAILED, WAL_LOCKED from `claim` */
 export function nodeFiles(path: string, format: StoreFormat): Files {
   let lock: StoreLock | undefined;
-  const pace: SyncPace = { meanMs: 0 };
   return {
     async claim() {
       await claimStoreDirectory(path, format);
@@ -41,11 +40,34 @@ export function nodeFiles(path: string, format: StoreFormat): Files {
       lock?.release();
       lock = undefined;
     },
+    ...filesIn(path, { meanMs: 0 }),
+  };
+}
+
+/** The files in directory `name` of the store at `storePath`: whoever has the store has them. */
+export function directoryFiles(storePath: string, name: string): Files {
+  const path = join(storePath, name);
+  return {
+    async claim() {
+      if ((await mkdir(path, { recursive: true, mode: 0o700 })) !== undefined) {
+        await syncDirectory(storePath);
+      }
+    },
+    async release() {},
+    // Much is synced at once.
+    ...filesIn(path, undefined),
+  };
+}
+
+/** @param pace undefined: syncs are always left to the thread pool */
+function filesIn(path: string, pace: SyncPace | undefined): Omit<Files, 'claim' | 'release'> {
+  return {
     async list() {
       const found: FileEntry[] = [];
-      for (const name of await readdir(path)) {
-        const { size } = await stat(join(path, name));
-        found.push({ name, byteLength: size });
+      for (const entry of await readdir(path, { withFileTypes: true })) {
+        if (!entry.isFile()) continue;
+        const { size } = await stat(join(path, entry.name));
+        found.push({ name: entry.name, byteLength: size });
       }
       return found;
     },
@@ -63,7 +85,8 @@ interface SyncPace {
   meanMs: number;
 }
 
-async function syncFile(fd: number, pace: SyncPace): Promise<void> {
+async function syncFile(fd: number, pace: SyncPace | undefined): Promise<void> {
+  if (pace === undefined) return fdatasync(fd);
   const isInline = pace.meanMs <= inlineSyncMsMax;
   // What was handed to sockets before leaves first: frames to the followers travel while this disk works.
   if (isInline) await setImmediate();
@@ -74,7 +97,11 @@ async function syncFile(fd: number, pace: SyncPace): Promise<void> {
   pace.meanMs += (tookMs - pace.meanMs) * lastSyncWeight;
 }
 
-async function openStoredFile(path: string, create: boolean, pace: SyncPace): Promise<StoredFile> {
+async function openStoredFile(
+  path: string,
+  create: boolean,
+  pace: SyncPace | undefined,
+): Promise<StoredFile> {
   const flags = fs.constants.O_RDWR | (create ? fs.constants.O_CREAT | fs.constants.O_EXCL : 0);
   const fd = await openFile(path, flags, 0o600);
   const { size } = fs.fstatSync(fd);

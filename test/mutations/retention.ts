@@ -206,21 +206,16 @@ export const retentionMutations: readonly Mutation[] = [
     simulator: withMachines,
   },
   {
-    id: 'log-only-without-base',
-    hazards: [42, 46],
+    id: 'log-only-never-compacted',
+    hazards: [44],
     edits: [
       {
         file: 'src/host/snapshots.ts',
-        find: '  partition.snapshot = snapshotOf(base);',
-        replace: '  if (data !== undefined) partition.snapshot = snapshotOf(base);',
-      },
-      {
-        file: 'src/host/partition.ts',
-        find: 'base.data === undefined && (options.machine !== undefined || base.index === 0)',
-        replace: 'base.data === undefined',
+        find: 'if (machine !== undefined && machine.snapshot === undefined) return undefined;',
+        replace: 'if (machine?.snapshot === undefined) return undefined;',
       },
     ],
-    says: 'A member that lacks the beginning of a log without a machine is sent nothing for ever.',
+    says: 'A checkpoint of a log without a machine does nothing: the log grows for ever.',
     tests: [retentionTest],
     simulator: withMachines,
   },
