@@ -142,44 +142,45 @@ export function openPartition(options: {
     Math.max(stored.hardState.commitIndex, base.index),
     stored.lastIndex,
   );
-  const openCore = (id: ReplicaId): RaftState => openRaft({
-    id,
-    initial: {
-      hardState: { ...stored.hardState, commitIndex },
-      confState: base.confState,
-      compacted: { index: stored.compactedIndex, term: stored.compactedTerm },
-      lastIndex: stored.lastIndex,
-      termRuns: stored.termRuns,
-      appliedIndex: base.index,
-    },
-    storage: {
-      entries: pages.entries,
-      snapshot() {
-        if (partition.snapshot === undefined) options.snapshotMissed();
-        return partition.snapshot;
+  const openCore = (id: ReplicaId): RaftState =>
+    openRaft({
+      id,
+      initial: {
+        hardState: { ...stored.hardState, commitIndex },
+        confState: base.confState,
+        compacted: { index: stored.compactedIndex, term: stored.compactedTerm },
+        lastIndex: stored.lastIndex,
+        termRuns: stored.termRuns,
+        appliedIndex: base.index,
       },
-    },
-    random: seededRandom(options.seed),
-    electionTicks: settings.electionTicks,
-    heartbeatTicks: settings.heartbeatTicks,
-    snapshotTicks: settings.electionTicks * snapshotElectionTimeouts,
-    asyncStorageWrites: true,
-    appendBytesMax: settings.appendBytesMax,
-    applyingBytesMax,
-    uncommittedBytesMax: settings.uncommittedBytesMax,
-    inflightMessagesMax: settings.inflightMessagesMax,
-    inflightBytesMax: settings.inflightBytesMax,
-    pendingReadsMax,
-    checkQuorum: true,
-    preVote: true,
-    reads: 'safe',
-    clockDriftBound: 0,
-    confChangeValidation: true,
-    stepDownOnRemoval: true,
-    priority: settings.electionPriority,
-    trace: options.trace,
-    recordingBytesMax: recordingBytesFor(settings.partitions + 1),
-  });
+      storage: {
+        entries: pages.entries,
+        snapshot() {
+          if (partition.snapshot === undefined) options.snapshotMissed();
+          return partition.snapshot;
+        },
+      },
+      random: seededRandom(options.seed),
+      electionTicks: settings.electionTicks,
+      heartbeatTicks: settings.heartbeatTicks,
+      snapshotTicks: settings.electionTicks * snapshotElectionTimeouts,
+      asyncStorageWrites: true,
+      appendBytesMax: settings.appendBytesMax,
+      applyingBytesMax,
+      uncommittedBytesMax: settings.uncommittedBytesMax,
+      inflightMessagesMax: settings.inflightMessagesMax,
+      inflightBytesMax: settings.inflightBytesMax,
+      pendingReadsMax,
+      checkQuorum: true,
+      preVote: true,
+      reads: 'safe',
+      clockDriftBound: 0,
+      confChangeValidation: true,
+      stepDownOnRemoval: true,
+      priority: settings.electionPriority,
+      trace: options.trace,
+      recordingBytesMax: recordingBytesFor(settings.partitions + 1),
+    });
   const partition: Partition = {
     id: stored.partitionId,
     raft: openCore(replicaId),
