@@ -28,6 +28,8 @@ function beginningOfSnapshot(): Frame {
 function nodeOf(partition: Partition): Host {
   const parts: Partial<Record<keyof Host, unknown>> = {
     state: 'running',
+    settings: { inflightMessagesMax: 1 },
+    writer: { full: undefined },
     hybridClock: { observe: () => {} },
     replicaIds: new Map([['a', 1]]),
     genesis: { isComplete: true, strangers: new Map() },
