@@ -34,8 +34,6 @@ function nodeOf(partition: Partition): Host {
     replicaIds: new Map([['a', 1]]),
     genesis: { isComplete: true, strangers: new Map() },
     partitions: new Map([[1, partition]]),
-    settings: { inflightMessagesMax: 64 },
-    writer: { full: undefined },
   };
   return parts as unknown as Host;
 }
