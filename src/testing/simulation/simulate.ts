@@ -4,6 +4,7 @@
 
 import { inspect } from 'node:util';
 import { must } from '../../base/assert.ts';
+import { memberCountMax } from '../../cluster/system-state.ts';
 import { staticDiscovery } from '../../discovery/static.ts';
 import type { KommanderNode } from '../../host/api.ts';
 import { type EvidenceBundle, evidenceOf } from '../../host/evidence.ts';
@@ -260,17 +261,26 @@ function newWorld(settings: SimulationSettings, options: AnySimulationOptions): 
       nodeId,
       newSeat({
         nodeId,
+        replicaId: nodeIds.indexOf(nodeId) + 1,
         disk: newDisk(seed, nodeId, time),
         wallOffsetMs: settings.hasClockFaults ? clockRandom.below(20_000) - 10_000 : 0,
         rate: settings.hasClockFaults ? 0.98 + clockRandom.unit() * 0.04 : 1,
       }),
     ]),
   );
+  const nodeIdOf = (replicaId: ReplicaId): NodeId | undefined =>
+    nodeIds[(replicaId - 1) % memberCountMax];
   const safety = newSafety({
     coverage,
     durable: (nodeId) => must(seats.get(nodeId), 'every node has a seat').durable,
-    durableBefore: (nodeId) => must(seats.get(nodeId), 'every node has a seat').durableBefore,
-    nodeIdOf: (replicaId: ReplicaId) => nodeIds[replicaId - 1],
+    durableOf(replicaId) {
+      const seat = seats.get(nodeIdOf(replicaId) ?? '');
+      if (seat === undefined) return [];
+      const present = seat.replicaId === replicaId ? [seat.durable] : [];
+      const before = seat.durableBefore?.replicaId === replicaId ? [seat.durableBefore.view] : [];
+      return [...present, ...before];
+    },
+    nodeIdOf,
   });
   const log = eventLog({
     nowMs: () => time.monotonicMs(),
