@@ -185,6 +185,7 @@ async function buildHost(
     snapshotReceives: new Set(),
     snapshotWrites: { count: 0, waiting: [] },
     snapshotWork: new Set(),
+    isBackingUp: false,
     nextRequestId: firstRequestId,
     tickCount: 0,
     evidenceCount: 0,

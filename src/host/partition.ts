@@ -20,6 +20,7 @@ import type { Proposal } from './proposals.ts';
 import type { ReadRound, ReadWait } from './reads.ts';
 import type { SnapshotDescriptor } from './snapshot-descriptor.ts';
 import type { SnapshotReceive } from './snapshot-receiving.ts';
+import type { SnapshotWait } from './snapshots.ts';
 
 export interface Partition {
   readonly id: PartitionId;
@@ -83,6 +84,8 @@ export interface Partition {
   snapshotting: Promise<void> | undefined;
   /** A checkpoint came meanwhile. */
   isCheckpointDue: boolean;
+  /** A backup waits for a stored snapshot. */
+  snapshotWait: SnapshotWait | undefined;
   /** The snapshot that is being received. */
   snapshotReceive: SnapshotReceive | undefined;
   /** The unfinished received one in the store. */
@@ -203,6 +206,7 @@ export function openPartition(options: {
     baseNames: [baseName],
     snapshotting: undefined,
     isCheckpointDue: false,
+    snapshotWait: undefined,
     snapshotReceive: undefined,
     snapshotDraft: undefined,
     receiving: Promise.resolve(),
