@@ -24,10 +24,12 @@ export interface FakeService extends KeyValueService {
   hold(): () => void;
   state: NodeStatus['state'];
   leader: string | undefined;
+  /** What a backup gives. */
+  backupPieces: Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
 }
 
 export interface FakeCall {
-  readonly name: 'replicate' | 'read' | 'transfer';
+  readonly name: 'replicate' | 'read' | 'transfer' | 'backup';
   readonly partitionId: PartitionId;
   readonly forward: boolean | undefined;
   readonly consistency?: string | undefined;
@@ -120,6 +122,10 @@ export function fakeService(partitionCount = 2): FakeService {
     },
     changeMembership: async () => ({ index: 0, term: 0, voters: ['a'], learners: [] }),
     forgetLeader: () => {},
+    async *backup({ signal } = {}) {
+      await enter({ name: 'backup', partitionId: 0, forward: undefined, signal });
+      yield* service.backupPieces;
+    },
     partitionOf: (key) => 1 + (key.length % partitionCount),
     partitionIds: () => [0, ...machines.keys()],
     status: () => ({
@@ -145,6 +151,7 @@ export function fakeService(partitionCount = 2): FakeService {
     calls,
     state: 'running',
     leader: 'a',
+    backupPieces: [],
     fail(error) {
       failure = error;
     },

@@ -16,6 +16,8 @@ import { scheduleTurn } from './ready-loop.ts';
 
 export interface Genesis {
   readonly record: SystemState;
+  /** Of the backup that the cluster was restored from, the hash; undefined for one that began empty. */
+  readonly origin: string | undefined;
   readonly recordHash: string;
   /** What every first member drew, this node's own included. */
   readonly nonces: Map<NodeId, string>;
@@ -25,21 +27,43 @@ export interface Genesis {
 }
 
 const formatVersion = 1;
+/** Has an origin. Clusters that began empty keep version 1, which older programs read. */
+const restoredVersion = 2;
 /** Ticks between two reminders to peers while the cluster is forming. */
 const reminderTicks = 5;
 
 /** The acceptance of a node that starts with an empty directory. */
 export function newGenesis(record: SystemState, nodeId: NodeId, nonce: string): Genesis {
+  return accepted({ record, nodeId, nonce, origin: undefined });
+}
+
+/** The acceptance of a node whose directory was filled from the backup `origin`. */
+export function restoredGenesis(acceptance: Acceptance & { readonly origin: string }): Genesis {
+  return accepted(acceptance);
+}
+
+interface Acceptance {
+  readonly record: SystemState;
+  readonly origin: string | undefined;
+  readonly nodeId: NodeId;
+  readonly nonce: string;
+}
+
+function accepted({ record, origin, nodeId, nonce }: Acceptance): Genesis {
   return {
     record,
-    recordHash: hashOf(record),
+    origin,
+    recordHash: hashOf(record, origin),
     nonces: new Map([[nodeId, nonce]]),
     isComplete: record.members.length === 1,
     strangers: new Set(),
   };
 }
 
-/** The cluster's id: equal records give equal ids, so that nodes with different member lists refuse each other. */
+/**
+ * The cluster's id: equal records of equal origin give equal ids, so that nodes with different member lists, of different
+ * backups, or of none, refuse each other.
+ */
 export function clusterIdOf(genesis: Genesis): string {
   return genesis.recordHash.slice(0, 32);
 }
@@ -47,8 +71,9 @@ export function clusterIdOf(genesis: Genesis): string {
 export function encodeGenesis(genesis: Genesis): Uint8Array {
   const record = encodeSystemState(genesis.record);
   const writer = new ByteWriter();
-  writer.uint8(formatVersion);
+  writer.uint8(genesis.origin === undefined ? formatVersion : restoredVersion);
   writer.uint8(genesis.isComplete ? 1 : 0);
+  if (genesis.origin !== undefined) writer.text(genesis.origin);
   writer.varint(record.byteLength);
   writer.raw(record);
   writer.varint(genesis.nonces.size);
@@ -67,18 +92,20 @@ export function decodeGenesis(bytes: Uint8Array): Genesis {
 function readGenesis(bytes: Uint8Array): Genesis {
   const reader = new ByteReader(bytes);
   const version = reader.uint8();
-  if (version !== formatVersion) {
-    throw new KommanderError(`the genesis record has version ${version}; this is version 1`, {
+  if (version !== formatVersion && version !== restoredVersion) {
+    throw new KommanderError(`the genesis record has version ${version}; this is version 2`, {
       code: 'WAL_VERSION',
       details: { version },
     });
   }
   const isComplete = reader.uint8() === 1;
+  const origin = version === restoredVersion ? reader.text() : undefined;
   const record = decodeSystemState(reader.view(reader.varint()));
   const nonces = new Map<NodeId, string>();
   const count = reader.varint();
   for (let i = 0; i < count; i++) nonces.set(reader.text(), reader.text());
-  return { record, recordHash: hashOf(record), nonces, isComplete, strangers: new Set() };
+  const recordHash = hashOf(record, origin);
+  return { record, origin, recordHash, nonces, isComplete, strangers: new Set() };
 }
 
 /** Tells a peer what this node knows. */
@@ -159,8 +186,9 @@ function judge(host: Host, peer: NodeId, nonce: string): void {
   host.observe({ level: 'error', name: 'peer-wiped', fields: { peer } });
 }
 
-function hashOf(record: SystemState): string {
-  return createHash('sha256').update(encodeSystemState(record)).digest('hex');
+function hashOf(record: SystemState, origin: string | undefined): string {
+  const hash = createHash('sha256').update(encodeSystemState(record));
+  return (origin === undefined ? hash : hash.update(origin)).digest('hex');
 }
 
 function wiped(nodeId: NodeId, peer: NodeId): KommanderError {

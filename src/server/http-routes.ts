@@ -8,6 +8,7 @@ import { MalformedBytesError, utf8Text } from '../base/bytes.ts';
 import { KommanderError } from '../base/errors.ts';
 import type { CommitResult, KommanderNode } from '../index.ts';
 import type { PartitionId } from '../ports/wal.ts';
+import { beginBackup } from './backup-stream.ts';
 import { badArgument } from './http-errors.ts';
 import { type HttpLimits, jsonBytesMax, listedKeysDefault, listedKeysMax } from './http-limits.ts';
 import {
@@ -44,12 +45,21 @@ export interface RouteContext {
   readonly budget: BodyBudget;
 }
 
-export interface Answer {
+interface AnswerHead {
   readonly status: number;
   readonly headers?: Readonly<Record<string, string | number>>;
+}
+
+export interface WholeAnswer extends AnswerHead {
   /** A string is JSON. */
   readonly body: string | Uint8Array;
 }
+
+export interface StreamedAnswer extends AnswerHead {
+  readonly stream: AsyncIterable<Uint8Array>;
+}
+
+export type Answer = WholeAnswer | StreamedAnswer;
 
 export type Handler = (service: KeyValueService, context: RouteContext) => Answer | Promise<Answer>;
 
@@ -75,12 +85,17 @@ export const routes: readonly Route[] = [
     methods: { POST: transferLeadership },
     isForOperators: true,
   },
+  {
+    pattern: /^\/v1\/backup$/,
+    methods: { POST: takeBackup },
+    isForOperators: true,
+  },
   { pattern: /^\/healthz$/, methods: { GET: getHealth }, isForOperators: true },
   { pattern: /^\/readyz$/, methods: { GET: getReadiness }, isForOperators: true },
 ];
 
 /** A JSON answer, newline included. `undefined` becomes `null`: a client sees every field. */
-export function jsonAnswer(status: number, body: unknown): Answer {
+export function jsonAnswer(status: number, body: unknown): WholeAnswer {
   const json = JSON.stringify(body, (_, value: unknown) => (value === undefined ? null : value));
   return { status, body: `${json}\n` };
 }
@@ -234,6 +249,12 @@ async function transferLeadership(
   const { to } = parsed.output;
   await service.node.transferLeadership(partition, to, { signal });
   return jsonAnswer(200, { partition, leader: to });
+}
+
+/** What fails before the first piece is answered as an error; what fails later is told within the stream. */
+async function takeBackup(service: KeyValueService, context: RouteContext): Promise<Answer> {
+  parseQuery(context.query, []);
+  return { status: 200, stream: await beginBackup(service.node, context.signal) };
 }
 
 function parseJson(bytes: Uint8Array): unknown {
