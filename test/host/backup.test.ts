@@ -75,8 +75,8 @@ function restoreInto(
   directory: string,
   over: { readonly wal?: Wal } = {},
 ): Promise<RestoreResult> {
-  const wal = cluster.seat(nodeId).disk.attach(systemClock);
-  return restoreBackup({ directory, wal, nodeId, members: membersOf(cluster), ...over });
+  const wal = over.wal ?? cluster.seat(nodeId).disk.attach(systemClock);
+  return restoreBackup({ directory, wal, nodeId, members: membersOf(cluster) });
 }
 
 /** A new cluster whose first members were all prepared from one backup. */
