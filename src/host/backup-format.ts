@@ -1,14 +1,13 @@
 // What a backup is made of, as bytes: a manifest (JSON) that names one file per partition, and the stream in which both
 // travel from a running node to whoever keeps them. Nothing here reads a disk or a node (docs/internals/backup-format.md).
 
+import { ByteReader, ByteWriter, MalformedBytesError, utf8Bytes, utf8Text } from '../base/bytes.ts';
 import {
-  ByteReader,
-  ByteWriter,
-  MalformedBytesError,
-  utf8Bytes,
-  utf8Text,
-} from '../base/bytes.ts';
-import { type ErrorCode, type ErrorDetails, errorCatalogue, KommanderError } from '../base/errors.ts';
+  type ErrorCode,
+  type ErrorDetails,
+  errorCatalogue,
+  KommanderError,
+} from '../base/errors.ts';
 import type { Timestamp } from '../ports/clock.ts';
 import type { NodeId } from '../ports/transport.ts';
 import type { PartitionId } from '../ports/wal.ts';
@@ -79,7 +78,8 @@ export function decodeManifest(bytes: Uint8Array): BackupManifest {
     throw corruptBackup(`its manifest is no JSON: ${error.message}`);
   }
   const manifest = fieldsOf(parsed);
-  if (manifest.text('format') !== formatName) throw corruptBackup('its manifest is of another kind');
+  if (manifest.text('format') !== formatName)
+    throw corruptBackup('its manifest is of another kind');
   const version = manifest.number('version');
   if (version !== formatVersion) {
     throw corruptBackup(`it has version ${version}; this program reads version ${formatVersion}`);
@@ -112,7 +112,8 @@ function partitionFrom(value: unknown): BackupPartition {
   if (!isFileName(place.file)) throw corruptBackup(`its manifest names the file "${place.file}"`);
   if (kind === 'log') {
     const baseIndex = fields.number('baseIndex');
-    if (baseIndex > place.index) throw corruptBackup('its manifest has a log that ends before it begins');
+    if (baseIndex > place.index)
+      throw corruptBackup('its manifest has a log that ends before it begins');
     return { kind, ...place, baseIndex, baseTerm: fields.number('baseTerm') };
   }
   if (kind !== 'state') throw corruptBackup(`its manifest has a copy of the kind "${kind}"`);
@@ -129,9 +130,14 @@ function fieldsOf(value: unknown): {
   number(name: string): number;
   list(name: string): readonly unknown[];
 } {
-  const fields = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>;
+  const fields = (typeof value === 'object' && value !== null ? value : {}) as Record<
+    string,
+    unknown
+  >;
   const bad = (name: string): KommanderError =>
-    corruptBackup(`its manifest has a bad "${name}": ${JSON.stringify(fields[name])?.slice(0, 100)}`);
+    corruptBackup(
+      `its manifest has a bad "${name}": ${JSON.stringify(fields[name])?.slice(0, 100)}`,
+    );
   return {
     text(name) {
       const field = fields[name];

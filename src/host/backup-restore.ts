@@ -15,15 +15,21 @@ import {
 import { decodeRun, readRunHeader, runHeaderBytes } from '../ports/run.ts';
 import type { Endpoint, NodeId } from '../ports/transport.ts';
 import type { LogBase, PartitionWrite, Wal } from '../ports/wal.ts';
-import { type ConfState, type Entry, EntryKind, emptyConfState, proposedEntry } from '../raft/types.ts';
+import {
+  type ConfState,
+  type Entry,
+  EntryKind,
+  emptyConfState,
+  proposedEntry,
+} from '../raft/types.ts';
 import { drawNonce } from '../time/seed.ts';
 import { type BackupDirectory, openBackup, piecesOfCopy } from './backup-directory.ts';
 import {
   type BackupLog,
   type BackupPartition,
   type BackupState,
-  bytesOf,
   type ByteSource,
+  bytesOf,
   corruptBackup,
 } from './backup-format.ts';
 import { clusterIdOf, encodeGenesis, restoredGenesis } from './genesis.ts';
@@ -72,7 +78,8 @@ export async function restoreBackup(options: RestoreOptions): Promise<RestoreRes
   const members = checkMembers(options.members);
   const { wal, nodeId } = options;
   if (!members.has(nodeId)) throw invalidOption('members', `does not list this node, "${nodeId}"`);
-  if (!wal.durable) throw invalidOption('wal', 'is lost with the process: restore into a durable store');
+  if (!wal.durable)
+    throw invalidOption('wal', 'is lost with the process: restore into a durable store');
   const backup = await openBackup(options.directory);
   const system = await checkBackup(backup, members);
   const genesis = restoredGenesis({
@@ -164,12 +171,16 @@ interface Filling {
 async function fill(filling: Filling, copy: BackupPartition): Promise<PartitionWrite> {
   const { index, term } = copy;
   const hardState = { term, votedFor: undefined, commitIndex: index };
-  if (copy.kind === 'state') return writeOf(copy, { hardState, base: await fillState(filling, copy) });
+  if (copy.kind === 'state')
+    return writeOf(copy, { hardState, base: await fillState(filling, copy) });
   await fillLog(filling, copy);
   return writeOf(copy, { hardState });
 }
 
-async function fillState({ wal, backup, system, confState }: Filling, copy: BackupState): Promise<LogBase> {
+async function fillState(
+  { wal, backup, system, confState }: Filling,
+  copy: BackupState,
+): Promise<LogBase> {
   const { partition, index, term } = copy;
   const isSystem = partition === 0;
   const bytes = encodeSystemState(system);
@@ -207,7 +218,10 @@ async function fillLog({ wal, backup, confState }: Filling, copy: BackupLog): Pr
  * The entries of a copied log, in order. Changes of the old cluster's members become empty entries, as leaders begin
  * their terms with: the new cluster has members of its own.
  */
-async function* entriesOf(backup: BackupDirectory, copy: BackupLog): AsyncGenerator<Entry[], undefined> {
+async function* entriesOf(
+  backup: BackupDirectory,
+  copy: BackupLog,
+): AsyncGenerator<Entry[], undefined> {
   const source = bytesOf(piecesOfCopy(backup, copy));
   let last = { index: copy.baseIndex, term: copy.baseTerm };
   try {
@@ -234,7 +248,8 @@ async function nextRun(source: ByteSource, copy: BackupLog): Promise<Uint8Array 
   const head = await source.take(runHeaderBytes);
   if (head === undefined) return undefined;
   const { totalBytes } = readable(copy, () => readRunHeader(head));
-  if (totalBytes > runBytesMax) throw corruptBackup(`${copy.file} has a run of ${totalBytes} bytes`);
+  if (totalBytes > runBytesMax)
+    throw corruptBackup(`${copy.file} has a run of ${totalBytes} bytes`);
   return Buffer.concat([head, await source.need(totalBytes - runHeaderBytes)]);
 }
 

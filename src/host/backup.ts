@@ -4,20 +4,20 @@
 // node's own disk first, so that neither the state machine nor applying ever waits for whoever takes the stream.
 
 import { createHash } from 'node:crypto';
+import { must } from '../base/assert.ts';
+import { utf8Bytes } from '../base/bytes.ts';
 import { KommanderError, withoutEffect } from '../base/errors.ts';
 import type { Timestamp } from '../ports/clock.ts';
 import { encodeRuns } from '../ports/run.ts';
 import type { PartitionId } from '../ports/wal.ts';
 import { termAt } from '../raft/log.ts';
 import type { Snapshot } from '../raft/types.ts';
-import { must } from '../base/assert.ts';
-import { utf8Bytes } from '../base/bytes.ts';
 import type { ReadResult } from './api.ts';
 import {
-  backupFileName,
   type BackupLog,
   type BackupPartition,
   type BackupState,
+  backupFileName,
   encodeManifest,
   FrameKind,
   frameOf,
@@ -137,7 +137,11 @@ async function* copyLog(host: Host, partition: Partition, work: BackupWork): Cop
 
 async function* runsOf(
   host: Host,
-  { partitionId, fromIndex, endIndex }: {
+  {
+    partitionId,
+    fromIndex,
+    endIndex,
+  }: {
     readonly partitionId: PartitionId;
     readonly fromIndex: number;
     readonly endIndex: number;

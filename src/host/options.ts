@@ -178,7 +178,9 @@ function checkNumber(name: string, value: number | undefined, bounds: Bounds): n
 }
 
 /** @throws INVALID_OPTION */
-export function checkMembers(members: Readonly<Record<NodeId, Endpoint>>): ReadonlyMap<NodeId, Endpoint> {
+export function checkMembers(
+  members: Readonly<Record<NodeId, Endpoint>>,
+): ReadonlyMap<NodeId, Endpoint> {
   if (!isObject(members) || Array.isArray(members)) {
     throw invalidOption('members', 'is no object of node ids and endpoints');
   }

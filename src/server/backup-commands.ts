@@ -58,14 +58,20 @@ async function* received(response: Response, url: string): AsyncGenerator<Uint8A
   try {
     if (response.body !== null) yield* response.body;
   } catch (error) {
-    throw new KommanderError(`the connection to ${url} was lost before the backup was whole; try again`, {
-      code: 'TRANSPORT_FAILED',
-      cause: error,
-    });
+    throw new KommanderError(
+      `the connection to ${url} was lost before the backup was whole; try again`,
+      {
+        code: 'TRANSPORT_FAILED',
+        cause: error,
+      },
+    );
   }
 }
 
-function summary(out: string, { partitions, nodeId, clusterId, timestamp }: BackupManifest): string {
+function summary(
+  out: string,
+  { partitions, nodeId, clusterId, timestamp }: BackupManifest,
+): string {
   const byteLength = partitions.reduce((sum, partition) => sum + partition.byteLength, 0);
   return (
     `backup of node ${nodeId}, cluster ${clusterId}, in ${out}\n` +

@@ -25,9 +25,7 @@ async function write(cluster: NodeCluster, name: string, partitionId = 1): Promi
   await cluster.drive(cluster.node(leader).replicate(partitionId, 'put', text(name)));
 }
 
-async function opened(
-  options: Parameters<typeof nodeCluster>[0] = {},
-): Promise<NodeCluster> {
+async function opened(options: Parameters<typeof nodeCluster>[0] = {}): Promise<NodeCluster> {
   const cluster = nodeCluster(options);
   await cluster.openAll();
   return cluster;
@@ -122,7 +120,10 @@ for (const nodes of [1, 3, 5]) {
       assert.equal(fresh.node(nodeId).status().clusterId, newStatus.clusterId);
       assert.deepEqual(fresh.node(nodeId).partitionIds(), [0, 1, 2]);
       assert.deepEqual(
-        fresh.node(nodeId).status().roster.map((member) => member.nodeId),
+        fresh
+          .node(nodeId)
+          .status()
+          .roster.map((member) => member.nodeId),
         fresh.nodeIds,
       );
     }
@@ -377,6 +378,22 @@ test('a stream comes in pieces of any length, and what its node tells becomes an
     `${directory}-2`,
   );
   await assert.rejects(failed, { code: 'DISK_FULL', message: 'no room' });
+});
+
+test('until it is whole, a backup has the name of a draft', async (t) => {
+  await using cluster = await opened({ nodes: 1 });
+  const pieces = await piecesOf(cluster, 'a');
+  const path = await folder(t);
+  const seen = new Set<string>();
+  async function* watched(): AsyncGenerator<Uint8Array, undefined> {
+    for (const piece of pieces) {
+      for (const name of await readdir(path)) seen.add(name);
+      yield piece;
+    }
+  }
+  await saveBackup(watched(), join(path, 'backup'));
+  assert.deepEqual([...seen], ['backup.draft']);
+  assert.deepEqual(await readdir(path), ['backup']);
 });
 
 test('a backup is not written over another one, nor over what an interrupted one left', async (t) => {

@@ -1,6 +1,7 @@
 // The catalogue of seeded bugs: one list of all sections, and why some hazards have none. `test/mutations.test.ts` keeps
 // it honest without applying anything; `npm run mutate` applies it.
 
+import { backupMutations } from './backups.ts';
 import { electionMutations } from './elections.ts';
 import { logStoreMutations } from './log-store.ts';
 import { membershipMutations } from './membership.ts';
@@ -16,6 +17,7 @@ export const catalogue: readonly Mutation[] = [
   ...logStoreMutations,
   ...snapshotMutations,
   ...membershipMutations,
+  ...backupMutations,
 ];
 
 /** The last hazard of the section "Membership and elasticity"; those behind it are of the process around the library. */
