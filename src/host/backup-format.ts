@@ -118,8 +118,8 @@ function partitionFrom(value: unknown): BackupPartition {
   }
   if (kind !== 'state') throw corruptBackup(`its manifest has a copy of the kind "${kind}"`);
   const parts = fields.list('parts').map((part) => {
-    const { text, number } = fieldsOf(part);
-    return { name: text('name'), byteLength: number('byteLength') };
+    const each = fieldsOf(part);
+    return { name: each.text('name'), byteLength: each.number('byteLength') };
   });
   return { kind, ...place, machineIndex: fields.number('machineIndex'), parts };
 }
@@ -152,7 +152,7 @@ function fieldsOf(value: unknown): {
     list(name) {
       const field = fields[name];
       if (!Array.isArray(field)) throw bad(name);
-      return field;
+      return field as readonly unknown[];
     },
   };
 }
