@@ -1,7 +1,7 @@
 // How much does a cluster of three processes on one machine commit? Durable RocksDB stores, gRPC on loopback, a closed
 // loop of callers in the process of each partition's leader, as in a service that embeds the library.
 //
-//   npm run bench -- cluster [--json] [--seconds 4] [--wal rocksdb|memory] [--cases PART] [--in-flight 1,64,512,4096]
+//   npm run bench -- cluster [--json] [--seconds 4] [--wal rocksdb|segment|memory] [--cases PART] [--in-flight 1,64,512,4096]
 //     [--partitions 1,16] [--bytes 16,1024] [--leaders spread|one] [--forward] [--read] [--repeat 1] [--profile DIR]
 //
 // `--forward` has followers make the writes, `--read` measures linearizable reads on leaders and on followers. With
@@ -52,7 +52,7 @@ const disturbedMax = 3;
 const warmUpMs = 1_000;
 const seconds = numberOf('seconds', { min: 0.1, max: 3_600 });
 const repeat = numberOf('repeat', { min: 1, max: 1_000 });
-const wal = oneOf('wal', ['rocksdb', 'memory']);
+const wal = oneOf('wal', ['rocksdb', 'segment', 'memory']);
 const leaders = oneOf('leaders', ['spread', 'one']);
 
 async function main(): Promise<void> {

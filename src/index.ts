@@ -10,6 +10,9 @@ export {
 export type {
   CommitResult,
   KommanderNode,
+  LogHold,
+  LogKeeper,
+  LogStatus,
   MembershipChange,
   MembershipResult,
   NodeEvents,
@@ -39,6 +42,12 @@ export {
   type EvidenceStep,
   replayEvidence,
 } from './host/evidence-replay.ts';
+export {
+  describeEntry,
+  describeFacts,
+  type EntryFacts,
+  type NodeFacts,
+} from './host/inspection.ts';
 export { openNode } from './host/node.ts';
 export type { Clock, HybridClock, Timer, Timestamp } from './ports/clock.ts';
 export type { DiscoveredNode, Discovery } from './ports/discovery.ts';

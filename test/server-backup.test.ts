@@ -124,13 +124,17 @@ interface Place {
 }
 
 /** Where the nodes of a cluster will be. */
-async function placesOf(path: string, nodeIds: readonly string[]): Promise<readonly Place[]> {
+async function placesOf(
+  path: string,
+  nodeIds: readonly string[],
+  wal = 'rocksdb',
+): Promise<readonly Place[]> {
   const ports = await freePorts(nodeIds.length * 2);
   const members = nodeIds.map((id, at) => `${id}=127.0.0.1:${ports[at]}`).join(',');
   return nodeIds.map((nodeId, at) => {
     const data = join(path, nodeId);
     const http = `127.0.0.1:${ports[nodeIds.length + at]}`;
-    const flags = ['--node-id', nodeId, '--members', members, '--data', data];
+    const flags = ['--node-id', nodeId, '--members', members, '--data', data, '--wal', wal];
     return { nodeId, url: `http://${http}`, flags: [...flags, '--http', http], data };
   });
 }
@@ -198,8 +202,12 @@ test('a cluster of three that is written to is copied; the copy becomes one of t
   const oldId = await clusterId(old[0]?.url ?? '');
   await stop(running);
 
-  for (const nodeIds of [['a', 'b', 'c'], ['n']]) {
-    const fresh = await placesOf(join(path, `new-${nodeIds.length}`), nodeIds);
+  for (const [nodeIds, wal] of [
+    [['a', 'b', 'c'], 'rocksdb'],
+    [['n'], 'segment'],
+    [['n'], 'sqlite'],
+  ] as const) {
+    const fresh = await placesOf(join(path, `new-${wal}`), nodeIds, wal);
     for (const place of fresh) {
       const restored = await run('restore', '--from', directory, ...restoreFlags(place));
       assert.equal(restored.code, 0, restored.stderr);

@@ -49,7 +49,7 @@ test('help names every command, and a command’s help every option', async () =
   const program = await run(['--help']);
   assert.equal(program.code, 0);
   for (const command of [
-    ...['serve', 'demo', 'status', 'put', 'get', 'delete', 'transfer', 'replay'],
+    ...['serve', 'demo', 'status', 'put', 'get', 'delete', 'transfer', 'replay', 'wal'],
   ]) {
     assert.match(program.stdout.toString(), new RegExp(`^  ${command}\\b`, 'm'));
   }

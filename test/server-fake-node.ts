@@ -11,6 +11,7 @@ import type {
   ReadResult,
 } from '../src/host/api.ts';
 import type { PartitionId } from '../src/ports/wal.ts';
+import { EntryKind, proposedEntry } from '../src/raft/types.ts';
 import type { KeyValueService } from '../src/server/http-routes.ts';
 import { KeyValueMachine } from '../src/server/key-value.ts';
 
@@ -39,6 +40,9 @@ export interface FakeCall {
 export function fakeError(code: ErrorCode, details: ErrorDetails = {}): KommanderError {
   return new KommanderError(`${code} by the test`, { code, details });
 }
+
+/** Payload of every entry in the fake's log. */
+const fakeEntryBytes = 300_000;
 
 /** A service with `partitionCount` partitions, each with its own log. */
 export function fakeService(partitionCount = 2): FakeService {
@@ -99,6 +103,14 @@ export function fakeService(partitionCount = 2): FakeService {
         learnersNext: [],
         autoLeave: false,
       },
+      log: {
+        entries: index,
+        checkpointIndex: 0,
+        entriesSinceCheckpoint: index,
+        bytesSinceCheckpoint: 64 * index,
+        holds: [{ owner: 'reader', fromIndex: 1 }],
+        keptBy: { reason: 'slowestReplica', nodeId: undefined },
+      },
       queuedProposals: 0,
       stopped: undefined,
     };
@@ -108,6 +120,12 @@ export function fakeService(partitionCount = 2): FakeService {
     nodeId: 'a',
     replicate,
     checkpoint: async () => ({ index: 0, term: 0, timestamp: 0, result: undefined }),
+    retain: (partitionId, fromIndex, owner) => ({
+      ...{ partitionId, fromIndex, owner },
+      moveTo: () => {},
+      release: () => {},
+      [Symbol.dispose]: () => {},
+    }),
     isLeader: () => service.leader === 'a',
     leaderOf: () => service.leader,
     waitForLeader: async () => service.leader ?? 'a',
@@ -137,6 +155,7 @@ export function fakeService(partitionCount = 2): FakeService {
       roster: [{ nodeId: 'a', endpoint: '127.0.0.1:8001', reachable: true }],
       partitions: [...machines.keys()].map(partitionStatus),
       wal: { writeCount: 0, syncCount: 0, entryCount: 0, bytesWritten: 0 },
+      diskFull: false,
       timerLatenessMsMax: 0,
     }),
     on() {},
@@ -148,6 +167,16 @@ export function fakeService(partitionCount = 2): FakeService {
   const service: FakeService = {
     node,
     machines,
+    log: {
+      async read({ fromIndex, endIndex, bytesMax }) {
+        const count = Math.min(endIndex - fromIndex, Math.floor(bytesMax / fakeEntryBytes));
+        return Array.from({ length: count }, (_, at) => ({
+          ...proposedEntry(EntryKind.normal, new Uint8Array(fakeEntryBytes)),
+          index: fromIndex + at,
+          term: 3,
+        }));
+      },
+    },
     calls,
     state: 'running',
     leader: 'a',

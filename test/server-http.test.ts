@@ -6,6 +6,7 @@ import { connect, type Socket } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { type ErrorCode, errorCatalogue } from '../src/base/errors.ts';
 import type { ObservedEvent } from '../src/ports/observer.ts';
+import { decodeRun } from '../src/ports/run.ts';
 import { type HttpApi, openHttpApi } from '../src/server/http-api.ts';
 import { httpStatusOf } from '../src/server/http-errors.ts';
 import type { HttpLimits } from '../src/server/http-limits.ts';
@@ -85,6 +86,37 @@ test('values of 0 bytes and of 1 MiB, binary ones too, come back unchanged', asy
     const read = await fetch(`${url}/v1/kv/value`);
     assert.deepEqual(new Uint8Array(await read.arrayBuffer()), value);
   }
+});
+
+test('the log of a partition is served as runs of what is applied, in pieces of a bounded size', async (t) => {
+  const { url } = await openFixture(t);
+  for (let at = 0; at < 5; at++) await put(`${url}/v1/kv/k-${at}`, 'v');
+  const ask = (partition: number, query: string): Promise<Response> =>
+    fetch(`${url}/v1/partitions/${partition}/log?${query}`);
+  const whole = await ask(2, 'from=2&end=4');
+  assert.equal(whole.status, 200);
+  const entries = decodeRun(new Uint8Array(await whole.arrayBuffer()));
+  assert.deepEqual(
+    entries.map(({ index, term }) => [index, term]),
+    [
+      [2, 3],
+      [3, 3],
+    ],
+  );
+  const names = ['cluster', 'partition', 'first-index', 'last-index'];
+  assert.deepEqual(
+    names.map((name) => whole.headers.get(`kommander-${name}`)),
+    ['fake-cluster', '2', '2', '3'],
+  );
+  const piece = await ask(2, 'from=1&end=1000');
+  assert.equal(piece.headers.get('kommander-last-index'), '3', 'three entries are below 1 MiB');
+  const rest = await ask(2, 'from=4&end=1000');
+  assert.equal(rest.headers.get('kommander-last-index'), '5', 'no further than what is applied');
+  for (const query of ['from=1', 'end=3', 'from=0&end=3', 'from=3&end=3', 'from=x&end=3', 'a=1'])
+    await assertError(await ask(2, query), 400, 'INVALID_ARGUMENT');
+  const beyond = await assertError(await ask(2, 'from=6&end=7'), 400, 'INVALID_ARGUMENT');
+  assert.deepEqual([beyond.details.compactedIndex, beyond.details.lastApplied], [0, 5]);
+  await assertError(await ask(77, 'from=1&end=2'), 404, 'UNKNOWN_PARTITION');
 });
 
 test('HEAD answers like GET without the body', async (t) => {
@@ -223,6 +255,14 @@ test('status tells node, cluster, roster and every partition, absent values as n
     lastApplied: 1,
     lastIndex: 1,
     compactedIndex: 0,
+    log: {
+      entries: 1,
+      checkpointIndex: 0,
+      entriesSinceCheckpoint: 1,
+      bytesSinceCheckpoint: 64,
+      holds: [{ owner: 'reader', fromIndex: 1 }],
+      keptBy: { reason: 'slowestReplica', nodeId: null },
+    },
     queuedProposals: 0,
     keys: 1,
     stopped: null,

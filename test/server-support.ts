@@ -63,6 +63,8 @@ export async function statusOf(url: string): Promise<StatusJson | undefined> {
 export interface StatusJson {
   readonly node: string;
   readonly state: string;
+  readonly diskFull: boolean;
+  readonly wal: { readonly syncCount: number };
   readonly partitions: readonly {
     readonly partition: number;
     readonly role: string;

@@ -13,8 +13,9 @@ const root = path.dirname(import.meta.dirname);
 const timeExceptions: Readonly<Record<string, string>> = {
   'src/server/demo/': 'drives real processes from outside, and measures them',
   'src/server/http-api.ts': 'bounds how long real sockets may take to drain',
-  'src/server/serve.ts': 'bounds the end of a real process, and polls for due checkpoints',
+  'src/server/serve.ts': 'bounds the end of a real process',
   'src/transport/grpc-options.ts': 'draws the seed of the reconnect jitter when none is given',
+  'src/wal/node-files.ts': 'lets sockets write before a call that blocks the thread',
   'src/wal/rocksdb-library.ts': 'lets sockets write before a call that blocks the thread',
 };
 

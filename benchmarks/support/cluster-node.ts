@@ -2,7 +2,7 @@
 
 import { writeFile } from 'node:fs/promises';
 import { Session } from 'node:inspector/promises';
-import { must } from '../../src/base/assert.ts';
+import { must, unreachable } from '../../src/base/assert.ts';
 import { staticDiscovery } from '../../src/discovery/static.ts';
 import {
   type CommittedEntry,
@@ -13,9 +13,11 @@ import {
   type PartitionId,
   type StateMachine,
 } from '../../src/index.ts';
+import type { Wal } from '../../src/ports/wal.ts';
 import { grpcTransport } from '../../src/transport/grpc.ts';
 import { memoryWal } from '../../src/wal/memory.ts';
 import { rocksdbWal } from '../../src/wal/rocksdb.ts';
+import { segmentWal } from '../../src/wal/segment.ts';
 import { ClosedLoop } from './closed-loop.ts';
 import type {
   LoadRequest,
@@ -25,6 +27,7 @@ import type {
   ReplyMessage,
   RequestMessage,
   RequestName,
+  WalEngine,
 } from './node-requests.ts';
 
 /** Microseconds between two looks at what the processor does. */
@@ -80,6 +83,19 @@ async function answer({ id, name, body }: RequestMessage): Promise<void> {
   process.send?.(reply);
 }
 
+function walOf(engine: WalEngine, path: string): Wal {
+  switch (engine) {
+    case 'rocksdb':
+      return rocksdbWal({ path });
+    case 'segment':
+      return segmentWal({ path });
+    case 'memory':
+      return memoryWal();
+    default:
+      return unreachable(engine);
+  }
+}
+
 async function open(request: OpenRequest): Promise<undefined> {
   const { nodeId, members, partitions, wal, path } = request;
   node = await openNode({
@@ -87,7 +103,7 @@ async function open(request: OpenRequest): Promise<undefined> {
     members,
     partitions,
     listen: must(members[nodeId], 'a node is a member'),
-    wal: wal === 'memory' ? memoryWal() : rocksdbWal({ path }),
+    wal: walOf(wal, path),
     transport: grpcTransport(),
     discovery: staticDiscovery(members),
     stateMachine: () => countingMachine,

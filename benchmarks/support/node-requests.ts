@@ -3,7 +3,7 @@
 
 import type { Endpoint, NodeId, PartitionId, WalStats } from '../../src/index.ts';
 
-export type WalEngine = 'rocksdb' | 'memory';
+export type WalEngine = 'rocksdb' | 'segment' | 'memory';
 
 export interface OpenRequest {
   readonly nodeId: NodeId;

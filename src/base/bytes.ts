@@ -207,6 +207,12 @@ export function writeUint32(target: Uint8Array, offset: number, value: number): 
   target[offset + 3] = value >>> 24;
 }
 
+/** Writes a safe integer in 8 bytes. */
+export function writeUint53(target: Uint8Array, offset: number, value: number): void {
+  writeUint32(target, offset, value % 0x1_0000_0000);
+  writeUint32(target, offset + 4, Math.floor(value / 0x1_0000_0000));
+}
+
 /** The safe integer in the 8 bytes at `offset`; whoever calls has checked that they are there. @throws MalformedBytesError */
 export function readUint53(bytes: Uint8Array, offset: number): number {
   const high = readUint32(bytes, offset + 4);

@@ -13,6 +13,7 @@ export type ErrorCode =
   | 'NOT_LEADER'
   | 'NO_LEADER'
   | 'QUEUE_FULL'
+  | 'TOO_MANY_HOLDS'
   | 'PROPOSAL_DROPPED'
   | 'PROPOSAL_LOST'
   | 'PROPOSAL_TIMEOUT'
@@ -43,6 +44,7 @@ export type ErrorCode =
   | 'SNAPSHOT_CORRUPT'
   | 'BACKUP_CORRUPT'
   | 'EVIDENCE_MALFORMED'
+  | 'REPAIR_REFUSED'
   | 'CONDITION_FAILED'
   | 'KEY_NOT_FOUND'
   | 'ROUTE_NOT_FOUND'
@@ -105,6 +107,11 @@ export const errorCatalogue: Readonly<Record<ErrorCode, CatalogueEntry>> = {
     true,
     false,
     'Too many calls of this kind are waiting. Nothing was written; try again after a pause.',
+  ),
+  TOO_MANY_HOLDS: entry(
+    true,
+    false,
+    'The log of this partition has as many holds as it may have. Release one: `status()` lists them with their owners.',
   ),
   PROPOSAL_DROPPED: entry(
     true,
@@ -251,6 +258,11 @@ export const errorCatalogue: Readonly<Record<ErrorCode, CatalogueEntry>> = {
     false,
     false,
     'The file is no whole evidence of a replica, or of a version that this program cannot read; the message says which. Copy it again, or use the version that wrote it.',
+  ),
+  REPAIR_REFUSED: entry(
+    false,
+    false,
+    'The damaged store cannot be mended from the peers as things stand; the message says why. Nothing was written. Try again when the cluster has committed more, or readmit the node with an empty directory.',
   ),
   CONDITION_FAILED: entry(
     false,

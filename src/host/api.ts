@@ -70,6 +70,55 @@ export interface ReadResult {
   readonly term: Term;
 }
 
+/** What keeps a replica's log from being shorter than it is. */
+export type LogKeeper =
+  /** A hold on this node: the one that begins lowest. */
+  | { readonly reason: 'hold'; readonly owner: string; readonly fromIndex: LogIndex }
+  /** There is no state machine, and this member lacks entries; only the leader knows which one. */
+  | { readonly reason: 'slowestReplica'; readonly nodeId: NodeId | undefined }
+  /**
+   * `noSnapshot`: the state machine needs the whole log at a restart. `noCheckpoint`: there was none yet.
+   * `snapshotTransfer`: a replica that is sent a snapshot will need the entries behind it. `trailingEntries`: what the
+   * option of this name keeps. `nextCheckpoint`: nothing but that it is not made yet.
+   */
+  | {
+      readonly reason:
+        | 'noSnapshot'
+        | 'noCheckpoint'
+        | 'snapshotTransfer'
+        | 'trailingEntries'
+        | 'nextCheckpoint';
+    };
+
+/** How long a replica's log is, and why. */
+export interface LogStatus {
+  /** Entries that are stored: those above `compactedIndex`. */
+  readonly entries: number;
+  /** The last checkpoint that was applied here, or the snapshot that took its place; 0: none. */
+  readonly checkpointIndex: LogIndex;
+  /** Applied behind it; when these pass the options, the leader makes the next one. */
+  readonly entriesSinceCheckpoint: number;
+  readonly bytesSinceCheckpoint: number;
+  readonly holds: readonly { readonly owner: string; readonly fromIndex: LogIndex }[];
+  readonly keptBy: LogKeeper;
+}
+
+/** Keeps the log of one replica from being compacted until it is released or the process ends. */
+export interface LogHold extends Disposable {
+  readonly partitionId: PartitionId;
+  readonly owner: string;
+  /** The first entry that is kept. */
+  readonly fromIndex: LogIndex;
+  /**
+   * Keeps the log from another entry on: usually a later one, when the owner is done with those before it.
+   *
+   * @throws INVALID_ARGUMENT the entry is compacted already, or the hold was released; the hold stays as it is
+   */
+  moveTo(fromIndex: LogIndex): void;
+  /** Idempotent. What the last checkpoint allowed to compact is compacted now. */
+  release(): void;
+}
+
 export interface PartitionStatus {
   readonly partitionId: PartitionId;
   readonly role: Role;
@@ -81,6 +130,7 @@ export interface PartitionStatus {
   /** Log entries up to here, inclusive, are compacted. */
   readonly compactedIndex: LogIndex;
   readonly confState: ConfState;
+  readonly log: LogStatus;
   readonly queuedProposals: number;
   /** Why the replica stopped, when it did. */
   readonly stopped: string | undefined;
@@ -100,6 +150,8 @@ export interface NodeStatus {
   }[];
   readonly partitions: readonly PartitionStatus[];
   readonly wal: WalStats;
+  /** The log store has no room: what this node would have to store is refused until there is. */
+  readonly diskFull: boolean;
   /** Largest lateness of the node's own timer since it opened, in milliseconds. */
   readonly timerLatenessMsMax: number;
 }
@@ -132,7 +184,7 @@ export interface KommanderNode extends AsyncDisposable {
    * the write waits for one, within its time.
    *
    * @param partitionId 0 … partition count; 0 is the system partition
-   * @throws NOT_LEADER, NO_LEADER, QUEUE_FULL, PROPOSAL_DROPPED, PROPOSAL_LOST nothing was written; retry
+   * @throws NOT_LEADER, NO_LEADER, QUEUE_FULL, DISK_FULL, PROPOSAL_DROPPED, PROPOSAL_LOST nothing was written; retry
    * @throws PROPOSAL_TIMEOUT, OUTCOME_UNKNOWN, ABORTED the write may still commit: retry only what may happen twice
    * @throws INVALID_ARGUMENT, ENTRY_TOO_LARGE, RESERVED_TYPE, UNKNOWN_PARTITION nothing was written; correct the call
    * @throws NODE_CLOSED, REPLICA_STOPPED, APPLY_FAILED, WAL_FAILED, NODE_WIPED this node takes no further part
@@ -153,12 +205,24 @@ export interface KommanderNode extends AsyncDisposable {
 
   /**
    * Marks everything up to the checkpoint's own entry as settled: replicas whose state machine has `snapshot` store
-   * their state there and compact the log below it; a restart begins at it.
+   * their state there and compact the log below it; a restart begins at it. The library makes checkpoints by itself: see
+   * the options `checkpointBytes` and `checkpointEntries`.
    *
    * @returns the checkpoint's position
    * @throws as `replicate`
    */
   checkpoint(partitionId: PartitionId, options?: ReplicateOptions): Promise<CommitResult>;
+
+  /**
+   * Keeps entries from `fromIndex` on in this node's log: nothing at or above the lowest hold of a partition is
+   * compacted here. Holds are kept in memory: a restart forgets them, and other nodes do not know them. A replica that
+   * is so far behind that it is sent a snapshot begins behind that, whatever is held.
+   *
+   * @param owner 1 to 128 characters; `status()` lists holds by it
+   * @throws INVALID_ARGUMENT (the entry is compacted already), TOO_MANY_HOLDS (64 in a partition), UNKNOWN_PARTITION
+   * @throws NODE_CLOSED, WAL_FAILED, NODE_WIPED
+   */
+  retain(partitionId: PartitionId, fromIndex: LogIndex, owner: string): LogHold;
 
   /** Whether this node leads the partition as far as it knows. Free, synchronous; no proof (use `read`). */
   isLeader(partitionId: PartitionId): boolean;
@@ -192,7 +256,7 @@ export interface KommanderNode extends AsyncDisposable {
    * done. To be called on the leader. Resolves when the new members alone decide.
    *
    * @throws INVALID_ARGUMENT, UNKNOWN_NODE nothing was changed; correct the call
-   * @throws NOT_LEADER, NO_LEADER, NO_REPLICA, MEMBERSHIP_REFUSED, PROPOSAL_LOST nothing was changed; retry
+   * @throws NOT_LEADER, NO_LEADER, NO_REPLICA, MEMBERSHIP_REFUSED, DISK_FULL, PROPOSAL_LOST nothing was changed; retry
    * @throws PROPOSAL_TIMEOUT, OUTCOME_UNKNOWN, ABORTED the change may still happen: see `status()`
    * @see dissertation 4.1 to 4.3
    */
@@ -304,4 +368,16 @@ export interface NodeOptions {
   readonly snapshotSendsMax?: number;
   /** Bytes of snapshots that this node sends in a second, all together, 64 KiB … 1 TiB (default 64 MiB). */
   readonly snapshotBytesPerSecond?: number;
+  /**
+   * The leader of a partition makes a checkpoint when so many bytes of log were applied since the last one, and at least
+   * as many as its snapshot has: 0 … 1 TiB (default 64 MiB); 0: bytes make none.
+   */
+  readonly checkpointBytes?: number;
+  /** The same in entries, 0 … 1_000_000_000 (default 250_000); 0: their number makes none. */
+  readonly checkpointEntries?: number;
+  /**
+   * How far a checkpoint compacts a partition without a state machine. `slowest` (default): as far as every member has
+   * stored it. `checkpoint`: as any other; a member that is further behind loses the entries in between.
+   */
+  readonly logOnlyCompaction?: 'slowest' | 'checkpoint';
 }

@@ -15,6 +15,7 @@ import {
   type Snapshot,
   type StorageApplied,
 } from '../raft/types.ts';
+import { beginCheckpoint, countApplied, noteCheckpoint } from './checkpoints.ts';
 import { stopPartition } from './failure.ts';
 import type { Host } from './host.ts';
 import { settleMembershipWaits } from './membership.ts';
@@ -224,13 +225,18 @@ function applySystem(
     finish(host, partition, [entry], undefined);
     return undefined;
   }
+  beginCheckpoint(host, partition);
+  const finished = (): void => {
+    finish(host, partition, [entry], undefined);
+    noteCheckpoint(host, partition, entry.index);
+  };
   const waiting = takeCheckpoint(host, partition, entry);
   if (waiting === undefined) {
-    finish(host, partition, [entry], undefined);
+    finished();
     return undefined;
   }
   return waiting.then(() => {
-    if (host.state !== 'closed') finish(host, partition, [entry], undefined);
+    if (host.state !== 'closed') finished();
   });
 }
 
@@ -243,6 +249,7 @@ async function restore(host: Host, partition: Partition, snapshot: Snapshot): Pr
   // Late answers of an earlier leader may have named places below the snapshot meanwhile.
   settleSkipped(partition, snapshot.index);
   noteApplied(host, partition, snapshot.index);
+  noteCheckpoint(host, partition, snapshot.index);
   host.events.emit('membershipChanged', {
     partitionId: partition.id,
     confState: snapshot.confState,
@@ -257,6 +264,7 @@ function finish(
 ): void {
   const last = entries.at(-1);
   if (last === undefined) return;
+  countApplied(host, partition, entries);
   settleApplied(partition, entries, results);
   noteApplied(host, partition, last.index);
 }

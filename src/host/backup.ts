@@ -25,6 +25,7 @@ import {
 import { clusterIdOf } from './genesis.ts';
 import type { Host } from './host.ts';
 import type { Partition } from './partition.ts';
+import { holdLog } from './retention.ts';
 import { decodeDescriptor } from './snapshot-descriptor.ts';
 import { storedData } from './snapshot-stream.ts';
 import { isHostOver, releaseSnapshot, storedName, submitSnapshotWait } from './snapshots.ts';
@@ -130,9 +131,14 @@ async function* copyLog(host: Host, partition: Partition, work: BackupWork): Cop
   const timestamp = host.hybridClock.now();
   const file = backupFileName(partition.id, 'log');
   const range = { partitionId: partition.id, fromIndex: baseIndex + 1, endIndex: index + 1 };
-  const sums = yield* copyFile(host, work, { file, pieces: runsOf(host, range) });
-  const place = { partition: partition.id, file, ...sums, index, term, timestamp };
-  return { kind: 'log', ...place, baseIndex, baseTerm };
+  const hold = holdLog(host, partition, { fromIndex: range.fromIndex, owner: 'backup' });
+  try {
+    const sums = yield* copyFile(host, work, { file, pieces: runsOf(host, range) });
+    const place = { partition: partition.id, file, ...sums, index, term, timestamp };
+    return { kind: 'log', ...place, baseIndex, baseTerm };
+  } finally {
+    hold.release();
+  }
 }
 
 async function* runsOf(

@@ -3,7 +3,7 @@
 
 import { KommanderError } from '../base/errors.ts';
 import type { Timer } from '../ports/clock.ts';
-import { bestSuccessor, transferLeadership } from '../raft/raft.ts';
+import { successors, transferLeadership } from '../raft/raft.ts';
 import { Role } from '../raft/types.ts';
 import { failCallers } from './failure.ts';
 import { type Host, nowMs } from './host.ts';
@@ -99,7 +99,7 @@ async function handLeadershipOver(host: Host, partitions: readonly Partition[]):
     );
   await until(host, 2 * tickMs * electionTicks, () => {
     for (const partition of led()) {
-      const successor = bestSuccessor(partition.raft);
+      const [successor] = successors(partition.raft);
       if (successor === undefined || partition.raft.transferee !== undefined) continue;
       guard(host, partition, () => transferLeadership(partition.raft, successor));
       markDirty(host, partition);

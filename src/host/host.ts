@@ -10,6 +10,7 @@ import type { Observer } from '../ports/observer.ts';
 import type { Endpoint, NodeId, Transport } from '../ports/transport.ts';
 import type { PartitionId, Wal } from '../ports/wal.ts';
 import type { ReplicaId } from '../raft/types.ts';
+import type { CheckpointSchedule } from './checkpoints.ts';
 import type { EventHub } from './events.ts';
 import type { Genesis } from './genesis.ts';
 import type { NodeSettings } from './options.ts';
@@ -67,6 +68,7 @@ export interface Host {
   readonly snapshotWork: Set<Promise<void>>;
   /** Somebody takes a backup: one at a time. */
   isBackingUp: boolean;
+  readonly checkpoints: CheckpointSchedule;
 
   /** Begins at a timestamp, so that no two lives of a node use the same numbers. */
   nextRequestId: number;

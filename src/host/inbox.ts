@@ -6,6 +6,7 @@ import { isKommanderError } from '../base/errors.ts';
 import type { Timestamp } from '../ports/clock.ts';
 import type { Frame, FrameItem, NodeId } from '../ports/transport.ts';
 import { reportUnreachable } from '../raft/raft.ts';
+import type { PeerMessage } from '../raft/types.ts';
 import { handleGenesis, sendGenesis } from './genesis.ts';
 import type { Host } from './host.ts';
 import type { Partition } from './partition.ts';
@@ -18,6 +19,7 @@ import {
   handleSnapshotPiece,
 } from './snapshot-receiving.ts';
 import { endSnapshotSends, handleSnapshotProgress } from './snapshot-sending.ts';
+import { isDiskFull, isQueueFull } from './storage-writer.ts';
 
 /** Takes a frame. `formed` is called when it completes the genesis. */
 export function receiveFrame(host: Host, from: NodeId, frame: Frame, formed: () => void): void {
@@ -92,6 +94,7 @@ function receiveMessage(
     message.to === partition.raft.id && message.from === host.replicaIds.get(from);
   // A peer speaks for its own replica only.
   if (!isAddressed) return;
+  if (!canTake(host, partition, message)) return;
   // A deposed leader's announcement is for the core, which answers it; the present leader's transfer goes on.
   if (message.type === 'installSnapshot' && message.term >= partition.raft.currentTerm) {
     beginSnapshotReceive(host, partition, from, message);
@@ -99,6 +102,25 @@ function receiveMessage(
   }
   stepPartition(host, partition, message);
   markDirty(host, partition);
+}
+
+/** Whether the store can keep what the message leads to. Dropped ones Raft sends again. */
+function canTake(host: Host, partition: Partition, message: PeerMessage): boolean {
+  if (isQueueFull(host, partition)) return false;
+  return !isDiskFull(host) || !isToBeStored(message);
+}
+
+/** Entries, snapshots and votes count once they are durable: a full disk can promise none. Heartbeats and reads go on. */
+function isToBeStored({ type }: PeerMessage): boolean {
+  switch (type) {
+    case 'appendEntries':
+    case 'installSnapshot':
+    case 'requestVote':
+    case 'timeoutNow':
+      return true;
+    default:
+      return false;
+  }
 }
 
 /** A connection was made or lost. */

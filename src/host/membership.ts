@@ -18,8 +18,16 @@ import type { MembershipChange, MembershipResult } from './api.ts';
 import { type Host, nowMs } from './host.ts';
 import { leaderNode } from './leadership.ts';
 import type { Partition } from './partition.ts';
-import { lost, noLeader, notLeader, outcomeUnknown, timedOut } from './proposal-errors.ts';
+import {
+  diskFull,
+  lost,
+  noLeader,
+  notLeader,
+  outcomeUnknown,
+  timedOut,
+} from './proposal-errors.ts';
 import { markDirty } from './ready-loop.ts';
+import { isDiskFull } from './storage-writer.ts';
 import type { Wait } from './wait.ts';
 
 /** Somebody waits for a change that was appended at a known place. */
@@ -42,7 +50,7 @@ const kinds = {
 /**
  * Begins a change; `wait` ends when the new members alone decide.
  *
- * @throws INVALID_ARGUMENT, UNKNOWN_NODE, NOT_LEADER, NO_LEADER, MEMBERSHIP_REFUSED; nothing was proposed
+ * @throws INVALID_ARGUMENT, UNKNOWN_NODE, NOT_LEADER, NO_LEADER, DISK_FULL, MEMBERSHIP_REFUSED; nothing was proposed
  */
 export function submitMembershipChange(
   host: Host,
@@ -54,6 +62,7 @@ export function submitMembershipChange(
   const change = confChangeOf(host, changes);
   if (leaderNode(host, partition) === undefined) throw noLeader(partition);
   if (raft.role !== Role.leader) throw notLeader(host, partition);
+  if (isDiskFull(host)) throw diskFull(host, partition);
   const reason = confChangeRefusal(raft, change);
   if (reason !== undefined) throw refused(partition, reason);
   if (partition.membershipWaits.length >= membershipWaitsMax) {

@@ -26,18 +26,19 @@ import { openHost } from './opening.ts';
 import type { Partition } from './partition.ts';
 import { OutgoingPayload, typeBytes, typeBytesMax } from './payload.ts';
 import { noReplica, notLeader } from './proposal-errors.ts';
-import { submitProposal } from './proposals.ts';
+import { checkpointProposal, submitProposal } from './proposals.ts';
 import { readResult, submitRead } from './reads.ts';
 import { guard, markDirty } from './ready-loop.ts';
+import { holdLog } from './retention.ts';
 import { statusOf } from './status.ts';
-import { reservedPrefix, systemTypes } from './system-entries.ts';
+import { reservedPrefix } from './system-entries.ts';
 import { Wait } from './wait.ts';
 
 /**
  * Opens a node and resolves once its store is read, what was committed before is applied, and it listens. It takes part
  * as soon as it reaches its peers; `waitForLeader` tells when a partition can be written.
  *
- * @throws INVALID_OPTION, WAL_LOCKED, WAL_CORRUPT, WAL_VERSION, MISSING_DEPENDENCY, TRANSPORT_FAILED, APPLY_FAILED
+ * @throws INVALID_OPTION, WAL_LOCKED, WAL_CORRUPT, WAL_VERSION, DISK_FULL, MISSING_DEPENDENCY, TRANSPORT_FAILED, APPLY_FAILED
  */
 export async function openNode(options: NodeOptions): Promise<KommanderNode> {
   return nodeOf(await openHost(options));
@@ -50,10 +51,13 @@ export function nodeOf(host: Host): KommanderNode {
     replicate: ((partitionId: PartitionId, ...rest: ReplicateArguments) =>
       replicate(host, partitionId, rest)) as KommanderNode['replicate'],
     checkpoint: (partitionId, waitOptions = {}) =>
-      write(host, partitionId, waitOptions, () => ({
-        payloads: [new OutgoingPayload(typeBytes(systemTypes.checkpoint), noData)],
-        isBatch: false,
-      })),
+      waiting<CommitResult>(host, partitionId, waitOptions, (partition, wait) =>
+        submitProposal(host, partition, checkpointProposal(wait, waitOptions.forward ?? true)),
+      ),
+    retain: (partitionId, fromIndex, owner) => {
+      checkOpen(host);
+      return holdLog(host, partitionOf(host, partitionId), { fromIndex, owner });
+    },
     isLeader: (partitionId) => isLeading(host, partitionOf(host, partitionId)),
     leaderOf: (partitionId) => leaderNode(host, partitionOf(host, partitionId)),
     waitForLeader: (partitionId, waitOptions = {}) =>
@@ -105,8 +109,6 @@ export function nodeOf(host: Host): KommanderNode {
     [Symbol.asyncDispose]: () => closeHost(host),
   };
 }
-
-const noData = new Uint8Array(0);
 
 type SingleArguments = readonly [type: string, data: Uint8Array, options?: ReplicateOptions];
 type BatchArguments = readonly [entries: readonly ProposalInput[], options?: ReplicateOptions];

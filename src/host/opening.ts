@@ -17,6 +17,7 @@ import { emptyConfState, emptyHardState, type ReplicaId } from '../raft/types.ts
 import { hybridClock } from '../time/hybrid-clock.ts';
 import { drawNonce } from '../time/seed.ts';
 import type { NodeListeners, NodeOptions } from './api.ts';
+import { newCheckpointSchedule } from './checkpoints.ts';
 import { type EventHub, eventHub } from './events.ts';
 import { stopPartition } from './failure.ts';
 import { clusterIdOf, decodeGenesis, encodeGenesis, type Genesis, newGenesis } from './genesis.ts';
@@ -186,6 +187,7 @@ async function buildHost(
     snapshotWrites: { count: 0, waiting: [] },
     snapshotWork: new Set(),
     isBackingUp: false,
+    checkpoints: newCheckpointSchedule(),
     nextRequestId: firstRequestId,
     tickCount: 0,
     evidenceCount: 0,
@@ -216,14 +218,21 @@ function randomOf({ seed, nodeId }: NodeSettings): Random {
 }
 
 function openOne(host: Host, stored: StoredPartition, trace: CoreTrace | undefined): Partition {
-  const { partitionId } = stored;
+  const { partitionId, base } = stored;
+  const machine = machineFor(host, partitionId);
+  if (machine !== undefined && base.index > 0 && baseDescriptor(partitionId, base) === undefined) {
+    throw invalidOption(
+      'stateMachine',
+      `made a machine for partition ${partitionId}, whose log was written without one and begins behind entry ${base.index}: what was before is not known any more`,
+    );
+  }
   return openPartition({
     stored,
     descriptor: baseDescriptor(partitionId, stored.base),
     replicaId: host.replicaIds.get(host.settings.nodeId) ?? 0,
     settings: host.settings,
     wal: host.wal,
-    machine: machineFor(host, partitionId),
+    machine,
     firstReadContext: host.nextRequestId,
     seed: host.random.below(0x7fff_ffff),
     trace: trace === undefined ? undefined : (event) => trace(partitionId, event),

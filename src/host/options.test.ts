@@ -92,6 +92,8 @@ const numbers: readonly {
   { name: 'trailingEntries', min: 0, max: 1_000_000_000, byDefault: 4_096 },
   { name: 'snapshotSendsMax', min: 1, max: 1_000, byDefault: 4 },
   { name: 'snapshotBytesPerSecond', min: 65_536, max: 1_048_576 * mib, byDefault: 64 * mib },
+  { name: 'checkpointBytes', min: 0, max: 1_048_576 * mib, byDefault: 64 * mib },
+  { name: 'checkpointEntries', min: 0, max: 1_000_000_000, byDefault: 250_000 },
 ];
 
 for (const { name, min, max, byDefault, atMin = {}, atMax = {} } of numbers) {
@@ -112,6 +114,15 @@ test('every number among the options is in the table above', () => {
     named.map(([name]) => name).sort(),
     [...numbers.map(({ name }) => name), 'seed'].sort(),
   );
+});
+
+test('a log without a machine is compacted to the slowest replica, unless the option says otherwise', () => {
+  assert.equal(checkOptions(options()).logOnlyCompaction, 'slowest');
+  const asked = options({ logOnlyCompaction: 'checkpoint' });
+  assert.equal(checkOptions(asked).logOnlyCompaction, 'checkpoint');
+  for (const bad of ['', 'all', null, 1]) {
+    expectRefusal({ logOnlyCompaction: bad }, 'logOnlyCompaction');
+  }
 });
 
 test('an election takes at least three heartbeats', () => {

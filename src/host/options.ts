@@ -39,7 +39,9 @@ type NumericOption =
   | 'proposalTimeoutMs'
   | 'trailingEntries'
   | 'snapshotSendsMax'
-  | 'snapshotBytesPerSecond';
+  | 'snapshotBytesPerSecond'
+  | 'checkpointBytes'
+  | 'checkpointEntries';
 
 /** Whole numbers: inclusive bounds and default. */
 const numericOptions: Readonly<Record<NumericOption, Bounds>> = {
@@ -59,6 +61,8 @@ const numericOptions: Readonly<Record<NumericOption, Bounds>> = {
   trailingEntries: { min: 0, max: 1_000_000_000, byDefault: 4_096 },
   snapshotSendsMax: { min: 1, max: 1_000, byDefault: 4 },
   snapshotBytesPerSecond: { min: 64 * kib, max: 1_048_576 * mib, byDefault: 64 * mib },
+  checkpointBytes: { min: 0, max: 1_048_576 * mib, byDefault: 64 * mib },
+  checkpointEntries: { min: 0, max: 1_000_000_000, byDefault: 250_000 },
 };
 
 const knownOptions: ReadonlySet<string> = new Set<keyof NodeOptions>([
@@ -75,6 +79,7 @@ const knownOptions: ReadonlySet<string> = new Set<keyof NodeOptions>([
   'logger',
   'listeners',
   'evidenceDirectory',
+  'logOnlyCompaction',
   ...(Object.keys(numericOptions) as NumericOption[]),
 ]);
 
@@ -90,6 +95,7 @@ export interface NodeSettings extends Readonly<Record<NumericOption, number>> {
   readonly logger: Observer;
   readonly listeners: NodeListeners;
   readonly evidenceDirectory: string | undefined;
+  readonly logOnlyCompaction: 'slowest' | 'checkpoint';
 }
 
 /** @throws INVALID_OPTION naming the option */
@@ -139,6 +145,7 @@ export function checkOptions(options: NodeOptions): NodeSettings {
     logger: guarded(options.logger ?? silentObserver),
     listeners: options.listeners === undefined ? {} : checkListeners(options.listeners),
     evidenceDirectory: checkDirectory('evidenceDirectory', options.evidenceDirectory),
+    logOnlyCompaction: checkLogOnly(options.logOnlyCompaction),
   };
 }
 
@@ -253,6 +260,16 @@ function isObject(value: unknown): boolean {
 function checkFunction(option: string, value: unknown): void {
   if (value === undefined || typeof value === 'function') return;
   throw invalidOption(option, 'is no function');
+}
+
+function checkLogOnly(
+  mode: NodeOptions['logOnlyCompaction'] = 'slowest',
+): NodeSettings['logOnlyCompaction'] {
+  if (mode === 'slowest' || mode === 'checkpoint') return mode;
+  throw invalidOption(
+    'logOnlyCompaction',
+    `is ${JSON.stringify(mode)}; it is 'slowest' or 'checkpoint'`,
+  );
 }
 
 function checkDirectory(option: string, path: string | undefined): string | undefined {

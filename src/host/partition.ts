@@ -5,12 +5,13 @@ import type { KommanderError } from '../base/errors.ts';
 import { seededRandom } from '../base/random.ts';
 import type { StateMachine } from '../ports/state-machine.ts';
 import type { NodeId } from '../ports/transport.ts';
-import type { PartitionId, StoredPartition, Wal } from '../ports/wal.ts';
+import type { LogBase, PartitionId, StoredPartition, Wal } from '../ports/wal.ts';
 import { openRaft } from '../raft/raft.ts';
 import type { RaftState } from '../raft/state.ts';
 import type { TraceEvent } from '../raft/trace.ts';
 import type { HardState, LogIndex, ReplicaId, Snapshot } from '../raft/types.ts';
 import type { ApplyUnit } from './applier.ts';
+import { type CheckpointCounts, newCheckpointCounts } from './checkpoints.ts';
 import { recordingBytesFor } from './evidence.ts';
 import type { LeaderWait } from './leadership.ts';
 import { type LogPages, logPages } from './log-pages.ts';
@@ -18,6 +19,7 @@ import type { MembershipWait } from './membership.ts';
 import type { NodeSettings } from './options.ts';
 import type { Proposal } from './proposals.ts';
 import type { ReadRound, ReadWait } from './reads.ts';
+import { newRetention, type Retention } from './retention.ts';
 import type { SnapshotDescriptor } from './snapshot-descriptor.ts';
 import type { SnapshotReceive } from './snapshot-receiving.ts';
 import type { SnapshotWait } from './snapshots.ts';
@@ -67,6 +69,8 @@ export interface Partition {
   promised: HardState;
   /** A hard state that only moved the commit index: it is stored in a quiet moment. */
   lazyHardState: HardState | undefined;
+  /** Storage requests that are not done yet. */
+  queuedRequests: number;
   /** The last entry that the state machine was given; at a start, what its own store has. */
   machineIndex: LogIndex;
 
@@ -92,6 +96,10 @@ export interface Partition {
   snapshotDraft: string | undefined;
   /** Resolved when nothing is being written of one that is received; never rejected. */
   receiving: Promise<void>;
+  readonly retention: Retention;
+  readonly checkpoints: CheckpointCounts;
+  /** Unfinished proposals that are checkpoints: they are not held up by the limits on others. */
+  checkpointProposals: number;
   /** Why this replica stopped. */
   stopped: KommanderError | undefined;
 }
@@ -121,7 +129,6 @@ export function openPartition(options: {
 }): Partition {
   const { stored, descriptor, replicaId, settings } = options;
   const { base } = stored;
-  const baseName = descriptor?.stored?.name;
   const pages = logPages({
     partitionId: stored.partitionId,
     wal: options.wal,
@@ -195,22 +202,41 @@ export function openPartition(options: {
     isRestored: commitIndex === base.index,
     promised: stored.hardState,
     lazyHardState: undefined,
+    queuedRequests: 0,
     machineIndex: 0,
-    snapshot:
-      base.data === undefined || baseName === undefined
-        ? undefined
-        : { index: base.index, term: base.term, confState: base.confState, data: base.data },
+    snapshot: baseSnapshot(base, descriptor, options.machine),
     snapshotNames: new Set(),
     snapshotHolds: [],
     baseIndex: base.index,
-    baseNames: [baseName],
+    baseNames: [descriptor?.stored?.name],
     snapshotting: undefined,
     isCheckpointDue: false,
     snapshotWait: undefined,
+    retention: newRetention(stored.compactedIndex),
+    checkpoints: newCheckpointCounts(base.index),
+    checkpointProposals: 0,
     snapshotReceive: undefined,
     snapshotDraft: undefined,
     receiving: Promise.resolve(),
     stopped: undefined,
   };
   return partition;
+}
+
+/** What peers get of the stored base; undefined when there is nothing, or only the machine's own store has it. */
+function baseSnapshot(
+  base: LogBase,
+  descriptor: SnapshotDescriptor | undefined,
+  machine: StateMachine | undefined,
+): Snapshot | undefined {
+  if (descriptor?.stored !== undefined) return snapshotOf(base);
+  if (machine !== undefined || base.index === 0) return undefined;
+  return snapshotOf({ ...base, data: undefined });
+}
+
+const noData: Uint8Array = new Uint8Array(0);
+
+/** What a replica gets whose entries are gone. A log without a machine goes on behind its base, and has no state there. */
+export function snapshotOf({ index, term, confState, data = noData }: LogBase): Snapshot {
+  return { index, term, confState, data };
 }

@@ -41,6 +41,15 @@ export function dropped(partition: Partition): KommanderError {
   );
 }
 
+/** This node would have to store the write, and cannot. */
+export function diskFull(host: Host, partition: Partition): KommanderError {
+  const { nodeId } = host.settings;
+  return new KommanderError(
+    `the disk of "${nodeId}", which leads partition ${partition.id}, is full; nothing was written, make room there, then try again`,
+    { code: 'DISK_FULL', details: { partitionId: partition.id, nodeId } },
+  );
+}
+
 /** It never left the queue: it has not been written. */
 export function neverTaken(host: Host, partition: Partition): KommanderError {
   if (leaderNode(host, partition) === undefined) return noLeader(partition);

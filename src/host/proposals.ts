@@ -23,12 +23,14 @@ import { flushOutbox, queueItem } from './outbox.ts';
 import type { Partition } from './partition.ts';
 import {
   encodePayload,
-  type OutgoingPayload,
+  OutgoingPayload,
   outgoingPayloadFrom,
   payloadTimestamp,
+  typeBytes,
 } from './payload.ts';
 import {
   cutShort,
+  diskFull,
   dropped,
   lost,
   neverTaken,
@@ -37,7 +39,9 @@ import {
   timedOut,
 } from './proposal-errors.ts';
 import { markDirty } from './ready-loop.ts';
-import { reservedPrefix, systemTypes } from './system-entries.ts';
+import { stampedCheckpoint } from './retention.ts';
+import { isDiskFull } from './storage-writer.ts';
+import { isOwnType, reservedPrefix, systemTypes } from './system-entries.ts';
 import type { Wait } from './wait.ts';
 
 export interface Proposal {
@@ -59,21 +63,51 @@ export interface Proposal {
   results: unknown[] | undefined;
 }
 
+/** Unfinished checkpoints of one partition that need no room in its queue. */
+const checkpointProposalsMax = 16;
+const noData = new Uint8Array(0);
+
+/** A checkpoint that is answered when this node has applied it. The leader fills it in. */
+export function checkpointProposal(wait: Wait<CommitResult>, mayForward = false): Proposal {
+  const payload = new OutgoingPayload(typeBytes(systemTypes.checkpoint), noData);
+  return {
+    payloads: [payload],
+    bytes: payload.byteLength,
+    isBatch: false,
+    mayForward,
+    origin: { kind: 'local', wait },
+    forwardedTo: undefined,
+    position: undefined,
+    results: undefined,
+  };
+}
+
+/** Whether it is a checkpoint: no other type of the library's own comes as a proposal. */
+function isCheckpointProposal({ payloads }: Proposal): boolean {
+  const [first] = payloads;
+  return first !== undefined && isOwnType(first);
+}
+
 /**
  * Takes a write: into the queue when this node leads or nobody is known to, on to the leader otherwise.
  *
- * @throws NOT_LEADER, QUEUE_FULL; the proposal was not taken
+ * @throws NOT_LEADER, DISK_FULL, QUEUE_FULL; the proposal was not taken
  */
 export function submitProposal(host: Host, partition: Partition, proposal: Proposal): void {
   const isLeader = partition.raft.role === Role.leader;
   const leader = leaderNode(host, partition);
   if (!isLeader && !proposal.mayForward) throw notLeader(host, partition);
+  // Another leader's disk may have room; this one's has not.
+  if (isLeader && isDiskFull(host)) throw diskFull(host, partition);
   const { queuedEntriesMax, queuedBytesMax } = host.settings;
   const entries = partition.outstandingEntries + proposal.payloads.length;
   const bytes = partition.outstandingBytes + proposal.bytes;
   const isFull = entries > queuedEntriesMax || bytes > queuedBytesMax;
+  const isCheckpoint = isCheckpointProposal(proposal);
+  // A partition that is written without a pause has its queue full all the time, and its log would grow for ever.
+  const isExempt = isCheckpoint && partition.checkpointProposals < checkpointProposalsMax;
   // One proposal always fits an empty queue: otherwise a legal batch could never be written.
-  if (isFull && partition.outstandingEntries > 0) {
+  if (isFull && !isExempt && partition.outstandingEntries > 0) {
     throw new KommanderError(
       `partition ${partition.id} has ${partition.outstandingEntries} writes (${partition.outstandingBytes} bytes) waiting; nothing was written, try again after a pause`,
       {
@@ -84,6 +118,7 @@ export function submitProposal(host: Host, partition: Partition, proposal: Propo
   }
   partition.outstandingEntries = entries;
   partition.outstandingBytes = bytes;
+  if (isCheckpoint) partition.checkpointProposals += 1;
   // While nobody is known to lead, the write waits like one whose leader was lost.
   // What waits already goes first.
   const mustQueue = isLeader || leader === undefined || partition.queue.length > 0;
@@ -102,6 +137,10 @@ export function drainProposals(host: Host, partition: Partition): void {
     rerouteQueue(host, partition);
     return;
   }
+  if (isDiskFull(host)) {
+    refuseQueue(host, partition);
+    return;
+  }
   let taken = 0;
   while (taken < partition.queue.length) {
     const end = batchEnd(host, partition.queue, taken);
@@ -110,6 +149,12 @@ export function drainProposals(host: Host, partition: Partition): void {
     taken = end;
   }
   partition.queue = taken === partition.queue.length ? [] : partition.queue.slice(taken);
+}
+
+function refuseQueue(host: Host, partition: Partition): void {
+  const refused = partition.queue;
+  partition.queue = [];
+  for (const proposal of refused) refuse(host, partition, proposal, diskFull(host, partition));
 }
 
 function batchEnd(host: Host, queue: readonly Proposal[], from: number): number {
@@ -133,7 +178,8 @@ function tryAppendBatch(host: Host, partition: Partition, batch: readonly Propos
   for (const proposal of batch) {
     if (proposal.payloads.some((payload) => payload.isGone)) failGone(proposal);
     if (isAbandoned(proposal)) continue;
-    for (const payload of proposal.payloads) {
+    for (const proposed of proposal.payloads) {
+      const payload = isOwnType(proposed) ? stampedCheckpoint(partition, proposed.type) : proposed;
       payload.timestamp = host.hybridClock.now();
       payloads.push(payload);
     }
@@ -247,7 +293,9 @@ export function handlePropose(
   };
   try {
     if (partition.stopped !== undefined) throw partition.stopped;
-    if (partition.raft.transferee !== undefined) throw dropped(partition);
+    if (partition.raft.transferee !== undefined) {
+      throw isDiskFull(host) ? diskFull(host, partition) : dropped(partition);
+    }
     for (const payload of payloads) checkForwarded(host, payload);
     submitProposal(host, partition, proposal);
   } catch (error) {
@@ -444,6 +492,7 @@ function refuse(host: Host, partition: Partition, proposal: Proposal, error: Kom
 /** Refusals that mean the same on another node. */
 const passedOn: ReadonlySet<ErrorCode> = new Set([
   'QUEUE_FULL',
+  'DISK_FULL',
   'RESERVED_TYPE',
   'ENTRY_TOO_LARGE',
 ]);
@@ -484,4 +533,5 @@ function fail(partition: Partition, proposal: Proposal, error: KommanderError): 
 function release(partition: Partition, proposal: Proposal): void {
   partition.outstandingEntries -= proposal.payloads.length;
   partition.outstandingBytes -= proposal.bytes;
+  if (isCheckpointProposal(proposal)) partition.checkpointProposals -= 1;
 }

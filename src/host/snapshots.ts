@@ -10,12 +10,12 @@ import { isKommanderError, KommanderError } from '../base/errors.ts';
 import type { StateMachine } from '../ports/state-machine.ts';
 import type { LogBase, PartitionId } from '../ports/wal.ts';
 import { termAt } from '../raft/log.ts';
-import { compactLog } from '../raft/raft.ts';
-import type { ConfState, LogIndex, Snapshot, Term } from '../raft/types.ts';
+import type { ConfState, Entry, LogIndex, Snapshot, Term } from '../raft/types.ts';
 import { stopPartition } from './failure.ts';
 import type { Host } from './host.ts';
-import type { Partition } from './partition.ts';
+import { type Partition, snapshotOf } from './partition.ts';
 import { markDirty } from './ready-loop.ts';
+import { allowCompaction, membersIndex } from './retention.ts';
 import {
   decodeDescriptor,
   encodeDescriptor,
@@ -54,18 +54,16 @@ interface Place {
 export function takeCheckpoint(
   host: Host,
   partition: Partition,
-  position: { readonly index: LogIndex; readonly term: Term },
+  entry: Entry,
 ): Promise<void> | undefined {
   const { machine } = partition;
-  // Without a machine the log itself is the state: a restart begins at the checkpoint, and nothing is removed.
+  const position = { index: entry.index, term: entry.term };
+  // Without a machine there is no state: a restart begins at the checkpoint, and the log is all that anybody has.
   if (machine === undefined) {
     const { confState } = partition.raft;
-    storeBase(
-      host,
-      partition,
-      { ...position, confState, data: undefined },
-      { isCompacting: false },
-    );
+    const base = { ...position, confState, data: undefined };
+    if (base.index >= partition.baseIndex) partition.snapshot = snapshotOf(base);
+    storeBase(host, partition, base, membersIndex(host, entry));
     return undefined;
   }
   if (machine.appliedIndex !== undefined) return markDurable(host, partition, position, machine);
@@ -114,7 +112,7 @@ async function markDurable(
   if (index < confIndex || term === undefined) return;
   const machineIndex = Math.min(givenIndex, durableIndex);
   const data = encodeDescriptor({ stored: undefined, clock, machineIndex, parts: [] });
-  storeBase(host, partition, { index, term, confState, data }, { isCompacting: true });
+  storeBase(host, partition, { index, term, confState, data });
 }
 
 /**
@@ -319,7 +317,7 @@ function useSnapshot(host: Host, partition: Partition, snapshot: Snapshot): void
     return;
   }
   partition.snapshot = snapshot;
-  storeBase(host, partition, snapshot, { isCompacting: true });
+  storeBase(host, partition, snapshot);
   sweepSnapshots(host, partition);
 }
 
@@ -327,35 +325,13 @@ function storeBase(
   host: Host,
   partition: Partition,
   base: LogBase,
-  { isCompacting }: { readonly isCompacting: boolean },
+  membersIndex: LogIndex = base.index,
 ): void {
   const { log } = partition.raft;
   // A newer one was stored meanwhile.
   if (base.index < Math.max(log.compactedIndex, partition.baseIndex)) return;
-  const floor = Math.min(
-    base.index - host.settings.trailingEntries,
-    log.appliedIndex,
-    neededIndex(partition),
-  );
-  const compactThroughIndex = isCompacting && floor > log.compactedIndex ? floor : undefined;
-  enqueueBase(host, partition, { base, compactThroughIndex });
-  if (compactThroughIndex === undefined) return;
-  // The core forgets the entries before the store does, so that nobody asks for what is being removed.
-  compactLog(partition.raft, floor);
-  partition.pages.clear();
-  // Whoever got it would lack the entries behind it.
-  if (partition.snapshot !== undefined && partition.snapshot.index < floor) {
-    partition.snapshot = undefined;
-  }
-}
-
-/** Entries behind it are for replicas that get a snapshot now: without them they would need another one, and so on. */
-function neededIndex({ raft }: Partition): LogIndex {
-  let index = Number.POSITIVE_INFINITY;
-  for (const { snapshotIndex } of raft.progress.values()) {
-    if (snapshotIndex !== undefined) index = Math.min(index, snapshotIndex);
-  }
-  return index;
+  enqueueBase(host, partition, { base });
+  allowCompaction(host, partition, { index: base.index, membersIndex });
 }
 
 /**
@@ -420,12 +396,13 @@ export async function restoreMachine(
 ): Promise<void> {
   const { machine } = partition;
   if (machine === undefined) return;
-  const { stored, machineIndex } = decodeDescriptor(snapshot.data);
-  const { name, ...facts } = must(stored, 'a snapshot that is restored is stored');
+  const descriptor = descriptorOf(snapshot.data);
   let failure: unknown;
   try {
     // Going on without the state would make the replica diverge silently.
     if (machine.restore === undefined) throw new Error('the state machine has no restore()');
+    if (descriptor?.stored === undefined) throw new Error('the log was written without a machine');
+    const { name, ...facts } = descriptor.stored;
     const reader = await host.wal.snapshots.open(name, facts).catch((error: unknown) => {
       failure = error;
       throw error;
@@ -444,7 +421,7 @@ export async function restoreMachine(
       { code: 'APPLY_FAILED', details: { partitionId: partition.id }, cause: error },
     );
   }
-  partition.machineIndex = machineIndex;
+  partition.machineIndex = descriptor?.machineIndex ?? 0;
 }
 
 function damagedBase(partitionId: PartitionId, index: LogIndex, cause: unknown): unknown {
@@ -480,9 +457,14 @@ export async function restoreBase(
   );
 }
 
+/** What a base or a message of the core says of its snapshot; undefined where there is no state, only a log. */
+export function descriptorOf(data: Uint8Array | undefined): SnapshotDescriptor | undefined {
+  return data === undefined || data.byteLength === 0 ? undefined : decodeDescriptor(data);
+}
+
 /** The name of the stored snapshot that a base or a message of the core is about. */
 export function storedName(data: Uint8Array | undefined): string | undefined {
-  return data === undefined ? undefined : decodeDescriptor(data).stored?.name;
+  return descriptorOf(data)?.stored?.name;
 }
 
 /** It stays, whatever becomes of the base, until it is released. */
@@ -540,8 +522,9 @@ export async function openSnapshots(host: Host): Promise<void> {
 async function checkBase(host: Host, partition: Partition): Promise<void> {
   const { snapshot } = partition;
   if (snapshot === undefined) return;
-  const { stored } = decodeDescriptor(snapshot.data);
-  const { name, ...facts } = must(stored, "a partition's snapshot is stored");
+  const stored = descriptorOf(snapshot.data)?.stored;
+  if (stored === undefined) return;
+  const { name, ...facts } = stored;
   try {
     await (await host.wal.snapshots.open(name, facts)).close();
   } catch (error) {
@@ -569,9 +552,8 @@ export function baseDescriptor(
   partitionId: PartitionId,
   base: LogBase,
 ): SnapshotDescriptor | undefined {
-  if (base.data === undefined) return undefined;
   try {
-    return decodeDescriptor(base.data);
+    return descriptorOf(base.data);
   } catch (error) {
     if (!(error instanceof MalformedBytesError)) throw error;
     throw new KommanderError(

@@ -5,6 +5,8 @@ import { clusterIdOf } from './genesis.ts';
 import type { Host } from './host.ts';
 import { leaderNode } from './leadership.ts';
 import type { Partition } from './partition.ts';
+import { holdsOf, logKeeper } from './retention.ts';
+import { isDiskFull } from './storage-writer.ts';
 
 /** What an operator wants to know of a node. */
 export function statusOf(host: Host): NodeStatus {
@@ -22,6 +24,7 @@ export function statusOf(host: Host): NodeStatus {
     })),
     partitions: [...host.partitions.values()].map((partition) => partitionStatus(host, partition)),
     wal: host.wal.stats(),
+    diskFull: isDiskFull(host),
     timerLatenessMsMax: host.timerLatenessMsMax,
   };
 }
@@ -38,6 +41,14 @@ function partitionStatus(host: Host, partition: Partition): PartitionStatus {
     lastIndex: raft.log.lastIndex,
     compactedIndex: raft.log.compactedIndex,
     confState: raft.confState,
+    log: {
+      entries: raft.log.lastIndex - raft.log.compactedIndex,
+      checkpointIndex: partition.checkpoints.index,
+      entriesSinceCheckpoint: partition.checkpoints.entries,
+      bytesSinceCheckpoint: partition.checkpoints.bytes,
+      holds: holdsOf(partition),
+      keptBy: logKeeper(host, partition),
+    },
     queuedProposals: partition.outstandingEntries,
     stopped: partition.stopped?.message,
   };

@@ -1,8 +1,9 @@
 // The node's one writer: storage requests of all partitions become one batch with one sync, and what arrives while the
 // disk works rides in the next one (group commit without timers). Responses are given out when their request is durable,
-// in the order of the requests. A failed write is never tried again: the node stops (DESIGN §6).
+// in the order of the requests. A failed write is never tried again: the node stops (DESIGN §6). One that a full disk
+// refused has written nothing: its requests stay first in line, and it is tried again after a pause.
 
-import { KommanderError } from '../base/errors.ts';
+import { isKommanderError, KommanderError } from '../base/errors.ts';
 import type { LogBase, PartitionId, PartitionWrite } from '../ports/wal.ts';
 import { restartElectionTimer } from '../raft/raft.ts';
 import type { StorageAppend } from '../raft/ready.ts';
@@ -23,6 +24,18 @@ interface StorageRequest {
   readonly responses: readonly Message[];
 }
 
+/** Requests of one partition that may wait, in windows of what a leader has on the way: a few leaders may come and go. */
+const queuedWindowsMax = 16;
+/** Ticks between two attempts to write to a full disk. */
+const fullRetryTicks = 10;
+
+/** The disk is full. */
+interface FullDisk {
+  /** When the first write was refused, on the monotonic clock. */
+  readonly sinceMs: number;
+  retryAtTick: number;
+}
+
 export interface StorageWriter {
   /** Requests that wait for the next batch, in order. */
   queue: StorageRequest[];
@@ -30,6 +43,8 @@ export interface StorageWriter {
   readonly proposers: Set<Partition>;
   /** When the running write began, on the monotonic clock; undefined while the disk is idle. */
   busySinceMs: number | undefined;
+  /** Present from a write that was refused for want of room until one that was not. */
+  full: FullDisk | undefined;
   /** Resolved whenever a write has ended. */
   idleWaits: (() => void)[];
   /** Node-wide facts for the next write. */
@@ -41,6 +56,7 @@ export function newStorageWriter(): StorageWriter {
     queue: [],
     proposers: new Set(),
     busySinceMs: undefined,
+    full: undefined,
     idleWaits: [],
     meta: new Map(),
   };
@@ -48,6 +64,18 @@ export function newStorageWriter(): StorageWriter {
 
 export function isWriterBusy(host: Host): boolean {
   return host.writer.busySinceMs !== undefined;
+}
+
+export function isDiskFull(host: Host): boolean {
+  return host.writer.full !== undefined;
+}
+
+/**
+ * Whether a partition has as many requests waiting as it may. A disk that does not answer, or is full, for hours lets no
+ * promise out: what would add to the queue is not taken, and Raft tries again.
+ */
+export function isQueueFull(host: Host, partition: Partition): boolean {
+  return partition.queuedRequests >= queuedWindowsMax * host.settings.inflightMessagesMax;
 }
 
 /** Takes the storage work of a `Ready`. */
@@ -63,13 +91,18 @@ export function enqueueAppend(host: Host, partition: Partition, request: Storage
     entries,
   });
   if (snapshot !== undefined) noteBase(partition, snapshot);
-  host.writer.queue.push({
+  enqueue(host, {
     partition,
     write,
     // What is acknowledged next builds on a configuration that must not be forgotten.
     mustSync: request.mustSync || request.mustKeepCommit,
     responses: request.responses,
   });
+}
+
+function enqueue(host: Host, request: StorageRequest): void {
+  request.partition.queuedRequests += 1;
+  host.writer.queue.push(request);
 }
 
 /**
@@ -98,14 +131,14 @@ function noteBase(partition: Partition, base: LogBase): void {
   partition.baseNames.push(storedName(base.data));
 }
 
-/** Stores a new base (a checkpoint), and optionally compacts the log below it. */
+/** Stores a new base (a checkpoint), or compacts the log below the present one. */
 export function enqueueBase(
   host: Host,
   partition: Partition,
-  parts: Pick<PartitionWrite, 'compactThroughIndex'> & { readonly base: LogBase },
+  parts: Partial<Pick<PartitionWrite, 'base' | 'compactThroughIndex'>>,
 ): void {
-  noteBase(partition, parts.base);
-  host.writer.queue.push({
+  if (parts.base !== undefined) noteBase(partition, parts.base);
+  enqueue(host, {
     partition,
     write: partitionWrite(partition.id, parts),
     mustSync: true,
@@ -117,49 +150,102 @@ export function enqueueBase(
 /** Begins the next write, if the disk is idle and there is something that must be durable. */
 export function startWrite(host: Host): void {
   const { writer } = host;
-  if (isWriterBusy(host) || host.state === 'failed') return;
+  if (isWriterBusy(host) || isDiskFull(host) || host.state === 'failed') return;
   if (writer.queue.length === 0 && writer.meta.size === 0) return;
-  const requests = writer.queue;
-  writer.queue = [];
+  const requests = taken(writer);
   if (writer.meta.size === 0 && !requests.some((request) => request.mustSync)) {
     // Everything before is durable, so these depend on nothing: no write for a commit index alone.
     complete(host, requests);
     wakeIdleWaits(writer);
     return;
   }
+  store(host, requests);
+}
+
+/** Tries again what a full disk refused. Called at every tick; with nothing to write it asks whether there is room. */
+export function retryWrite(host: Host): void {
+  const { full } = host.writer;
+  if (full === undefined || isWriterBusy(host) || host.state === 'failed') return;
+  if (host.tickCount < full.retryAtTick) return;
+  store(host, taken(host.writer));
+}
+
+function taken(writer: StorageWriter): readonly StorageRequest[] {
+  const requests = writer.queue;
+  writer.queue = [];
+  return requests;
+}
+
+function store(host: Host, requests: readonly StorageRequest[]): void {
+  const { writer } = host;
   writer.busySinceMs = nowMs(host);
   const writes = requests.map((request) => request.write);
   write(host, writes, true).then(
     () => {
       writer.busySinceMs = undefined;
+      noteRoom(host);
       if (host.state !== 'failed') complete(host, requests);
       goOn(host);
     },
     (error: unknown) => {
       writer.busySinceMs = undefined;
+      if (isKommanderError(error, 'DISK_FULL')) {
+        // Nothing was written: what waits longest stays first.
+        writer.queue = [...requests, ...writer.queue];
+        noteFull(host, error);
+        goOn(host);
+        return;
+      }
       failNode(host, walFailure(error));
       wakeIdleWaits(writer);
     },
   );
 }
 
+function noteFull(host: Host, error: KommanderError): void {
+  const { writer } = host;
+  const retryAtTick = host.tickCount + fullRetryTicks;
+  if (writer.full !== undefined) {
+    writer.full.retryAtTick = retryAtTick;
+    return;
+  }
+  writer.full = { sinceMs: nowMs(host), retryAtTick };
+  host.observe({ level: 'error', name: 'disk-full', fields: { error } });
+}
+
+function noteRoom(host: Host): void {
+  const { writer } = host;
+  if (writer.full === undefined) return;
+  const fullMs = nowMs(host) - writer.full.sinceMs;
+  writer.full = undefined;
+  host.observe({ level: 'info', name: 'disk-has-room', fields: { fullMs } });
+}
+
 /** Stores commit indexes that wait for a write, without a sync: they only make a restart cheaper. */
 export async function flushLazyHardStates(host: Host): Promise<void> {
-  if (isWriterBusy(host) || host.writer.queue.length > 0 || host.state === 'failed') return;
-  const writes: PartitionWrite[] = [];
-  for (const partition of host.partitions.values()) {
-    if (partition.lazyHardState === undefined || partition.stopped !== undefined) continue;
-    writes.push(partitionWrite(partition.id, { hardState: partition.lazyHardState }));
-    partition.lazyHardState = undefined;
-  }
-  if (writes.length === 0) return;
-  host.writer.busySinceMs = nowMs(host);
+  const { writer } = host;
+  if (isWriterBusy(host) || isDiskFull(host) || host.state === 'failed') return;
+  if (writer.queue.length > 0) return;
+  const flushed = [...host.partitions.values()].flatMap((partition) => {
+    const { lazyHardState: hardState, stopped } = partition;
+    return hardState === undefined || stopped !== undefined ? [] : [{ partition, hardState }];
+  });
+  if (flushed.length === 0) return;
+  writer.busySinceMs = nowMs(host);
+  const writes = flushed.map(({ partition, hardState }) =>
+    partitionWrite(partition.id, { hardState }),
+  );
   try {
     await write(host, writes, false);
+    for (const { partition, hardState } of flushed) {
+      // What came meanwhile waits for the next time.
+      if (partition.lazyHardState === hardState) partition.lazyHardState = undefined;
+    }
   } catch (error) {
-    failNode(host, walFailure(error));
+    if (isKommanderError(error, 'DISK_FULL')) noteFull(host, error);
+    else failNode(host, walFailure(error));
   } finally {
-    host.writer.busySinceMs = undefined;
+    writer.busySinceMs = undefined;
   }
   goOn(host);
 }
@@ -184,10 +270,17 @@ export async function writerIdle(host: Host): Promise<void> {
 }
 
 async function write(host: Host, writes: readonly PartitionWrite[], sync: boolean): Promise<void> {
-  const { meta } = host.writer;
-  host.writer.meta = new Map();
-  meta.set(metaKeys.clockFloor, encodeNumber(host.hybridClock.now()));
-  await host.wal.write({ writes, meta, sync });
+  const { writer } = host;
+  const facts = writer.meta;
+  writer.meta = new Map();
+  const clockFloor = encodeNumber(host.hybridClock.now());
+  const meta = new Map([...facts, [metaKeys.clockFloor, clockFloor] as const]);
+  try {
+    await host.wal.write({ writes, meta, sync });
+  } catch (error) {
+    writer.meta = new Map([...facts, ...writer.meta]);
+    throw error;
+  }
 }
 
 /** One partition's part of a batch: what is not in `parts` stays as it is stored. */
@@ -208,6 +301,7 @@ export function partitionWrite(
 
 function complete(host: Host, requests: readonly StorageRequest[]): void {
   for (const { partition, write, responses } of requests) {
+    partition.queuedRequests -= 1;
     if (write.base !== undefined) noteBaseStored(host, partition);
     if (partition.stopped !== undefined) continue;
     for (const response of responses) give(host, partition, response);

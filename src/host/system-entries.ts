@@ -12,7 +12,7 @@ import { decodePayload, OutgoingPayload, typeBytes } from './payload.ts';
 import { markDirty } from './ready-loop.ts';
 
 export const systemTypes = {
-  /** Everything up to here is settled. No data. */
+  /** Everything up to here is settled. The data is what every member had stored by then (`retention.ts`). */
   checkpoint: '_checkpoint',
   /** The cluster's first roster and partition map: an encoded `SystemState`. The first one counts. */
   genesis: '_genesis',
@@ -24,6 +24,11 @@ const reservedByte = 0x5f;
 /** Whether the entry is one of the library's own. */
 export function isSystemType(entry: Entry): boolean {
   return entry.bytes[entry.start + 1] === reservedByte;
+}
+
+/** The same of a payload that has no place in the log yet. */
+export function isOwnType({ type }: Pick<OutgoingPayload, 'type'>): boolean {
+  return type[0] === reservedByte;
 }
 
 /** Carries out an entry of the library that is no checkpoint. */

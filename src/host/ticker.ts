@@ -1,9 +1,11 @@
-// The node's one timer. It drives the ticks of all partitions, sweeps deadlines, and watches two things that make a
-// leader useless while it still sends heartbeats: an event loop that stands still and a disk that does not answer.
+// The node's one timer. It drives the ticks of all partitions, sweeps deadlines, and watches three things that make a
+// leader useless while it still sends heartbeats: an event loop that stands still, a disk that does not answer, and a
+// disk that is full.
 
 import type { Timer } from '../ports/clock.ts';
-import { bestSuccessor, hasReady, stepDown, tick, transferLeadership } from '../raft/raft.ts';
+import { hasReady, stepDown, successors, tick, transferLeadership } from '../raft/raft.ts';
 import { Role } from '../raft/types.ts';
+import { proposeDueCheckpoints } from './checkpoints.ts';
 import { remindOfGenesis } from './genesis.ts';
 import { type Host, nowMs } from './host.ts';
 import { expireLeaderWaits } from './leadership.ts';
@@ -14,7 +16,7 @@ import { sweepReads } from './reads.ts';
 import { guard, markDirty } from './ready-loop.ts';
 import { tickSnapshotReceives } from './snapshot-receiving.ts';
 import { tickSnapshotSends } from './snapshot-sending.ts';
-import { flushLazyHardStates } from './storage-writer.ts';
+import { flushLazyHardStates, isDiskFull, isQueueFull, retryWrite } from './storage-writer.ts';
 
 /** Ticks between two writes of commit indexes that wait for a quiet moment. */
 const lazyFlushTicks = 20;
@@ -26,12 +28,14 @@ interface DiskStall {
   /** When the write began that does not end, on the monotonic clock. */
   sinceMs: number | undefined;
   readonly reported: Set<Partition>;
+  /** How often leadership was offered since the disk is full. */
+  readonly offers: Map<Partition, number>;
 }
 
 /** Starts the timer; it runs until `host.stopTimer`. */
 export function startTimer(host: Host): void {
   const { clock, tickMs } = host.settings;
-  const stall: DiskStall = { sinceMs: undefined, reported: new Set() };
+  const stall: DiskStall = { sinceMs: undefined, reported: new Set(), offers: new Map() };
   let timer: Timer | undefined;
   let isStopped = false;
   const arm = (): void => {
@@ -65,11 +69,14 @@ export function startTimer(host: Host): void {
 function tickAll(host: Host, stall: DiskStall, latenessMs: number): void {
   host.tickCount += 1;
   remindOfGenesis(host);
+  retryWrite(host);
   if (host.state === 'running' || host.state === 'closing') {
     for (const partition of host.partitions.values()) tickPartition(host, partition);
     tickSnapshotSends(host);
     tickSnapshotReceives(host);
+    proposeDueCheckpoints(host);
     giveAwayIfUseless(host, stall, latenessMs);
+    offerWhileFull(host, stall.offers);
     if (host.tickCount % lazyFlushTicks === 0) void flushLazyHardStates(host);
   }
   for (const partition of host.partitions.values()) {
@@ -81,6 +88,9 @@ function tickAll(host: Host, stall: DiskStall, latenessMs: number): void {
 }
 
 function tickPartition(host: Host, partition: Partition): void {
+  // A campaign begins with a vote for oneself that is durable: whoever cannot store it waits with the campaign.
+  const canVote = !isDiskFull(host) && !isQueueFull(host, partition);
+  if (partition.raft.role !== Role.leader && !canVote) return;
   guard(host, partition, () => {
     tick(partition.raft);
     if (hasReady(partition.raft)) markDirty(host, partition);
@@ -112,12 +122,45 @@ function giveAwayIfUseless(host: Host, stall: DiskStall, latenessMs: number): vo
       });
     }
     guard(host, partition, () => {
-      const successor = bestSuccessor(partition.raft);
+      const [successor] = successors(partition.raft);
       if (isLost || successor === undefined) stepDown(partition.raft);
       else if (partition.raft.transferee === undefined) {
         transferLeadership(partition.raft, successor);
       }
     });
+    markDirty(host, partition);
+  }
+}
+
+/**
+ * A leader whose disk is full still serves reads, so it stays until somebody takes over. Who has room it does not know:
+ * it asks one after the other, and whose disk is full as well does not answer.
+ */
+function offerWhileFull(host: Host, offers: Map<Partition, number>): void {
+  const { tickMs, electionTicks } = host.settings;
+  const { full } = host.writer;
+  if (full === undefined) {
+    offers.clear();
+    return;
+  }
+  const fullMs = nowMs(host) - full.sinceMs;
+  if (fullMs < tickMs * electionTicks) return;
+  for (const partition of host.partitions.values()) {
+    if (partition.stopped !== undefined || partition.raft.role !== Role.leader) continue;
+    if (partition.raft.transferee !== undefined) continue;
+    const candidates = successors(partition.raft);
+    const offerCount = offers.get(partition) ?? 0;
+    const successor = candidates[offerCount % candidates.length];
+    if (successor === undefined) continue;
+    if (offerCount === 0) {
+      host.observe({
+        level: 'warn',
+        name: 'leadership-given-away',
+        fields: { partitionId: partition.id, fullMs },
+      });
+    }
+    offers.set(partition, offerCount + 1);
+    guard(host, partition, () => transferLeadership(partition.raft, successor));
     markDirty(host, partition);
   }
 }

@@ -14,6 +14,7 @@ import {
   MalformedBytesError,
   varintBytes,
   writeUint32,
+  writeUint53,
   writeVarint,
 } from '../base/bytes.ts';
 import {
@@ -285,9 +286,4 @@ function sealRun(bytes: Uint8Array, first: Entry, entryCount: number): void {
   writeUint32(bytes, 24, entryCount);
   writeUint32(bytes, 28, bytes.byteLength - runHeaderBytes);
   writeUint32(bytes, 4, crc32(bytes.subarray(crcStart)));
-}
-
-function writeUint53(target: Uint8Array, offset: number, value: number): void {
-  writeUint32(target, offset, value % 0x1_0000_0000);
-  writeUint32(target, offset + 4, Math.floor(value / 0x1_0000_0000));
 }

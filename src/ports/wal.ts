@@ -87,6 +87,7 @@ export interface Wal {
    * @throws WAL_LOCKED  another process has it open
    * @throws WAL_CORRUPT a record in the middle is damaged
    * @throws WAL_VERSION written by another engine or a newer version
+   * @throws DISK_FULL   there is no room to open it; nothing is lost
    */
   open(): Promise<WalContents>;
   /**

@@ -14,7 +14,7 @@ import {
   termAt,
 } from './log.ts';
 import { votersOf } from './membership.ts';
-import { becomeReplicate, resetProgress } from './progress.ts';
+import { becomeReplicate, type Progress, resetProgress } from './progress.ts';
 import { type VoteResult, voteResult } from './quorum.ts';
 import { beginLeaseRound, resetReads } from './read-index.ts';
 import {
@@ -333,17 +333,11 @@ export function setLeader(state: RaftState, leader: ReplicaId | undefined): void
   trace(state, { type: 'leaderChanged', leader, term: state.currentTerm });
 }
 
-/** The progress of the chosen successor of a leader that has to go: the voter that has most of the log. */
-export function bestSuccessor(state: RaftState): ReplicaId | undefined {
-  let best: ReplicaId | undefined;
-  let bestMatch = -1;
-  for (const id of state.confState.voters) {
-    const progress = must(state.progress.get(id), 'voters are members');
-    if (id === state.id || !progress.isRecentlyActive) continue;
-    if (progress.matchIndex > bestMatch) {
-      best = id;
-      bestMatch = progress.matchIndex;
-    }
-  }
-  return best;
+/** Who can follow a leader that has to go: the other voters that were heard from, those with most of the log first. */
+export function successors(state: RaftState): ReplicaId[] {
+  const { confState, progress, id: own } = state;
+  const progressOf = (id: ReplicaId): Progress => must(progress.get(id), 'voters are members');
+  return confState.voters
+    .filter((id) => id !== own && progressOf(id).isRecentlyActive)
+    .sort((a, b) => progressOf(b).matchIndex - progressOf(a).matchIndex);
 }

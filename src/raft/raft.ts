@@ -6,13 +6,13 @@ import { assert } from '../base/assert.ts';
 import { type ConfChange, encodeConfChange } from './conf-change.ts';
 import {
   becomeFollower,
-  bestSuccessor,
   handleRequestVote,
   handleRequestVoteResponse,
   holdsLease,
   sendVote,
   setLeader,
   startCampaign,
+  successors,
   suspectLeader,
   tickElection,
   tickLeader,
@@ -550,4 +550,4 @@ export function raftStatus(state: RaftState): RaftStatus {
 
 export { checkInvariants } from './invariants.ts';
 export { hasReady, takeReady } from './take-ready.ts';
-export { bestSuccessor, confChangeRefusal };
+export { confChangeRefusal, successors };

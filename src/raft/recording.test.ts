@@ -192,7 +192,7 @@ const noVerbs = [
   'hasReady',
   'raftStatus',
   'checkInvariants',
-  'bestSuccessor',
+  'successors',
   'confChangeRefusal',
 ];
 

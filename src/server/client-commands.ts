@@ -4,6 +4,7 @@
 import type { Command } from 'commander';
 import { KommanderError } from '../base/errors.ts';
 import type { HttpErrorBody } from './http-errors.ts';
+import { alignedLines } from './table.ts';
 
 const defaultUrl = 'http://127.0.0.1:7101';
 /** Milliseconds until a request is given up: longer than any wait inside the server. */
@@ -149,16 +150,13 @@ function statusTable(status: StatusJson): string {
     'lastIndex',
   ];
   const rows = status.partitions.map((each) => columns.map((name) => String(each[name] ?? '-')));
-  const table = [columns, ...rows];
-  const widths = columns.map((_, at) => Math.max(...table.map((row) => row[at]?.length ?? 0)));
-  const lines = table.map((row) => row.map((cell, at) => cell.padEnd(widths[at] ?? 0)).join('  '));
   const roster = status.roster.map(
     ({ node, endpoint, reachable }) => `${node}=${endpoint}${reachable ? '' : ' (unreachable)'}`,
   );
   return [
     `node ${status.node} is ${status.state}, cluster ${status.clusterId}`,
     `members: ${roster.join(', ')}`,
-    ...lines.map((line) => line.trimEnd()),
+    ...alignedLines([columns, ...rows]),
     '',
   ].join('\n');
 }

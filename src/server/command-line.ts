@@ -9,6 +9,7 @@ import { addClientCommands } from './client-commands.ts';
 import { demoOptionTable, readDemoOptions } from './demo/demo-options.ts';
 import { addReplay } from './replay.ts';
 import { flagOf, type OptionEntry, readServeOptions, serveOptionTable } from './serve-options.ts';
+import { addWalCommands } from './wal-commands.ts';
 
 const exitCodes = { done: 0, failed: 1, usage: 2 } as const;
 
@@ -41,9 +42,16 @@ function buildProgram(entryFile: string): Command {
   addReplay(program, (exitCode) => {
     process.exitCode = exitCode;
   });
-  for (const command of program.commands) {
+  addWalCommands(program, {
+    exit: (exitCode) => {
+      process.exitCode = exitCode;
+    },
+    report: reportFailure,
+  });
+  for (const command of program.commands.flatMap((each) => [each, ...each.commands])) {
     const flags = command.options.map((option) => option.long).join(', ');
-    const help = `kommander ${command.name()} --help`;
+    const group = command.parent === program ? '' : `${command.parent?.name()} `;
+    const help = `kommander ${group}${command.name()} --help`;
     command.exitOverride().showHelpAfterError(`valid options: ${flags}; see: ${help}`);
   }
   return program;

@@ -34,6 +34,8 @@ export const defaultHttpLimits: HttpLimits = {
 export const listedKeysMax = 10_000;
 /** Keys in one listing when the request does not say. */
 export const listedKeysDefault = 100;
+/** Payload bytes of one answer with a stretch of a log; one entry is always served whole. */
+export const logBytesMax = 1_048_576;
 /** Bytes of a JSON body (transfer). */
 export const jsonBytesMax = 4_096;
 

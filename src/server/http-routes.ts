@@ -7,10 +7,11 @@ import { must } from '../base/assert.ts';
 import { MalformedBytesError, utf8Text } from '../base/bytes.ts';
 import { KommanderError } from '../base/errors.ts';
 import type { CommitResult, KommanderNode } from '../index.ts';
-import type { PartitionId } from '../ports/wal.ts';
+import type { PartitionId, Wal } from '../ports/wal.ts';
 import { beginBackup } from './backup-stream.ts';
 import { badArgument } from './http-errors.ts';
 import { type HttpLimits, jsonBytesMax, listedKeysDefault, listedKeysMax } from './http-limits.ts';
+import { getLog } from './http-log.ts';
 import {
   type BodyBudget,
   parseChoice,
@@ -32,6 +33,8 @@ import {
 export interface KeyValueService {
   readonly node: KommanderNode;
   readonly machines: ReadonlyMap<PartitionId, KeyValueMachine>;
+  /** The node's log store. */
+  readonly log: Pick<Wal, 'read'>;
 }
 
 export interface RouteContext {
@@ -88,6 +91,11 @@ export const routes: readonly Route[] = [
   {
     pattern: /^\/v1\/backup$/,
     methods: { POST: takeBackup },
+    isForOperators: true,
+  },
+  {
+    pattern: /^\/v1\/partitions\/(\d{1,10})\/log$/,
+    methods: { GET: getLog },
     isForOperators: true,
   },
   { pattern: /^\/healthz$/, methods: { GET: getHealth }, isForOperators: true },
@@ -224,11 +232,13 @@ function getStatus(service: KeyValueService, context: RouteContext): Answer {
       lastApplied: each.lastApplied,
       lastIndex: each.lastIndex,
       compactedIndex: each.compactedIndex,
+      log: each.log,
       queuedProposals: each.queuedProposals,
       keys: service.machines.get(each.partitionId)?.keyCount,
       stopped: each.stopped,
     })),
     wal: rest.wal,
+    diskFull: rest.diskFull,
     timerLatenessMsMax: rest.timerLatenessMsMax,
   });
 }

@@ -176,18 +176,6 @@ test('a snapshot with any bit changed or any byte missing is refused and changes
   assert.equal(textAt(victim, 'kept'), 'yes');
 });
 
-test('the bytes since the last snapshot grow with the log and begin anew with a snapshot', async () => {
-  const machine = new KeyValueMachine();
-  assert.equal(machine.bytesSinceSnapshot, 0);
-  applyAll(machine, put('a', 'x'.repeat(1_000)));
-  assert.ok(machine.bytesSinceSnapshot > 1_000);
-  const bytes = await bytesOfSnapshot(machine.snapshot());
-  assert.equal(machine.bytesSinceSnapshot, 0);
-  applyAll(machine, put('a', ''));
-  await machine.restore(snapshotDataOf(bytes));
-  assert.equal(machine.bytesSinceSnapshot, 0);
-});
-
 test('the bytes of the state follow puts, overwrites and deletes and end at zero', () => {
   const machine = new KeyValueMachine();
   applyAll(

@@ -47,7 +47,6 @@ export class KeyValueMachine implements StateMachine {
   readonly #views = new Set<StateView>();
   #lastIndex: LogIndex = 0;
   #stateBytes = 0;
-  #bytesSinceSnapshot = 0;
 
   get keyCount(): number {
     return this.#values.size;
@@ -58,15 +57,9 @@ export class KeyValueMachine implements StateMachine {
     return this.#stateBytes;
   }
 
-  /** Bytes of log applied since the last snapshot was taken or restored. */
-  get bytesSinceSnapshot(): number {
-    return this.#bytesSinceSnapshot;
-  }
-
   /** @throws MALFORMED_COMMAND an entry is no command; the replica stops rather than to guess */
   apply(entries: readonly CommittedEntry[]): readonly KeyValueResult[] {
     return entries.map((entry) => {
-      this.#bytesSinceSnapshot += entry.data.byteLength + recordOverheadBytes;
       this.#lastIndex = entry.index;
       return this.#applyCommand(commandOf(entry), entry.index, entry.term);
     });
@@ -101,7 +94,6 @@ export class KeyValueMachine implements StateMachine {
     const state = { values: this.#values, keys: this.#keys, index: this.#lastIndex };
     const view = viewState(state, (ended) => this.#views.delete(ended));
     this.#views.add(view);
-    this.#bytesSinceSnapshot = 0;
     return view;
   }
 
@@ -121,7 +113,6 @@ export class KeyValueMachine implements StateMachine {
       this.#put(key, stored);
       this.#lastIndex = Math.max(this.#lastIndex, stored.index);
     }
-    this.#bytesSinceSnapshot = 0;
   }
 
   #applyCommand(command: KeyValueCommand, index: LogIndex, term: Term): KeyValueResult {

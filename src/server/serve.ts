@@ -1,9 +1,9 @@
 // One node with its key-value store behind HTTP: what `kommander serve` runs. It joins the concrete engines to the
-// node, decides when logs are compacted, and ends in order: no new requests, those under way answered, leadership
+// node, and ends in order: no new requests, those under way answered, leadership
 // handed over, everything closed.
 
 import { join } from 'node:path';
-import { must } from '../base/assert.ts';
+import { must, unreachable } from '../base/assert.ts';
 import { staticDiscovery } from '../discovery/static.ts';
 import { type KommanderNode, openNode } from '../index.ts';
 import type { Observer } from '../ports/observer.ts';
@@ -12,6 +12,8 @@ import type { PartitionId, Wal } from '../ports/wal.ts';
 import { grpcTransport } from '../transport/grpc.ts';
 import { memoryWal } from '../wal/memory.ts';
 import { rocksdbWal } from '../wal/rocksdb.ts';
+import { segmentWal } from '../wal/segment.ts';
+import { sqliteWal } from '../wal/sqlite.ts';
 import { type HttpApi, openHttpApi } from './http-api.ts';
 import { KeyValueMachine } from './key-value.ts';
 import { openLog } from './log.ts';
@@ -23,8 +25,6 @@ const drainMsMax = 5_000;
 const closeMsMax = 20_000;
 /** Milliseconds for the last lines of the log. */
 const flushMsMax = 500;
-/** Milliseconds between two looks at whether a partition's log is long enough for a checkpoint. */
-const checkpointPollMs = 1_000;
 
 export interface Server {
   readonly node: KommanderNode;
@@ -43,13 +43,14 @@ export async function openServer(options: ServeOptions, observer: Observer): Pro
   const api = await openHttpApi({ listen: options.http, observer });
   try {
     const machines = new Map<PartitionId, KeyValueMachine>();
+    const wal = openWal(options);
     const node = await openNode({
       nodeId: options.nodeId,
       listen: options.listen,
       advertise: must(options.members[options.nodeId], 'the options know this node as a member'),
       members: options.members,
       partitions: options.partitions,
-      wal: openWal(options),
+      wal,
       transport: grpcTransport(),
       discovery: staticDiscovery(options.members),
       stateMachine: (partitionId) => {
@@ -60,13 +61,13 @@ export async function openServer(options: ServeOptions, observer: Observer): Pro
       logger: observer,
       tickMs: options.tickMs,
       electionTicks: options.electionTicks,
+      checkpointBytes: options.checkpointBytes,
       ...(options.wal === 'memory'
         ? {}
         : { evidenceDirectory: join(directoryOf(options), 'evidence') }),
     });
-    api.attach({ node, machines });
-    const checkpoints = startCheckpoints({ node, machines, observer }, options.checkpointBytes);
-    return { node, http: api.endpoint, close: once(() => closeServer(api, node, checkpoints)) };
+    api.attach({ node, machines, log: wal });
+    return { node, http: api.endpoint, close: once(() => closeServer(api, node)) };
   } catch (error) {
     await api.close();
     throw error;
@@ -98,18 +99,29 @@ export async function runServe(options: ServeOptions): Promise<number> {
 /** The one line on standard output that says: this node takes requests. */
 function readyLine(options: ServeOptions, server: Server): string {
   const { nodeId, listen, partitions, wal, data } = options;
-  const where = wal === 'rocksdb' ? ` data=${data}` : '';
+  const where = wal === 'memory' ? '' : ` data=${data}`;
   return `kommander ready node=${nodeId} http=http://${server.http} raft=${listen} partitions=${partitions} wal=${wal}${where}`;
 }
 
 /** The log store that the options name. */
 export function openWal(options: ServeOptions): Wal {
-  if (options.wal === 'memory') return memoryWal();
-  return rocksdbWal({ path: directoryOf(options) });
+  const { wal } = options;
+  switch (wal) {
+    case 'memory':
+      return memoryWal();
+    case 'rocksdb':
+      return rocksdbWal({ path: directoryOf(options) });
+    case 'segment':
+      return segmentWal({ path: directoryOf(options) });
+    case 'sqlite':
+      return sqliteWal({ path: directoryOf(options) });
+    default:
+      return unreachable(wal);
+  }
 }
 
 function directoryOf({ data }: ServeOptions): string {
-  return must(data, 'the options have a directory for rocksdb');
+  return must(data, 'the options have a directory for a durable engine');
 }
 
 /** Resolves with what asked for the end. */
@@ -133,53 +145,10 @@ function waitForStop(options: ServeOptions): Promise<string> {
   });
 }
 
-async function closeServer(
-  api: HttpApi,
-  node: KommanderNode,
-  checkpoints: Disposable,
-): Promise<void> {
-  checkpoints[Symbol.dispose]();
+async function closeServer(api: HttpApi, node: KommanderNode): Promise<void> {
   await api.drain(drainMsMax);
   await node.close();
   await api.close();
-}
-
-/**
- * Has the partitions that this node leads make a checkpoint as soon as their log since the last one is longer than
- * `checkpointBytes` and than the state itself: a snapshot never costs more than the writes that made it due.
- */
-function startCheckpoints(
-  served: {
-    readonly node: KommanderNode;
-    readonly machines: ReadonlyMap<PartitionId, KeyValueMachine>;
-    readonly observer: Observer;
-  },
-  checkpointBytes: number,
-): Disposable {
-  const { node, machines, observer } = served;
-  const underWay = new Set<PartitionId>();
-
-  async function checkpoint(partitionId: PartitionId): Promise<void> {
-    underWay.add(partitionId);
-    try {
-      const { index } = await node.checkpoint(partitionId, { forward: false });
-      observer({ level: 'info', name: 'checkpoint-made', fields: { partitionId, index } });
-    } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      observer({ level: 'warn', name: 'checkpoint-failed', fields: { partitionId, reason } });
-    } finally {
-      underWay.delete(partitionId);
-    }
-  }
-
-  const timer = setInterval(() => {
-    for (const [partitionId, machine] of machines) {
-      const isDue = machine.bytesSinceSnapshot >= Math.max(checkpointBytes, machine.stateBytes);
-      if (!isDue || underWay.has(partitionId) || !node.isLeader(partitionId)) continue;
-      void checkpoint(partitionId);
-    }
-  }, checkpointPollMs);
-  return { [Symbol.dispose]: () => clearInterval(timer) };
 }
 
 function once(close: () => Promise<void>): () => Promise<void> {

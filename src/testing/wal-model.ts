@@ -45,7 +45,7 @@ export function emptyModel(): WalModel {
 }
 
 /** A copy that can be written to without changing the original. */
-function copyModel(model: WalModel): WalModel {
+export function copyModel(model: WalModel): WalModel {
   const partitions = new Map<PartitionId, ModelPartition>();
   for (const [id, partition] of model.partitions)
     partitions.set(id, { ...partition, entries: [...partition.entries] });
@@ -160,12 +160,12 @@ export function laidOut(
 const partitionIds: readonly PartitionId[] = [0, 1, 0x100, 0x7fff_ffff];
 const metaNames = ['', 'genesis', 'incarnation', 'zeit/µs'];
 
-/** A batch that keeps the port's rules on top of `model`. */
-export function randomBatch(random: Random, model: WalModel): WalBatch {
+/** A batch that keeps the port's rules on top of `model`. Most payloads have up to `payloadBytesMax` bytes. */
+export function randomBatch(random: Random, model: WalModel, payloadBytesMax = 24): WalBatch {
   const ahead = copyModel(model);
   const writes: PartitionWrite[] = [];
   for (let count = 1 + random.below(3); count > 0; count--) {
-    const write = randomWrite(random, ahead);
+    const write = randomWrite(random, ahead, payloadBytesMax);
     writePart(ahead, write);
     writes.push(write);
   }
@@ -177,7 +177,7 @@ export function randomBatch(random: Random, model: WalModel): WalBatch {
   return { writes, meta, sync: random.below(4) === 0 };
 }
 
-function randomWrite(random: Random, model: WalModel): PartitionWrite {
+function randomWrite(random: Random, model: WalModel, payloadBytesMax: number): PartitionWrite {
   const partitionId = partitionIds[random.below(partitionIds.length)] ?? 0;
   const probe = copyModel(model);
   const partition = probe.partitions.get(partitionId) ?? emptyModelPartition();
@@ -198,7 +198,7 @@ function randomWrite(random: Random, model: WalModel): PartitionWrite {
   };
   probe.partitions.set(partitionId, partition);
   writePart(probe, write);
-  const entries = random.below(4) > 0 ? randomEntries(random, partition) : [];
+  const entries = random.below(4) > 0 ? randomEntries(random, partition, payloadBytesMax) : [];
   const compacts = random.below(4) === 0;
   return {
     ...write,
@@ -227,7 +227,11 @@ function randomBase(random: Random, partition: ModelPartition): LogBase {
 }
 
 /** Mostly appended, often over the last few stored entries, at times over everything behind the base. */
-function randomEntries(random: Random, partition: ModelPartition): Entry[] {
+function randomEntries(
+  random: Random,
+  partition: ModelPartition,
+  payloadBytesMax: number,
+): Entry[] {
   const firstIndexMin = partition.base.index + 1;
   const appendIndex = lastIndexOf(partition) + 1;
   const back = random.below(3) > 0 ? 0 : random.below(random.below(4) === 0 ? 1_000 : 12);
@@ -238,7 +242,7 @@ function randomEntries(random: Random, partition: ModelPartition): Entry[] {
     term += random.below(3) === 0 ? 1 + random.below(2) : 0;
     const payloads = Array.from({ length: 1 + random.below(9) }, () => ({
       kind: random.below(8) === 0 ? EntryKind.confChange : EntryKind.normal,
-      bytes: randomBytes(random, random.below(10) === 0 ? 300 : 24),
+      bytes: randomBytes(random, random.below(10) === 0 ? 300 : payloadBytesMax),
     }));
     const proposed =
       random.below(2) === 0

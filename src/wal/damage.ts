@@ -10,6 +10,9 @@ export interface RecordPlace {
   readonly partitionId?: PartitionId;
   readonly index?: LogIndex;
   readonly record?: string;
+  /** Name of the file, and where in it. */
+  readonly file?: string;
+  readonly offset?: number;
 }
 
 /**

@@ -3,16 +3,26 @@
 
 import process from 'node:process';
 
+type Sqlite = typeof import('node:sqlite');
+
+let loading: Promise<Sqlite> | undefined;
+
 /** The module, without its warning. */
-export async function importSqlite(): Promise<typeof import('node:sqlite')> {
-  const { emitWarning } = process;
-  process.emitWarning = (warning: string | Error, ...rest: unknown[]): void => {
+export function importSqlite(): Promise<Sqlite> {
+  loading ??= load();
+  return loading;
+}
+
+async function load(): Promise<Sqlite> {
+  const warn = process.emitWarning.bind(process);
+  const quiet = (warning: string | Error, ...rest: unknown[]): void => {
     if (String(warning).includes('SQLite is an experimental feature')) return;
-    Reflect.apply(emitWarning, process, [warning, ...rest]);
+    Reflect.apply(warn, process, [warning, ...rest]);
   };
+  process.emitWarning = quiet;
   try {
     return await import('node:sqlite');
   } finally {
-    process.emitWarning = emitWarning;
+    process.emitWarning = warn;
   }
 }

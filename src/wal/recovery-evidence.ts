@@ -3,7 +3,7 @@
 // opens. Every batch begins with a mark that says which batch was synced before it; a mark that names a later batch
 // than the recovered one proves that acknowledged batches are gone.
 
-import { copyFile, link, mkdir, open, readdir, rm } from 'node:fs/promises';
+import { copyFile, link, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MalformedBytesError } from '../base/bytes.ts';
 import { type BatchMark, batchMarkBytesMax, decodeBatchMark } from './record.ts';
@@ -13,9 +13,20 @@ const asideName = 'recovering';
 const logEnding = '.log';
 const chunkBytes = 4_194_304;
 
+/** Bytes of the logs in `path`. */
+export async function logBytes(path: string): Promise<number> {
+  let bytes = 0;
+  for (const name of await logsIn(path)) bytes += (await stat(join(path, name))).size;
+  return bytes;
+}
+
+async function logsIn(path: string): Promise<string[]> {
+  return (await readdir(path)).filter((name) => name.endsWith(logEnding));
+}
+
 /** Keeps the logs of the closed store in `path` aside; returns the names of the files that it made. */
 export async function keepLogsAside(path: string): Promise<string[]> {
-  const logs = (await readdir(path)).filter((name) => name.endsWith(logEnding));
+  const logs = await logsIn(path);
   if (logs.length === 0) return [];
   const aside = join(path, asideName);
   await mkdir(aside, { recursive: true, mode: 0o700 });
@@ -41,11 +52,23 @@ export async function forgetKeptLogs(path: string): Promise<void> {
 
 /** The highest batch of store `identity` that the logs kept aside prove to have been synced; 0 when they prove none. */
 export async function provenBatch(path: string, identity: string): Promise<number> {
+  return (await provingLog(path, identity)).batchNumber;
+}
+
+/** The same, and the name of the log that proves it. */
+export async function provingLog(
+  path: string,
+  identity: string,
+): Promise<{ readonly batchNumber: number; readonly file: string | undefined }> {
   const aside = join(path, asideName);
-  let proven = 0;
+  let proven: { batchNumber: number; file: string | undefined } = {
+    batchNumber: 0,
+    file: undefined,
+  };
   for (const name of await namesIn(aside)) {
     for await (const mark of marksOf(join(aside, name))) {
-      if (mark.identity === identity) proven = Math.max(proven, mark.syncedBatch);
+      if (mark.identity === identity && mark.syncedBatch > proven.batchNumber)
+        proven = { batchNumber: mark.syncedBatch, file: name };
     }
   }
   return proven;

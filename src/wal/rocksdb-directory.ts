@@ -1,11 +1,18 @@
 // What the RocksDB engine does with the files of its directory beside the library: who owns it, and the logs that
 // prove what must be there. A port of its own, so that the simulator's disk can stand in for a real one.
 
-import { dropKeptLogs, forgetKeptLogs, keepLogsAside, provenBatch } from './recovery-evidence.ts';
-import { claimStoreDirectory } from './store-directory.ts';
+import { statfsSync } from 'node:fs';
+import {
+  dropKeptLogs,
+  forgetKeptLogs,
+  keepLogsAside,
+  logBytes,
+  provenBatch,
+} from './recovery-evidence.ts';
+import { claimStoreDirectory, type StoreFormat } from './store-directory.ts';
 
 export interface RocksDbDirectory {
-  /** Makes the directory, or checks that it is this engine's. @throws WAL_VERSION, WAL_FAILED */
+  /** Makes the directory, or checks that it is this engine's. @throws WAL_VERSION, DISK_FULL, WAL_FAILED */
   claim(): Promise<void>;
   /** Keeps the logs of the closed store aside; returns the names of those that were not yet. */
   keepLogsAside(): Promise<readonly string[]>;
@@ -15,17 +22,27 @@ export interface RocksDbDirectory {
   provenBatch(identity: string): Promise<number>;
   /** Nothing is lost: the logs kept aside may go. */
   forgetKeptLogs(): Promise<void>;
+  /** Bytes that this process may still write to the disk, as far as the file system knows. */
+  freeBytes(): number;
+  /** Bytes of the logs that an `open` would write into tables. */
+  logBytes(): Promise<number>;
 }
 
-const storeFormat = { engine: 'rocksdb', version: 1 } as const;
+export const rocksdbFormat: StoreFormat = { engine: 'rocksdb', version: 1 };
 
 /** A directory of the file system. */
 export function fileDirectory(path: string): RocksDbDirectory {
   return {
-    claim: () => claimStoreDirectory(path, storeFormat),
+    claim: () => claimStoreDirectory(path, rocksdbFormat),
     keepLogsAside: () => keepLogsAside(path),
     dropKeptLogs: (names) => dropKeptLogs(path, names),
     provenBatch: (identity) => provenBatch(path, identity),
     forgetKeptLogs: () => forgetKeptLogs(path),
+    freeBytes() {
+      // Two microseconds; in the thread pool it would be fifty.
+      const { bavail, bsize } = statfsSync(path);
+      return bavail * bsize;
+    },
+    logBytes: () => logBytes(path),
   };
 }

@@ -10,7 +10,7 @@ export interface RocksDbLibrary {
   /**
    * Opens the store in directory `path`, which exists; an empty one becomes a new store.
    *
-   * @throws WAL_LOCKED, WAL_CORRUPT, WAL_FAILED
+   * @throws WAL_LOCKED, WAL_CORRUPT, WAL_FAILED; DISK_FULL nothing is lost, and it can be opened once there is room
    */
   open(path: string): Promise<RocksDbHandle>;
 }
@@ -18,7 +18,12 @@ export interface RocksDbLibrary {
 export interface RocksDbHandle {
   /** A name that no other store has, drawn when the store was made. */
   readonly identity: string;
-  /** Atomic. When `sync` is set it resolves once the operations survive a power loss; else it syncs nothing. */
+  /**
+   * Atomic. When `sync` is set it resolves once the operations survive a power loss; else it syncs nothing.
+   *
+   * @throws DISK_FULL nothing was written; the handle goes on reading, but writes nothing any more, however much room
+   * there is: the store is to be closed and opened again
+   */
   write(
     operations: readonly RocksDbOperation[],
     options: { readonly sync: boolean },
@@ -113,13 +118,24 @@ async function openHandle(store: RocksLevel): Promise<RocksDbHandle> {
         if (value === undefined) batch.del(key);
         else batch.put(key, value);
       }
-      await batch.write(options);
+      try {
+        await batch.write(options);
+      } catch (error) {
+        throw isWithoutRoom(error) ? storeError(error) : error;
+      }
     },
     scan: (range) =>
       openScan(
         store.iterator({ gte: range.from, lt: range.end, highWaterMarkBytes: range.chunkBytes }),
       ),
-    close: () => store.close(),
+    async close() {
+      try {
+        await store.close();
+      } catch (error) {
+        // RocksDB has let go of the store all the same: it only says that it could not finish what the full disk refused.
+        if (!isUnfinished(error)) throw error;
+      }
+    },
   };
 }
 
@@ -144,8 +160,14 @@ function plain(bytes: Uint8Array): Uint8Array {
 
 /** abstract-level wraps what RocksDB said: the cause has the code. */
 function storeError(error: unknown): KommanderError {
-  const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
-  const message = cause instanceof Error ? cause.message : String(cause);
+  const cause = causeOf(error);
+  const message = textOf(cause);
+  if (isWithoutRoom(error)) {
+    return new KommanderError(`the log store has no room: ${message}; make room, then try again`, {
+      code: 'DISK_FULL',
+      cause,
+    });
+  }
   switch (codeOf(cause)) {
     case 'LEVEL_LOCKED':
       return new KommanderError(`the log store is open elsewhere: ${message}`, {
@@ -163,6 +185,28 @@ function storeError(error: unknown): KommanderError {
         cause,
       });
   }
+}
+
+function causeOf(error: unknown): unknown {
+  return error instanceof Error && error.cause !== undefined ? error.cause : error;
+}
+
+function textOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/**
+ * Whether the disk, or the quota on it, had no room for what was to be written. RocksDB says so in words only. When a sync
+ * says it, nobody knows what was written: that is a failed disk, not a full one.
+ */
+function isWithoutRoom(error: unknown): boolean {
+  const text = textOf(causeOf(error));
+  return /No space left on device|Disk quota exceeded/.test(text) && !/While \w*sync/i.test(text);
+}
+
+/** What RocksDB answers to the close of a store after a write that failed. */
+function isUnfinished(error: unknown): boolean {
+  return isWithoutRoom(error) || textOf(causeOf(error)).includes('Seen error');
 }
 
 function codeOf(error: unknown): string | undefined {

@@ -2,6 +2,9 @@
 // atomic write per batch, which is the only thing that is ever synced. In memory it keeps where every run begins.
 // Truncation inside a run writes the run again, shorter, in the same batch; compaction inside a run only moves the
 // mark, and the run goes when the mark has passed it. `open` checks headers and order of all runs, `read` checksums.
+//
+// A batch is refused while the disk has little room. Should RocksDB meet the end of the disk all the same, it writes
+// nothing more, however much room there is: then the store is opened again below the feet of its user.
 
 import { assert, must } from '../base/assert.ts';
 import { isKommanderError, KommanderError } from '../base/errors.ts';
@@ -16,9 +19,10 @@ import type {
   WalContents,
   WalStats,
 } from '../ports/wal.ts';
-import { type Entry, type LogIndex, payloadBytes } from '../raft/types.ts';
+import { type Entry, type LogIndex, payloadBytes, payloadBytesOf } from '../raft/types.ts';
 import { decoded, missing } from './damage.ts';
-import type { Files } from './files.ts';
+import { type Files, isOutOfSpace } from './files.ts';
+import type { ScannedPartition } from './gathered-partition.ts';
 import { directoryFiles } from './node-files.ts';
 import {
   encodeBase,
@@ -59,6 +63,11 @@ export type {
 export interface RocksDbWalOptions {
   /** Directory of the store. It is made when it is missing; one process may have it open at a time. */
   readonly path: string;
+  /**
+   * Bytes of the disk that batches leave free, for the tables that RocksDB writes by itself and for opening the store
+   * again; a batch that would not is DISK_FULL. Default: 134,217,728, twice as much as RocksDB gathers for one table.
+   */
+  readonly reserveBytes?: number;
   /** Default: the package `@nxtedition/rocksdb`, loaded at `open`. */
   readonly library?: RocksDbLibrary;
   /** Default: the directory `path` of the file system. */
@@ -67,6 +76,7 @@ export interface RocksDbWalOptions {
   readonly snapshotFiles?: Files;
 }
 
+const reserveBytesByDefault = 134_217_728;
 const readChunkBytesMin = 4_096;
 const readChunkBytesMax = 262_144;
 const noStats: WalStats = { writeCount: 0, syncCount: 0, entryCount: 0, bytesWritten: 0 };
@@ -86,28 +96,53 @@ interface OpenStore {
   syncedBatch: number;
 }
 
+/** RocksDB met the end of the disk: it goes on reading, and writes nothing more until it is opened again. */
+interface Interruption {
+  /** The batch that was refused. */
+  readonly batchNumber: number;
+  /** The store is closed, so that it can be opened again: reads wait. */
+  isClosed: boolean;
+  readonly ended: Promise<void>;
+  readonly end: () => void;
+}
+
 /**
  * Makes a log store on RocksDB; `open` opens it.
  *
  * A sync runs on the calling thread (the binding has no other way), one for a batch of all partitions.
- * After a failed write the store is WAL_FAILED for good: only a new one on the same directory can go on.
+ * After a failed write the store is WAL_FAILED for good: only a new one on the same directory can go on. A batch for
+ * which there is no room is DISK_FULL and was not written.
  *
+ * @throws INVALID_OPTION `reserveBytes` is no number of bytes
  * @throws MISSING_DEPENDENCY (from `open`) `@nxtedition/rocksdb` is not installed
  */
 export function rocksdbWal(options: RocksDbWalOptions): Wal {
-  const { path, snapshotFiles } = options;
-  const snapshots = fileSnapshots(snapshotFiles ?? directoryFiles(path, 'snapshots'));
+  const {
+    path,
+    reserveBytes = reserveBytesByDefault,
+    directory = fileDirectory(path),
+    snapshotFiles = directoryFiles(path, 'snapshots'),
+  } = options;
+  const snapshots = fileSnapshots(snapshotFiles);
+  if (!Number.isSafeInteger(reserveBytes) || reserveBytes < 0) {
+    throw new KommanderError(`option reserveBytes is ${reserveBytes}; it is a number of bytes`, {
+      code: 'INVALID_OPTION',
+      details: { option: 'reserveBytes' },
+    });
+  }
   let opening: Promise<{ store: OpenStore; contents: WalContents }> | undefined;
   let closing: Promise<void> | undefined;
   let store: OpenStore | undefined;
+  let interruption: Interruption | undefined;
   let failure: KommanderError | undefined;
+  let isClosing = false;
   let writing: Promise<void> | undefined;
   const reading = new Set<Promise<unknown>>();
   let stats = noStats;
 
   function checkOpen(): OpenStore {
     if (failure !== undefined) throw failure;
-    if (store === undefined)
+    if (store === undefined || isClosing)
       throw new KommanderError(`the log store ${path} is not open`, { code: 'NODE_CLOSED' });
     return store;
   }
@@ -118,14 +153,26 @@ export function rocksdbWal(options: RocksDbWalOptions): Wal {
       details: { path },
       cause,
     });
+    interruption?.end();
     return failure;
+  }
+
+  /** @throws DISK_FULL */
+  function checkRoom(neededBytes: number): void {
+    let freeBytes: number;
+    try {
+      freeBytes = directory.freeBytes();
+    } catch (error) {
+      throw fail(error);
+    }
+    if (freeBytes < neededBytes) throw noRoom(path, { freeBytes, neededBytes });
   }
 
   async function open(): Promise<WalContents> {
     if (failure !== undefined) throw failure;
     if (opening !== undefined)
       throw new KommanderError(`the log store ${path} is already open`, { code: 'WAL_LOCKED' });
-    opening = openStore(options);
+    opening = openStore(options, directory);
     try {
       const opened = await opening;
       store = opened.store;
@@ -138,10 +185,9 @@ export function rocksdbWal(options: RocksDbWalOptions): Wal {
   }
 
   async function write(batch: WalBatch): Promise<void> {
-    const current = checkOpen();
+    checkOpen();
     assert(writing === undefined, 'one write at a time');
-    const after = afterBatch((id) => current.partitions.get(id)?.stored, batch);
-    writing = commit(current, batch, after);
+    writing = commit(batch);
     try {
       await writing;
     } finally {
@@ -149,8 +195,15 @@ export function rocksdbWal(options: RocksDbWalOptions): Wal {
     }
   }
 
+  async function commit(batch: WalBatch): Promise<void> {
+    checkRoom(reserveBytes + contentBytes(batch));
+    const current = interruption === undefined ? checkOpen() : await resume(interruption);
+    const after = afterBatch((id) => current.partitions.get(id)?.stored, batch);
+    await put(current, batch, after);
+  }
+
   /** From the first change on, every failure is final: the index in memory may be ahead of the store. */
-  async function commit(
+  async function put(
     current: OpenStore,
     batch: WalBatch,
     after: readonly StoredPartition[],
@@ -180,12 +233,52 @@ export function rocksdbWal(options: RocksDbWalOptions): Wal {
         if (batch.sync) current.syncedBatch = batchNumber;
       }
     } catch (error) {
-      throw fail(error);
+      if (!isKommanderError(error, 'DISK_FULL')) throw fail(error);
+      await interrupt(current, batchNumber);
+      throw error;
     }
     stats = countedIn(stats, batch, operations);
   }
 
+  /** RocksDB refused the batch and all that follow. The index in memory goes back to what is stored: reads go on. */
+  async function interrupt(current: OpenStore, batchNumber: number): Promise<void> {
+    try {
+      const { partitions, lastBatch } = await scanStore(current.handle);
+      assert(lastBatch === current.lastBatch, 'a refused batch cannot be read');
+      store = { ...current, partitions: indexOf(partitions) };
+    } catch (error) {
+      throw fail(error);
+    }
+    const { promise: ended, resolve: end } = Promise.withResolvers<void>();
+    interruption = { batchNumber, isClosed: false, ended, end };
+  }
+
+  /** Opens the store again. @throws DISK_FULL there is not enough room for that yet */
+  async function resume(current: Interruption): Promise<OpenStore> {
+    const before = checkOpen();
+    try {
+      // The logs go once their tables are written, which are a little larger at worst.
+      checkRoom(Math.ceil((await directory.logBytes()) * 1.25));
+      if (!current.isClosed) {
+        current.isClosed = true;
+        await Promise.allSettled([...reading]);
+        await before.handle.close();
+      }
+      const { store: after } = await openStore(options, directory);
+      store = after;
+      interruption = undefined;
+      // What a sync covered is there, and what was refused is not: otherwise nothing that was said is to be believed.
+      assert(after.lastBatch >= before.syncedBatch, 'what was synced is there');
+      assert(after.lastBatch < current.batchNumber, 'what was refused is not there');
+      current.end();
+      return after;
+    } catch (error) {
+      throw isKommanderError(error, 'DISK_FULL') ? error : fail(error);
+    }
+  }
+
   async function read(range: ReadRange): Promise<readonly Entry[]> {
+    if (interruption?.isClosed === true) await interruption.ended;
     const current = checkOpen();
     const partition = current.partitions.get(range.partitionId);
     checkReadRange(partition?.stored, range);
@@ -202,11 +295,19 @@ export function rocksdbWal(options: RocksDbWalOptions): Wal {
   }
 
   async function release(): Promise<void> {
-    const [opened] = await Promise.allSettled([opening]);
-    store = undefined;
+    await Promise.allSettled([opening]);
+    isClosing = true;
+    interruption?.end();
     await Promise.allSettled([writing, ...reading]);
-    if (opened.status === 'fulfilled') await opened.value?.store.handle.close();
-    opening = undefined;
+    const handle = interruption?.isClosed === true ? undefined : store?.handle;
+    store = undefined;
+    interruption = undefined;
+    try {
+      await handle?.close();
+    } finally {
+      isClosing = false;
+      opening = undefined;
+    }
   }
 
   async function close(): Promise<void> {
@@ -223,16 +324,16 @@ export function rocksdbWal(options: RocksDbWalOptions): Wal {
 
 async function openStore(
   options: RocksDbWalOptions,
+  directory: RocksDbDirectory,
 ): Promise<{ store: OpenStore; contents: WalContents }> {
-  const { path, directory = fileDirectory(path) } = options;
+  const { path } = options;
   const library = options.library ?? (await importRocksDb());
   await directory.claim();
   const handle = await openHandle(library, path, directory);
   try {
     const { partitions: scanned, meta, lastBatch } = await scanStore(handle);
     await checkNothingLost(path, directory, { identity: handle.identity, lastBatch });
-    const partitions = new Map<PartitionId, RocksDbPartition>();
-    for (const { stored, runs } of scanned) partitions.set(stored.partitionId, { stored, runs });
+    const partitions = indexOf(scanned);
     // What RocksDB has recovered it has written to synced files before it opens.
     const store = { handle, partitions, lastBatch, syncedBatch: lastBatch };
     return { store, contents: { partitions: scanned.map(({ stored }) => stored), meta } };
@@ -240,6 +341,10 @@ async function openStore(
     await handle.close();
     throw error;
   }
+}
+
+function indexOf(scanned: readonly ScannedPartition[]): Map<PartitionId, RocksDbPartition> {
+  return new Map(scanned.map(({ stored, runs }) => [stored.partitionId, { stored, runs }]));
 }
 
 async function openHandle(
@@ -258,10 +363,31 @@ async function openHandle(
 
 function failedToOpen(path: string, cause: unknown): KommanderError {
   return new KommanderError(`the log store ${path} cannot be opened: ${String(cause)}`, {
-    code: 'WAL_FAILED',
+    code: isOutOfSpace(cause) ? 'DISK_FULL' : 'WAL_FAILED',
     details: { path },
     cause,
   });
+}
+
+function noRoom(
+  path: string,
+  room: { readonly freeBytes: number; readonly neededBytes: number },
+): KommanderError {
+  const { freeBytes, neededBytes } = room;
+  return new KommanderError(
+    `the disk of the log store ${path} has ${freeBytes} bytes free, and ${neededBytes} are needed, its reserve included; make room`,
+    { code: 'DISK_FULL', details: { path, freeBytes, neededBytes } },
+  );
+}
+
+/** What a batch has to be stored, nearly. */
+function contentBytes({ writes, meta }: WalBatch): number {
+  let bytes = 0;
+  for (const { entries, base } of writes) {
+    bytes += payloadBytesOf(entries) + (base?.data?.byteLength ?? 0);
+  }
+  for (const value of meta.values()) bytes += value?.byteLength ?? 0;
+  return bytes;
 }
 
 /** The logs stay aside when something is lost: the next `open` must find out as well. */

@@ -4,9 +4,11 @@
 import { mkdir, open, readdir, readFile, rename } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { KommanderError } from '../base/errors.ts';
+import { isOutOfSpace } from './files.ts';
 
 const markName = 'KOMMANDER';
 const draftName = 'KOMMANDER.draft';
+const unfinishedName = 'KOMMANDER.unfinished';
 
 /** Who wrote a store. */
 export interface StoreFormat {
@@ -19,6 +21,7 @@ export interface StoreFormat {
  * Makes `path` the store's directory, or checks that it already is.
  *
  * @throws WAL_VERSION another engine's or another version's store, or a directory of something else
+ * @throws DISK_FULL there is no room for the mark
  * @throws WAL_FAILED the directory cannot be made, read or synced
  */
 export async function claimStoreDirectory(path: string, format: StoreFormat): Promise<void> {
@@ -30,17 +33,62 @@ export async function claimStoreDirectory(path: string, format: StoreFormat): Pr
       checkMark(path, { found: await readFile(join(path, markName), 'utf8'), expected: text });
       return;
     }
+    if (names.includes(unfinishedName)) throw unfinished(path);
     if (names.some((name) => name !== draftName)) throw wrongVersion(path, 'no log store');
     await writeMark(path, text);
     if (firstMade !== undefined) await syncParents(path, firstMade);
   } catch (cause) {
     if (cause instanceof KommanderError) throw cause;
     throw new KommanderError(`the directory ${path} cannot be used: ${String(cause)}`, {
+      code: isOutOfSpace(cause) ? 'DISK_FULL' : 'WAL_FAILED',
+      details: { path },
+      cause,
+    });
+  }
+}
+
+/**
+ * Who wrote the store in `path`. Reads only.
+ *
+ * @throws WAL_VERSION there is no log store, or one whose making was cut short
+ */
+export async function readStoreFormat(path: string): Promise<StoreFormat> {
+  let names: readonly string[];
+  try {
+    names = await readdir(path);
+  } catch (cause) {
+    throw new KommanderError(`the directory ${path} cannot be read: ${String(cause)}`, {
       code: 'WAL_FAILED',
       details: { path },
       cause,
     });
   }
+  if (names.includes(unfinishedName)) throw unfinished(path);
+  if (!names.includes(markName)) throw wrongVersion(path, 'no log store');
+  const text = await readFile(join(path, markName), 'utf8');
+  const match = /^kommander log store\nengine ([a-z]+)\nversion (\d{1,9})\n$/.exec(text);
+  const [, engine, version] = match ?? [];
+  if (engine === undefined) throw wrongVersion(path, 'a mark that says nothing');
+  return { engine, version: Number(version) };
+}
+
+/** Takes the mark away from a store that is being filled: until `publishMark`, nobody takes it for one. */
+export async function withholdMark(path: string): Promise<void> {
+  await rename(join(path, markName), join(path, unfinishedName));
+  await syncDirectory(path);
+}
+
+/** The store is whole: it survives a power loss together with its mark. */
+export async function publishMark(path: string): Promise<void> {
+  await rename(join(path, unfinishedName), join(path, markName));
+  await syncDirectory(path);
+}
+
+function unfinished(path: string): KommanderError {
+  return new KommanderError(
+    `${path} holds a log store whose making was cut short: remove it and run the command that makes it again`,
+    { code: 'WAL_VERSION', details: { path, found: 'an unfinished log store' } },
+  );
 }
 
 function checkMark(

@@ -287,6 +287,44 @@ test('a backup outlives snapshots that are taken meanwhile', async (t) => {
   assert.equal(names.filter((name) => name.startsWith('p1-')).length, 1);
 });
 
+test('the log of a partition without a machine is not compacted while it is copied', async (t) => {
+  await using cluster = await opened({
+    nodes: 1,
+    machine: undefined,
+    settings: { trailingEntries: 0 },
+  });
+  for (let i = 0; i < 5; i++) await write(cluster, `${i}`);
+  const node = cluster.node('a');
+  const compactedIndex = (): number | undefined => node.status().partitions[1]?.compactedIndex;
+  const backup = node.backup()[Symbol.asyncIterator]();
+  const pieces: Uint8Array[] = [];
+  let isCompacting = false;
+  for (;;) {
+    const next = await cluster.drive(backup.next());
+    if (next.done === true) break;
+    pieces.push(next.value);
+    if (Buffer.from(next.value).toString() !== 'partition-1.log') continue;
+    isCompacting = true;
+    await cluster.drive(node.checkpoint(1));
+    await cluster.time.settle();
+    assert.equal(compactedIndex(), 0);
+  }
+  assert.ok(isCompacting);
+  const directory = join(await folder(t), 'backup');
+  await saveBackup(streamOf(pieces), directory);
+  await cluster.drive(node.checkpoint(1));
+  await cluster.time.settle();
+  assert.ok((compactedIndex() ?? 0) > 0, 'the hold was released');
+  // And a log that begins later is copied from there on.
+  await write(cluster, 'last');
+  const later = await backedUp(t, cluster, 'a');
+  await using fresh = await restored(later.directory, { nodes: 3, machine: undefined });
+  await write(fresh, 'new');
+  for (const nodeId of fresh.nodeIds) {
+    assert.ok((fresh.node(nodeId).status().partitions[1]?.compactedIndex ?? 0) > 0, nodeId);
+  }
+});
+
 test('a disk without room for the snapshot, an abort, a node that closes: the backup says so', async () => {
   await using cluster = await opened({ nodes: 1 });
   await write(cluster, 'x');

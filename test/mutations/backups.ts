@@ -78,6 +78,20 @@ export const backupMutations: readonly Mutation[] = [
     simulator,
   },
   {
+    id: 'backup-does-not-hold-the-log',
+    hazards: [42],
+    edits: [
+      {
+        file: 'src/host/backup.ts',
+        find: "fromIndex: range.fromIndex, owner: 'backup' });",
+        replace: "fromIndex: range.endIndex, owner: 'backup' });",
+      },
+    ],
+    says: 'A log is compacted while a backup copies it.',
+    tests,
+    simulator,
+  },
+  {
     id: 'restored-cluster-keeps-the-id',
     hazards: [13],
     edits: [

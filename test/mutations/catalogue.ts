@@ -3,19 +3,29 @@
 
 import { backupMutations } from './backups.ts';
 import { electionMutations } from './elections.ts';
+import { fullDiskMutations } from './full-disks.ts';
 import { logStoreMutations } from './log-store.ts';
 import { membershipMutations } from './membership.ts';
 import type { Mutation } from './mutation.ts';
 import { readMutations } from './reads.ts';
 import { replicationMutations } from './replication.ts';
+import { retentionMutations } from './retention.ts';
+import { segmentMutations } from './segments.ts';
 import { snapshotMutations } from './snapshots.ts';
+import { sqliteMutations } from './sqlite.ts';
+import { walToolMutations } from './wal-tools.ts';
 
 export const catalogue: readonly Mutation[] = [
   ...electionMutations,
   ...replicationMutations,
   ...readMutations,
   ...logStoreMutations,
+  ...sqliteMutations,
+  ...fullDiskMutations,
+  ...walToolMutations,
+  ...segmentMutations,
   ...snapshotMutations,
+  ...retentionMutations,
   ...membershipMutations,
   ...backupMutations,
 ];

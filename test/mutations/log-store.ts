@@ -187,13 +187,12 @@ export const logStoreMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/wal/rocksdb.ts',
-        find: 'if (batch.sync) current.syncedBatch = batchNumber;\n      }\n    } catch (error) {\n      throw fail(error);',
-        replace:
-          "if (batch.sync) current.syncedBatch = batchNumber;\n      }\n    } catch (error) {\n      if (!String(error).includes('space')) throw fail(error);",
+        find: 'await interrupt(current, batchNumber);\n      throw error;',
+        replace: '',
       },
     ],
     says: 'A write that a full disk refused counts as written.',
-    tests: ['src/wal/rocksdb.test.ts'],
+    tests: ['src/wal/rocksdb-room.test.ts'],
     simulator: 'disk',
   },
   {
@@ -260,7 +259,7 @@ export const logStoreMutations: readonly Mutation[] = [
     hazards: [40],
     edits: [
       {
-        file: 'src/wal/rocksdb-scan.ts',
+        file: 'src/wal/gathered-partition.ts',
         find: 'firstIndex <= lastIndex + 1 : firstIndex === lastIndex + 1;',
         replace: 'firstIndex <= lastIndex + 1 : firstIndex > lastIndex;',
       },
@@ -317,8 +316,8 @@ export const logStoreMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/host/system-entries.ts',
-        find: 'restore(data) {\n      holder.system = decodeSystemState(data);',
-        replace: 'restore(data) {\n      decodeSystemState(data);',
+        find: 'async restore(data) {\n      holder.system = decodeSystemState(await data.bytes());',
+        replace: 'async restore(data) {\n      decodeSystemState(await data.bytes());',
       },
     ],
     says: 'A replica that got the roster in a snapshot goes on with the one that it was started with.',
@@ -373,8 +372,9 @@ export const logStoreMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/host/snapshots.ts',
-        find: 'if (index <= log.compactedIndex) return;',
-        replace: 'if (index <= log.compactedIndex || log.lastIndex > index) return;',
+        find: 'if (base.index < Math.max(log.compactedIndex, partition.baseIndex)) return;',
+        replace:
+          'if (base.index < Math.max(log.compactedIndex, partition.baseIndex, log.lastIndex)) return;',
       },
     ],
     says: 'A checkpoint is taken only when nothing was written behind it: a busy partition never gets one.',

@@ -294,8 +294,8 @@ export const readMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/host/storage-writer.ts',
-        find: 'meta.set(metaKeys.clockFloor, encodeNumber(host.hybridClock.now()));',
-        replace: 'meta.set(metaKeys.clockFloor, encodeNumber(host.nextRequestId));',
+        find: 'const clockFloor = encodeNumber(host.hybridClock.now());',
+        replace: 'const clockFloor = encodeNumber(host.nextRequestId);',
       },
     ],
     says: 'The store keeps the timestamp of the start instead of the last one.',

@@ -4,7 +4,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { seededRandom } from '../../src/base/random.ts';
+import { partitionWrite } from '../../src/host/storage-writer.ts';
 import type { Wal, WalBatch } from '../../src/ports/wal.ts';
+import { EntryKind } from '../../src/raft/types.ts';
 import {
   type CrashKind,
   type SimulatedDisk,
@@ -14,8 +16,10 @@ import {
 import { type ProcessClock, processClock } from '../../src/testing/simulation/process-clock.ts';
 import { virtualClock } from '../../src/testing/virtual-clock.ts';
 import { walContract } from '../../src/testing/wal-contract.ts';
+import { laidOut, numbered } from '../../src/testing/wal-model.ts';
 import { systemClock } from '../../src/time/system-clock.ts';
 import { rocksdbWal } from '../../src/wal/rocksdb.ts';
+import { codeOf } from '../support/node-cluster.ts';
 
 function newDisk(seed: number, nowMs: () => number): SimulatedDisk {
   return simulatedDisk({ random: seededRandom(seed), nowMs, name: 'a' });
@@ -61,6 +65,19 @@ function place(seed: number) {
 
 function fact(value: number, sync: boolean): WalBatch {
   return { writes: [], meta: new Map([['fact', Uint8Array.of(value)]]), sync };
+}
+
+function entriesBatch(index: number, count: number): WalBatch {
+  const payloads = Array.from({ length: count }, () => ({
+    kind: EntryKind.normal,
+    bytes: new Uint8Array(10),
+  }));
+  const entries = numbered(laidOut(payloads), { index, term: 1 });
+  return {
+    writes: [partitionWrite(1, { entries })],
+    meta: new Map(),
+    sync: true,
+  };
 }
 
 async function factOn(at: ReturnType<typeof place>): Promise<number | undefined> {
@@ -162,24 +179,103 @@ test('a torn end is reported once, and the store goes on behind it', async () =>
   }
 });
 
-test('a full disk takes nothing, a failing one may have taken it, and both are counted', async () => {
+test('a failing disk may have taken what it could not sync, and that is counted', async () => {
   const found = new Set<number | undefined>();
   for (let seed = 1; seed <= 40; seed++) {
-    for (const state of ['full', 'failing'] as const) {
-      const at = place(seed);
-      const wal = await at.begin();
-      await at.drive(wal.write(fact(1, true)));
-      at.disk.state = state;
-      await assert.rejects(at.drive(wal.write(fact(2, true))), { code: 'WAL_FAILED' });
-      assert.equal(at.disk.failureCount, 1);
-      at.crash('kill');
-      at.disk.state = 'good';
-      const value = await factOn(at);
-      if (state === 'full') assert.equal(value, 1);
-      else found.add(value);
-    }
+    const at = place(seed);
+    const wal = await at.begin();
+    await at.drive(wal.write(fact(1, true)));
+    at.disk.state = 'failing';
+    await assert.rejects(at.drive(wal.write(fact(2, true))), { code: 'WAL_FAILED' });
+    assert.equal(at.disk.failureCount, 1);
+    at.crash('kill');
+    at.disk.state = 'good';
+    found.add(await factOn(at));
   }
   assert.deepEqual(found, new Set([1, 2]));
+});
+
+test('a full disk takes nothing, whoever finds out, and takes everything again when there is room', async () => {
+  let reopens = 0;
+  for (let seed = 1; seed <= 40; seed++) {
+    const at = place(seed);
+    const wal = await at.begin();
+    await at.drive(wal.write(fact(1, true)));
+    at.disk.state = 'full';
+    for (let attempt = 1; attempt <= 3; attempt++) {
+      await assert.rejects(at.drive(wal.write(fact(2, true))), { code: 'DISK_FULL' });
+      assert.equal(at.disk.refusedCount >= attempt, true);
+    }
+    if (seed % 2 === 0) {
+      at.crash(seed % 4 === 0 ? 'kill' : 'power');
+      at.disk.state = 'good';
+      assert.equal(await factOn(at), 1);
+      continue;
+    }
+    at.disk.state = 'good';
+    await at.drive(wal.write(fact(3, true)));
+    reopens += at.disk.takeReopenCount();
+    at.crash('power');
+    assert.equal(await factOn(at), 3);
+  }
+  assert.ok(reopens > 0, 'some met the end of the disk in a write');
+});
+
+test('a store that has met the end of its disk is read while it is full, and while it is opened again', async () => {
+  let waitedCount = 0;
+  for (let seed = 1; seed <= 60; seed++) {
+    const at = place(seed);
+    const wal = await at.begin();
+    await at.drive(wal.write(entriesBatch(1, 10)));
+    at.disk.state = 'full';
+    for (let attempt = 1; attempt <= 8; attempt++) {
+      await assert.rejects(at.drive(wal.write(entriesBatch(11, 5))), { code: 'DISK_FULL' });
+    }
+    const range = { partitionId: 1, fromIndex: 1, endIndex: 11, bytesMax: 1_000 };
+    const reading = wal.read(range);
+    let isRead = false;
+    reading.then(
+      () => {
+        isRead = true;
+      },
+      () => {},
+    );
+    await at.time.run(1_000);
+    if (!isRead) waitedCount += 1;
+    at.disk.state = 'good';
+    await at.drive(wal.write(entriesBatch(11, 5)));
+    assert.equal((await at.drive(reading)).length, 10);
+    assert.equal((await at.drive(wal.read({ ...range, endIndex: 16 }))).length, 15);
+    await at.drive(wal.close());
+  }
+  assert.ok(waitedCount > 0, 'some could not be opened again at once');
+});
+
+test('whoever waits to read a store that could not be opened again is told when it is closed', async () => {
+  let toldCount = 0;
+  for (let seed = 1; seed <= 60; seed++) {
+    const at = place(seed);
+    const wal = await at.begin();
+    await at.drive(wal.write(entriesBatch(1, 10)));
+    at.disk.state = 'full';
+    for (let attempt = 1; attempt <= 8; attempt++) {
+      await assert.rejects(at.drive(wal.write(entriesBatch(11, 5))), { code: 'DISK_FULL' });
+    }
+    const reading = wal
+      .read({ partitionId: 1, fromIndex: 1, endIndex: 11, bytesMax: 1_000 })
+      .then(() => 'read', codeOf);
+    await at.drive(wal.close());
+    const outcome = await at.drive(reading);
+    if (outcome === 'NODE_CLOSED') toldCount += 1;
+    else assert.equal(outcome, 'read');
+    at.disk.state = 'good';
+    const clock = processClock({ time: at.time, touched: () => {}, wallOffsetMs: 0, rate: 1 });
+    const again = rocksdbWal({ path: 'simulated', ...at.disk.attach(clock) });
+    const { partitions } = await at.drive(again.open());
+    assert.equal(partitions[0]?.lastIndex, 10, 'the store is free, and has what was acknowledged');
+    await at.drive(again.close());
+  }
+  assert.ok(toldCount > 0);
 });
 
 test('two processes cannot have one disk', async () => {

@@ -176,6 +176,22 @@ test('a narrow link takes its time for every byte', async () => {
   assert.equal(at.b.received.length, 2);
 });
 
+test('a connection behind which more waits than a PING is waited for is given up, and made anew', async () => {
+  const at = await pair();
+  at.network.setQuality('a', 'b', { ...healthyLink, bytesPerMs: 0.01 });
+  for (let i = 1; i <= 3; i++) at.a.transport.send('b', Lane.bulk, frame(i));
+  await at.time.run(1);
+  at.network.heal(healthyLink);
+  await at.time.run(1_000);
+  assert.deepEqual(at.a.reachability, [true, false, true]);
+  at.a.transport.send('b', Lane.bulk, frame(4));
+  await at.time.run(10);
+  assert.deepEqual(
+    at.b.received.map(({ timestamp }) => timestamp),
+    [4],
+  );
+});
+
 test('a process that stands still takes its input when it goes on', async () => {
   const at = await pair();
   at.b.clock.pause();

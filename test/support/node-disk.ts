@@ -24,6 +24,12 @@ export interface NodeDisk {
   hold(): void;
   /** Writes that wait are carried out. */
   release(): void;
+  /** Writes are refused from now on, and nothing of them is written. */
+  fill(): void;
+  /** They are taken again. */
+  makeRoom(): void;
+  /** Writes that were refused for want of room. */
+  readonly refusedCount: number;
   /** The next write fails, and all after it. */
   fail(): void;
   /** Reads of entries fail from now on. */
@@ -55,12 +61,13 @@ export function nodeDisk(): NodeDisk {
   let isHeld = false;
   let areReadsHeld = false;
   let isFailed = false;
+  let isFull = false;
   let doReadsFail = false;
   let waiting: (() => void)[] = [];
   /** Written but not synced. */
   let unsynced: WalBatch[] = [];
   const batches: WalBatch[] = [];
-  const counts = { syncs: 0, writes: 0, reads: 0 };
+  const counts = { syncs: 0, writes: 0, reads: 0, refused: 0 };
 
   async function writeThrough(batch: WalBatch): Promise<void> {
     if (!batch.sync) {
@@ -100,6 +107,11 @@ export function nodeDisk(): NodeDisk {
             await new Promise<void>((resolve) => clock.setTimer(disk.latencyMs, resolve));
           }
           if (isGone()) return never;
+          if (isFull) {
+            isWriting = false;
+            counts.refused += 1;
+            throw new KommanderError('no room', { code: 'DISK_FULL' });
+          }
           if (isFailed) throw new KommanderError('the disk is broken', { code: 'WAL_FAILED' });
           await writeThrough(batch);
           disk.beforeDurable?.(batch);
@@ -151,6 +163,15 @@ export function nodeDisk(): NodeDisk {
       isHeld = false;
       areReadsHeld = false;
       wake();
+    },
+    fill() {
+      isFull = true;
+    },
+    makeRoom() {
+      isFull = false;
+    },
+    get refusedCount() {
+      return counts.refused;
     },
     fail() {
       isFailed = true;

@@ -27,6 +27,9 @@ export const coverageStates = {
   tornTail: 'a restart found the torn end of a log',
   damageFound: 'a damaged record was found',
   writeFailed: 'a write or a sync failed, and the node stopped',
+  diskFull: 'a disk was full, and its node went on when there was room',
+  storeReopened: 'a store met the end of its disk in a write, and was opened again',
+  openRefused: 'a node did not open because its disk was full',
   diskStall: 'a leader gave its leadership away because of its disk',
   timerLate: 'a node stood still for longer than its timer',
   wipedRefused: 'a node whose disk was emptied was recognised and refused',
@@ -40,6 +43,8 @@ export const coverageStates = {
   leaderForgotten: 'a follower was told to forget its leader',
   clockJumped: 'a wall clock jumped',
   restoredEntries: 'a restart delivered entries again',
+  automaticCheckpoint: 'a checkpoint was made that nobody had asked for',
+  compactionHeld: 'a hold kept a part of a log that a checkpoint allowed to compact',
 } as const;
 
 export type CoverageState = keyof typeof coverageStates;

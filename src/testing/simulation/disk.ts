@@ -55,14 +55,23 @@ export interface SimulatedDisk {
   heal(): void;
   /** Milliseconds that a sync takes: drawn from [0, `syncMsMax`). */
   syncMsMax: number;
-  /** Writes fail from now on: nothing is written (`full`), or written and not surely synced (`failing`). */
+  /**
+   * `full`: nothing is written, and mostly that is known before; else the library meets the end in the middle of a record
+   * and has to be opened again. `failing`: what is written is not surely synced.
+   */
   state: 'good' | 'full' | 'failing';
-  /** Writes that failed since the disk was made. */
+  /** Syncs that failed since the disk was made. */
   readonly failureCount: number;
+  /** Writes and opens for which there was no room since the disk was made. */
+  readonly refusedCount: number;
+  /** How often a process opened the store again, since the last call. */
+  takeReopenCount(): number;
   /** A restart found a torn log since the last call. */
   takeTornFound(): boolean;
 }
 
+/** Bytes that are free while it is not full. */
+const roomBytes = 2 ** 40;
 /** Milliseconds that a sync of a good disk takes at most. */
 export const syncMsHealthy = 1;
 
@@ -88,9 +97,13 @@ interface Disk {
   /** Logs that were kept aside. */
   aside: Uint8Array[];
   owner: ProcessClock | undefined;
+  /** Who opened it last. */
+  lastOwner: ProcessClock | undefined;
   deadly: { readonly phase: WritePhase; readonly die: () => void } | undefined;
   tornFound: boolean;
   failureCount: number;
+  refusedCount: number;
+  reopenCount: number;
 }
 
 export function simulatedDisk(options: {
@@ -110,9 +123,12 @@ export function simulatedDisk(options: {
     closedLog: new Uint8Array(0),
     aside: [],
     owner: undefined,
+    lastOwner: undefined,
     deadly: undefined,
     tornFound: false,
     failureCount: 0,
+    refusedCount: 0,
+    reopenCount: 0,
   };
   const empty = (): void => {
     storeCount += 1;
@@ -136,9 +152,17 @@ export function simulatedDisk(options: {
     get failureCount() {
       return disk.failureCount;
     },
+    get refusedCount() {
+      return disk.refusedCount;
+    },
+    takeReopenCount() {
+      const count = disk.reopenCount;
+      disk.reopenCount = 0;
+      return count;
+    },
     attach: (clock) => ({
       library: { open: async () => openStore(disk, face, clock) },
-      directory: directoryOf(disk),
+      directory: directoryOf(disk, face),
       snapshotFiles: snapshotFiles.attach(clock),
     }),
     crash(kind) {
@@ -202,7 +226,10 @@ function openStore(disk: Disk, face: SimulatedDisk, clock: ProcessClock): RocksD
   if (disk.owner !== undefined && !disk.owner.isDead) {
     throw new KommanderError('the simulated store is open elsewhere', { code: 'WAL_LOCKED' });
   }
+  if (face.state === 'full' && disk.random.below(2) === 0) throw refused(disk);
+  if (disk.lastOwner === clock) disk.reopenCount += 1;
   disk.owner = clock;
+  disk.lastOwner = clock;
   const { batches, isTorn } = decodeLog(disk.closedLog ?? new Uint8Array(0));
   if (isTorn) disk.tornFound = true;
   for (const batch of batches) applyOperations(disk.table, batch);
@@ -211,9 +238,19 @@ function openStore(disk: Disk, face: SimulatedDisk, clock: ProcessClock): RocksD
   disk.log = [];
   disk.syncedCount = 0;
   const rows = copyRowStore(disk.table);
+  let isExhausted = false;
   return {
     identity: disk.identity,
-    write: (operations, { sync }) => write(disk, face, { clock, rows, operations, sync }),
+    async write(operations, { sync }) {
+      // Like RocksDB: once it has met the end of the disk it writes nothing any more, however much room there is.
+      if (isExhausted) throw refused(disk);
+      if (face.state === 'full') {
+        isExhausted = true;
+        writePart(disk, operations);
+        throw refused(disk);
+      }
+      await write(disk, face, { clock, rows, operations, sync });
+    },
     scan: (range) => scan(clock, rows, range),
     async close() {
       if (disk.owner !== clock) return;
@@ -223,6 +260,18 @@ function openStore(disk: Disk, face: SimulatedDisk, clock: ProcessClock): RocksD
       disk.log = [];
     },
   };
+}
+
+function refused(disk: Disk): KommanderError {
+  disk.refusedCount += 1;
+  return new KommanderError('no space left on the simulated disk', { code: 'DISK_FULL' });
+}
+
+/** As much of a record as there is room for: never all of it. */
+function writePart(disk: Disk, operations: readonly RocksDbOperation[]): void {
+  const record = encodeBatch(operations);
+  const bytes = record.subarray(0, disk.random.below(record.byteLength));
+  disk.log.push({ bytes, writtenAtMs: disk.nowMs(), syncedAtMs: Number.POSITIVE_INFINITY });
 }
 
 async function write(
@@ -236,10 +285,6 @@ async function write(
   },
 ): Promise<void> {
   const { clock, rows, operations, sync } = batch;
-  if (face.state === 'full') {
-    disk.failureCount += 1;
-    throw new Error('no space left on the simulated disk');
-  }
   const now = disk.nowMs();
   const bytes = encodeBatch(operations);
   const { deadly } = disk;
@@ -294,7 +339,10 @@ function scan(clock: ProcessClock, rows: RowStore, range: RocksDbRange): RocksDb
   };
 }
 
-function directoryOf(disk: Disk): RocksDbDirectory {
+/** Of so many writes to a full disk, one finds out only when it has begun: others filled the disk meanwhile. */
+const surprisedOneIn = 4;
+
+function directoryOf(disk: Disk, face: SimulatedDisk): RocksDbDirectory {
   return {
     async claim() {},
     async keepLogsAside() {
@@ -318,6 +366,12 @@ function directoryOf(disk: Disk): RocksDbDirectory {
     async forgetKeptLogs() {
       disk.aside = [];
     },
+    freeBytes() {
+      if (face.state !== 'full' || disk.random.below(surprisedOneIn) === 0) return roomBytes;
+      disk.refusedCount += 1;
+      return 0;
+    },
+    logBytes: async () => joined(disk.log.map(({ bytes }) => bytes)).byteLength,
   };
 }
 

@@ -189,9 +189,10 @@ const actions: Readonly<Record<FaultKind, (world: World, random: Random) => void
 
   fullDisk(world, random) {
     const { disk } = someSeat(world, random);
+    if (disk.state === 'failing') return;
     disk.state = 'full';
     world.time.setTimer(someMs(world, random), () => {
-      disk.state = 'good';
+      if (disk.state === 'full') disk.state = 'good';
     });
   },
 
@@ -251,11 +252,39 @@ const actions: Readonly<Record<FaultKind, (world: World, random: Random) => void
   checkpoint(world, random) {
     const partitionId = somePartition(world, random);
     const life = leaderOrAny(world, random, partitionId);
+    const holder = random.below(2) === 0 ? someLife(world, random) : undefined;
+    if (holder !== undefined) holdForAWhile(world, random, holder, partitionId);
     life?.clock.input(() => {
       life.node?.checkpoint(partitionId).catch((error: unknown) => checkTyped(world, error));
     });
   },
 };
+
+/** Somebody reads a log: a part of it is held, later a smaller one, and then nothing. */
+function holdForAWhile(world: World, random: Random, life: Life, partitionId: PartitionId): void {
+  const forMs = someMs(world, random);
+  const fraction = random.unit();
+  const readCount = random.below(50);
+  const attempt = (call: () => void): void => {
+    if (life.clock.isDead) return;
+    life.clock.input(() => {
+      try {
+        call();
+      } catch (error) {
+        checkTyped(world, error);
+      }
+    });
+  };
+  attempt(() => {
+    const log = life.host?.partitions.get(partitionId)?.raft.log;
+    if (life.node === undefined || log === undefined) return;
+    const length = log.lastIndex - log.compactedIndex;
+    const fromIndex = log.compactedIndex + 1 + Math.floor(fraction * length);
+    const hold = life.node.retain(partitionId, fromIndex, 'a simulated reader');
+    world.time.setTimer(forMs / 2, () => attempt(() => hold.moveTo(fromIndex + readCount)));
+    world.time.setTimer(forMs, () => attempt(() => hold.release()));
+  });
+}
 
 /** A process, also one that is opening. */
 function someLife(world: World, random: Random): Life | undefined {

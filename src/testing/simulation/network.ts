@@ -309,6 +309,12 @@ function dispatch(
   if (link.state !== 'up' || happens(random, quality.loss)) return;
   const now = time.monotonicMs();
   link.freeAtMs = Math.max(link.freeAtMs, now) + encoded.byteLength / quality.bytesPerMs;
+  if (link.freeAtMs - now > keepAliveMs) {
+    // The PING waits behind so much that nobody believes in the connection any more; what it was to carry is gone.
+    link.freeAtMs = now;
+    breakLater(network, connection, 0);
+    return;
+  }
   let dueMs = link.freeAtMs + quality.delayMs + random.unit() * quality.jitterMs;
   if (happens(random, quality.spikes)) dueMs += random.unit() * quality.spikeMs;
   if (happens(random, quality.overtaking)) {

@@ -66,6 +66,8 @@ export type SimulatedNodeOptions = Partial<
     | 'queuedBytesMax'
     | 'proposalTimeoutMs'
     | 'trailingEntries'
+    | 'checkpointBytes'
+    | 'checkpointEntries'
   >
 >;
 
@@ -150,6 +152,8 @@ export function settingsOf(options: AnySimulationOptions): SimulationSettings {
     trailingEntries: oneOf(random, profile.trailingEntries),
     proposalTimeoutMs: oneOf(random, [300, 1_000, 3_000]),
     queuedEntriesMax: oneOf(random, [8, 256]),
+    // From a stream of its own: what else a seed draws stays as it was.
+    checkpointEntries: oneOf(streamOf(seed, 'checkpoints'), profile.checkpointEntries),
     ...options.settings,
   };
   return {

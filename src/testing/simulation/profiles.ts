@@ -17,7 +17,7 @@ export const faultKinds = {
   pause: 'a process stands still (SIGSTOP, a blocked event loop)',
   wallJump: 'a wall clock jumps',
   slowDisk: 'syncs take long for a while',
-  fullDisk: 'a disk is full for a while',
+  fullDisk: 'a disk is full for a while, and has room again',
   failedSync: 'a disk fails to sync',
   damage: 'a record on a disk rots while its node is down',
   wipe: 'a disk is emptied while its node is down',
@@ -25,7 +25,8 @@ export const faultKinds = {
   forgetLeader: 'a follower is told to forget its leader',
   membership:
     'members of a partition change: learners, promotions, removals, replacements, several at once',
-  checkpoint: 'a partition is checkpointed, and its log compacted',
+  checkpoint:
+    'a partition is checkpointed and its log compacted, sometimes while somebody holds it',
 } as const;
 
 export type FaultKind = keyof typeof faultKinds;
@@ -39,8 +40,9 @@ export interface FaultProfile {
   readonly gapMs: readonly number[];
   /** Frames per ten thousand that are lost, copied, overtake others or are delayed all the time, at most. */
   readonly noiseMax: number;
-  /** Values of the node option of this name. */
+  /** Values of the node options of these names. */
   readonly trailingEntries: readonly number[];
+  readonly checkpointEntries: readonly number[];
   /** Bytes that snapshots are larger than they need be. */
   readonly snapshotPadding: readonly number[];
   /** States that a long run of this profile must reach. */
@@ -104,6 +106,8 @@ const swarmPromises: readonly CoverageState[] = [
   'leaderForgotten',
   'clockJumped',
   'restoredEntries',
+  'automaticCheckpoint',
+  'compactionHeld',
 ];
 
 function profile(parts: Partial<FaultProfile> & Pick<FaultProfile, 'weights'>): FaultProfile {
@@ -112,6 +116,7 @@ function profile(parts: Partial<FaultProfile> & Pick<FaultProfile, 'weights'>): 
     gapMs: [200, 500, 1_500],
     noiseMax: 200,
     trailingEntries: [0, 20, 4_096],
+    checkpointEntries: [0, 20, 200, 250_000],
     snapshotPadding: [0],
     promises: alwaysPromised,
     ...parts,
@@ -155,6 +160,9 @@ export const profiles: Readonly<Record<ProfileName, FaultProfile>> = {
       'tornTail',
       'damageFound',
       'writeFailed',
+      'diskFull',
+      'storeReopened',
+      'openRefused',
       'diskStall',
       'wipedRefused',
       'restoredEntries',
@@ -195,8 +203,16 @@ export const profiles: Readonly<Record<ProfileName, FaultProfile>> = {
       pause: 4,
     },
     trailingEntries: [0, 0, 3],
+    checkpointEntries: [0, 5, 30],
     snapshotPadding: [0, 400_000],
-    promises: [...alwaysPromised, 'snapshotInstalled', 'snapshotDuringTransfer', 'restoredEntries'],
+    promises: [
+      ...alwaysPromised,
+      'snapshotInstalled',
+      'snapshotDuringTransfer',
+      'restoredEntries',
+      'automaticCheckpoint',
+      'compactionHeld',
+    ],
   }),
   pauses: profile({
     weights: {

@@ -2,6 +2,7 @@
 // whether a process or a replica has failed that should not.
 
 import { isKommanderError } from '../../base/errors.ts';
+import type { Partition } from '../../host/partition.ts';
 import { lastTerm, termAt } from '../../raft/log.ts';
 import { quorumIndex } from '../../raft/quorum.ts';
 import type { RaftState } from '../../raft/state.ts';
@@ -26,7 +27,9 @@ function checkLife(world: World, life: Life): void {
     replaceFailed(world, life);
     return;
   }
-  for (const { id, raft, stopped } of host.partitions.values()) {
+  for (const partition of host.partitions.values()) {
+    const { id, raft, stopped } = partition;
+    if (partition.retention.holds.size > 0) checkHolds(life, partition);
     if (stopped !== undefined) {
       noteStopped(world, life, id, stopped);
       return;
@@ -41,6 +44,20 @@ function checkLife(world: World, life: Life): void {
     if (raft.role === Role.leader) {
       noteLeaderStates(world, life, { partitionId: id, raft, watch, wasLeader });
     }
+  }
+}
+
+/** Only a snapshot of the leader takes entries that are held: the replica was too far behind to have use for them. */
+function checkHolds({ seat, restoredIndexes }: Life, { id, raft, retention }: Partition): void {
+  const { compactedIndex } = raft.log;
+  if (compactedIndex === restoredIndexes.get(id)) return;
+  for (const { owner, fromIndex } of retention.holds) {
+    if (fromIndex > compactedIndex) continue;
+    throw new ViolationError(
+      'Holds: nothing at or above the lowest hold of a partition is compacted',
+      `${seat.nodeId} has compacted up to ${compactedIndex}, and "${owner}" holds from ${fromIndex}`,
+      id,
+    );
   }
 }
 

@@ -16,6 +16,7 @@ import type { Endpoint, NodeId } from '../../ports/transport.ts';
 import type { PartitionId } from '../../ports/wal.ts';
 import { isJoint } from '../../raft/membership.ts';
 import type { TraceEvent } from '../../raft/trace.ts';
+import type { LogIndex } from '../../raft/types.ts';
 import { rocksdbWal } from '../../wal/rocksdb.ts';
 import type { VirtualClock } from '../virtual-clock.ts';
 import type { Coverage } from './coverage.ts';
@@ -56,11 +57,15 @@ export interface Life {
   readonly clock: ProcessClock;
   readonly machines: Map<PartitionId, WatchedMachine>;
   readonly watches: Map<PartitionId, ReplicaWatch>;
+  /** Where the last snapshot of a leader made a log begin. */
+  readonly restoredIndexes: Map<PartitionId, LogIndex>;
   /** Resolved when the process is gone. */
   readonly end: Promise<void>;
   readonly ended: () => void;
   /** Writes of its disk that had failed before it began. */
   readonly diskFailuresBefore: number;
+  /** Writes and opens that its disk had had no room for. */
+  readonly diskRefusalsBefore: number;
   /** There once it is open. */
   host: Host | undefined;
   node: KommanderNode | undefined;
@@ -140,9 +145,11 @@ export function beginLife(world: World, seat: Seat): void {
     clock,
     machines: new Map(),
     watches: new Map(),
+    restoredIndexes: new Map(),
     end,
     ended,
     diskFailuresBefore: seat.disk.failureCount,
+    diskRefusalsBefore: seat.disk.refusedCount,
     host: undefined,
     node: undefined,
   };
@@ -219,6 +226,11 @@ function noteOpenFailed(world: World, life: Life, error: unknown): void {
     afterDiskFailure(world, seat);
     return;
   }
+  if (isKommanderError(error, 'DISK_FULL') && seat.disk.refusedCount > life.diskRefusalsBefore) {
+    world.coverage.openRefused += 1;
+    beginLater(world, seat, 100 + world.random.below(2_000));
+    return;
+  }
   const cause = error instanceof Error ? error.cause : undefined;
   if (cause instanceof ViolationError) {
     world.violation ??= cause;
@@ -291,7 +303,7 @@ function hasDiskFailed({ seat, diskFailuresBefore }: Life): boolean {
   return seat.disk.failureCount > diskFailuresBefore;
 }
 
-/** A disk that fails is replaced by a good copy; a full one is waited for. */
+/** A disk that fails is replaced by a good copy. */
 function afterDiskFailure(world: World, seat: Seat): void {
   world.coverage.writeFailed += 1;
   if (seat.disk.state === 'failing') seat.disk.state = 'good';
@@ -328,6 +340,12 @@ function observed(world: World, life: Life, { name, level, fields }: ObservedEve
   const facts = error === undefined ? rest : { ...rest, error: textOf(error) };
   const where = typeof partitionId === 'number' ? { nodeId, partitionId } : { nodeId };
   if (level !== 'debug' || world.log.isRecording) world.log.note(name, where, facts);
+  if (name === 'disk-has-room') {
+    world.coverage.diskFull += 1;
+    world.coverage.storeReopened += life.seat.disk.takeReopenCount();
+  }
+  if (name === 'checkpoint-made') world.coverage.automaticCheckpoint += 1;
+  if (name === 'compaction-held') world.coverage.compactionHeld += 1;
   if (name === 'timer-late') world.coverage.timerLate += 1;
   if (name === 'leadership-given-away' && Number(fields.stalledMs) > 0) {
     world.coverage.diskStall += 1;
@@ -347,6 +365,7 @@ function traced(world: World, life: Life, partitionId: PartitionId, event: Trace
       return;
     case 'snapshotRestored':
       coverage.snapshotInstalled += 1;
+      life.restoredIndexes.set(partitionId, event.index);
       if (isTransferring(world, partitionId)) coverage.snapshotDuringTransfer += 1;
       break;
     case 'transferAborted': {

@@ -1,0 +1,106 @@
+// Stores on a real disk for the tests of the tools: made, damaged and looked at behind the back of whoever uses them.
+
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import type { PartitionWrite, Wal, WalBatch } from '../../src/ports/wal.ts';
+import { type Entry, EntryKind } from '../../src/raft/types.ts';
+import { laidOut, numbered } from '../../src/testing/wal-model.ts';
+import { rocksdbWal } from '../../src/wal/rocksdb.ts';
+import { importRocksDb, type RocksDbOperation } from '../../src/wal/rocksdb-library.ts';
+
+/** A directory that is gone after the test. */
+export async function newDirectory(t: TestContext): Promise<string> {
+  const path = await mkdtemp(join(tmpdir(), 'kommander-tools-'));
+  t.after(() => rm(path, { recursive: true, force: true }));
+  return path;
+}
+
+/** Every file below `path` with its content's hash, its size and when it was changed. */
+export async function fingerprint(path: string): Promise<readonly string[]> {
+  const lines: string[] = [];
+  for (const entry of await readdir(path, { recursive: true, withFileTypes: true })) {
+    const file = join(entry.parentPath, entry.name);
+    const { mtimeMs, ctimeMs, size, mode, nlink } = await stat(file);
+    const bytes = entry.isFile() ? await readFile(file) : new Uint8Array(0);
+    const hash = createHash('sha256').update(bytes).digest('hex');
+    lines.push(`${file} ${hash} ${size} ${mtimeMs} ${ctimeMs} ${mode} ${nlink}`);
+  }
+  const own = await stat(path);
+  return [`${path} ${own.mtimeMs} ${own.ctimeMs}`, ...lines.sort()];
+}
+
+/** Entries whose payloads say which they are. */
+export function entriesFrom(index: number, term: number, count: number): Entry[] {
+  const payloads = Array.from({ length: count }, (_, i) => ({
+    kind: EntryKind.normal,
+    bytes: Uint8Array.from(Buffer.from(`entry ${index + i} ${'.'.repeat(100)}`)),
+  }));
+  return numbered(laidOut(payloads), { index, term });
+}
+
+export function batchOf(write: Partial<PartitionWrite>, sync = false): WalBatch {
+  const part: PartitionWrite = {
+    partitionId: 1,
+    hardState: undefined,
+    base: undefined,
+    resetLog: false,
+    entries: [],
+    compactThroughIndex: undefined,
+    ...write,
+  };
+  return { writes: [part], meta: new Map(), sync };
+}
+
+/** Opens, writes and closes. */
+export async function fillStore(path: string, fill: (wal: Wal) => Promise<void>): Promise<void> {
+  const wal = rocksdbWal({ path });
+  await wal.open();
+  await fill(wal);
+  await wal.close();
+}
+
+/** Changes rows of a closed store. */
+export async function tamper(
+  path: string,
+  ...operations: readonly RocksDbOperation[]
+): Promise<void> {
+  const handle = await (await importRocksDb()).open(path);
+  await handle.write(operations, { sync: true });
+  await handle.close();
+}
+
+/** The value under `key` of a closed store, with one bit flipped; negative positions count from the end. */
+export async function flipped(
+  path: string,
+  key: Uint8Array,
+  position: number,
+): Promise<Uint8Array> {
+  const handle = await (await importRocksDb()).open(path);
+  const end = new Uint8Array([...key, 0]);
+  const scan = handle.scan({ from: key, end, chunkBytes: 1_000_000 });
+  const [row] = await scan.next();
+  await scan.close();
+  await handle.close();
+  assert.ok(row !== undefined, 'the row is there');
+  const value = row.value.slice();
+  const at = position < 0 ? value.byteLength + position : position;
+  value[at] = (value[at] as number) ^ 0x10;
+  return value;
+}
+
+/** Flips a bit in the first file with this ending that holds `text`, inside of it. */
+export async function damageFile(path: string, ending: string, text: string): Promise<string> {
+  for (const name of (await readdir(path)).filter((each) => each.endsWith(ending))) {
+    const bytes = await readFile(join(path, name));
+    const at = bytes.indexOf(text);
+    if (at < 0) continue;
+    bytes[at] = (bytes[at] as number) ^ 0x20;
+    await writeFile(join(path, name), bytes);
+    return name;
+  }
+  throw new Error(`no *${ending} in ${path} holds "${text}"`);
+}

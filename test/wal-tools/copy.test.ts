@@ -1,0 +1,157 @@
+// Filling a new store with what stands in another one: whatever the port can store arrives, and nothing of a damaged store
+// does; and what is not finished is no store.
+
+import assert from 'node:assert/strict';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { isKommanderError } from '../../src/base/errors.ts';
+import { seededRandom } from '../../src/base/random.ts';
+import { buildStore, differences, placeStore } from '../../src/server/wal-build.ts';
+import { engineNamed, openClosedStore } from '../../src/server/wal-engines.ts';
+import {
+  contentsOf,
+  emptyModel,
+  factsOf,
+  randomBatch,
+  writeToModel,
+} from '../../src/testing/wal-model.ts';
+import { memoryWal } from '../../src/wal/memory.ts';
+import { rocksdbWal } from '../../src/wal/rocksdb.ts';
+import { readRocksDbStore } from '../../src/wal/rocksdb-reader.ts';
+import { copyStore } from '../../src/wal/store-copy.ts';
+import type { StoreFind } from '../../src/wal/store-reader.ts';
+import { type StoreSurvey, surveyStore } from '../../src/wal/store-survey.ts';
+import { batchOf, entriesFrom, fillStore, newDirectory } from '../support/stored-directory.ts';
+
+for (const seed of [1, 2, 3, 4, 5, 6]) {
+  test(`a copy has all that a store of random batches has (seed ${seed})`, async (t) => {
+    const path = await newDirectory(t);
+    const random = seededRandom(seed);
+    const model = emptyModel();
+    await fillStore(path, async (wal) => {
+      for (let count = 0; count < 60; count++) {
+        const batch = randomBatch(random, model);
+        writeToModel(model, batch);
+        await wal.write(batch);
+      }
+    });
+    const reader = await readRocksDbStore(path);
+    const copy = memoryWal();
+    await copy.open();
+    await copyStore(reader.finds(), copy);
+    await reader.close();
+    await copy.close();
+    assert.deepEqual(await copy.open(), contentsOf(model));
+    for (const [partitionId, { entries, compactedIndex }] of model.partitions) {
+      if (entries.length === 0) continue;
+      const fromIndex = compactedIndex + 1;
+      const endIndex = fromIndex + entries.length;
+      const read = await copy.read({ partitionId, fromIndex, endIndex, bytesMax: 1e9 });
+      assert.deepEqual(read.map(factsOf), entries.map(factsOf));
+    }
+  });
+}
+
+test('a damaged store is not copied', async () => {
+  async function* finds(): AsyncGenerator<StoreFind> {
+    const place = { partitionId: 1, index: 3, lastIndex: 3, file: undefined };
+    yield { kind: 'damage', damage: { ...place, what: 'a test', lost: 'entries' } };
+  }
+  const copy = memoryWal();
+  await copy.open();
+  await assert.rejects(copyStore(finds(), copy), (error) => isKommanderError(error, 'WAL_CORRUPT'));
+});
+
+async function surveyed(path: string): Promise<StoreSurvey> {
+  const reader = await readRocksDbStore(path);
+  try {
+    return await surveyStore(reader.finds(), { digest: true });
+  } finally {
+    await reader.close();
+  }
+}
+
+test('stores that differ in anything are told apart', async (t) => {
+  const path = await newDirectory(t);
+  const hardState = { term: 2, votedFor: 1, commitIndex: 3 };
+  const fill =
+    (change: { term?: number; votedFor?: number; count?: number; fact?: number }) =>
+    async (name: string): Promise<StoreSurvey> => {
+      const { term = 2, votedFor = 1, count = 5, fact = 1 } = change;
+      await fillStore(join(path, name), async (wal) => {
+        await wal.write(batchOf({ hardState: { ...hardState, votedFor } }));
+        await wal.write(batchOf({ entries: entriesFrom(1, term, count) }));
+        await wal.write({ writes: [], meta: new Map([['x', Uint8Array.of(fact)]]), sync: true });
+      });
+      return surveyed(join(path, name));
+    };
+  const expected = await fill({})('one');
+  assert.deepEqual(differences(expected, await fill({})('same')), []);
+  const changes = [{ term: 1 }, { votedFor: 2 }, { count: 6 }, { fact: 2 }];
+  for (const [at, change] of changes.entries()) {
+    const found = await fill(change)(`other-${at}`);
+    assert.equal(differences(expected, found).length, 1, JSON.stringify(change));
+  }
+});
+
+test('a store is one only when all is written and compared: until then it is refused, and a failure leaves nothing', async (t) => {
+  const path = await newDirectory(t);
+  const [source, draft, target] = ['source', 'draft', 'target'].map((name) => join(path, name)) as [
+    string,
+    string,
+    string,
+  ];
+  await fillStore(source, async (wal) => {
+    for (let index = 1; index <= 50; index += 5)
+      await wal.write(batchOf({ entries: entriesFrom(index, 1, 5) }, true));
+  });
+  const expected = await surveyed(source);
+  const engine = engineNamed('rocksdb');
+  const reader = await readRocksDbStore(source);
+  const refusals: string[] = [];
+  async function* watched(): AsyncGenerator<StoreFind> {
+    for await (const find of reader.finds()) {
+      yield find;
+      const wal = rocksdbWal({ path: draft });
+      await assert.rejects(wal.open(), (error) => {
+        assert.ok(isKommanderError(error, 'WAL_VERSION'));
+        refusals.push(error.message);
+        return true;
+      });
+      await wal.close();
+      await assert.rejects(openClosedStore(draft), (error) =>
+        isKommanderError(error, 'WAL_VERSION'),
+      );
+    }
+  }
+  const check = (found: StoreSurvey): string[] => differences(expected, found);
+  await buildStore({ engine, draft, source, finds: watched(), check });
+  assert.ok(refusals.length >= 10);
+  assert.match(refusals[0] ?? '', /cut short: remove it/);
+
+  // A second run finds the first one's directory.
+  const again = buildStore({ engine, draft, source, finds: reader.finds(), check });
+  await assert.rejects(again, (error) => isKommanderError(error, 'INVALID_ARGUMENT'));
+  await placeStore(draft, target);
+  assert.deepEqual(differences(expected, await surveyed(target)), []);
+
+  async function* failing(): AsyncGenerator<StoreFind> {
+    yield* reader.finds();
+    throw new Error('the power is gone');
+  }
+  await assert.rejects(
+    buildStore({ engine, draft, source, finds: failing(), check }),
+    /power is gone/,
+  );
+  const wrong = buildStore({
+    engine,
+    draft,
+    source,
+    finds: reader.finds(),
+    check: () => ['it differs'],
+  });
+  await assert.rejects(wrong, (error) => isKommanderError(error, 'WAL_FAILED'));
+  await reader.close();
+  assert.deepEqual((await readdir(path)).sort(), ['source', 'target']);
+});
