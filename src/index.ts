@@ -27,6 +27,14 @@ export type {
   ReplicateOptions,
   WaitOptions,
 } from './host/api.ts';
+export { saveBackup } from './host/backup-directory.ts';
+export type {
+  BackupLog,
+  BackupManifest,
+  BackupPartition,
+  BackupState,
+} from './host/backup-format.ts';
+export { type RestoreOptions, type RestoreResult, restoreBackup } from './host/backup-restore.ts';
 export type { EvidenceBundle, EvidenceFailure } from './host/evidence.ts';
 export { parseEvidence } from './host/evidence-file.ts';
 export {

@@ -25,10 +25,12 @@ export interface FakeService extends KeyValueService {
   hold(): () => void;
   state: NodeStatus['state'];
   leader: string | undefined;
+  /** What a backup gives. */
+  backupPieces: Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
 }
 
 export interface FakeCall {
-  readonly name: 'replicate' | 'read' | 'transfer' | 'readmit';
+  readonly name: 'replicate' | 'read' | 'transfer' | 'readmit' | 'backup';
   readonly partitionId: PartitionId;
   readonly forward: boolean | undefined;
   readonly consistency?: string | undefined;
@@ -142,6 +144,10 @@ export function fakeService(partitionCount = 2): FakeService {
       return { nodeId, replicaId: 1_026 };
     },
     forgetLeader: () => {},
+    async *backup({ signal } = {}) {
+      await enter({ name: 'backup', partitionId: 0, forward: undefined, signal });
+      yield* service.backupPieces;
+    },
     partitionOf: (key) => 1 + (key.length % partitionCount),
     partitionIds: () => [0, ...machines.keys()],
     status: () => ({
@@ -189,6 +195,7 @@ export function fakeService(partitionCount = 2): FakeService {
     calls,
     state: 'running',
     leader: 'a',
+    backupPieces: [],
     fail(error) {
       failure = error;
     },

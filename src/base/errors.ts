@@ -45,6 +45,7 @@ export type ErrorCode =
   | 'MALFORMED_MESSAGE'
   | 'MALFORMED_COMMAND'
   | 'SNAPSHOT_CORRUPT'
+  | 'BACKUP_CORRUPT'
   | 'EVIDENCE_MALFORMED'
   | 'REPAIR_REFUSED'
   | 'CONDITION_FAILED'
@@ -265,6 +266,11 @@ export const errorCatalogue: Readonly<Record<ErrorCode, CatalogueEntry>> = {
     false,
     false,
     "The bytes are no whole snapshot, or none of this state machine; `details` says why. Restore the node's directory or replace it.",
+  ),
+  BACKUP_CORRUPT: entry(
+    false,
+    false,
+    'The files are no whole backup: one is damaged or missing, or it was interrupted; `details` says which. Use another one, or copy it again.',
   ),
   EVIDENCE_MALFORMED: entry(
     false,

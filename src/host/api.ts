@@ -303,6 +303,18 @@ export interface KommanderNode extends AsyncDisposable {
    */
   forgetLeader(partitionId: PartitionId): void;
 
+  /**
+   * A copy of all partitions of this node while it runs, as a stream for `saveBackup`: each as it was behind one committed
+   * entry. Every entry that was acknowledged, by any node, before the first piece was asked for is in it. A state machine
+   * with `snapshot` gives its state, which becomes its latest snapshot as at a checkpoint; of others the log is copied. One
+   * at a time; whoever stops taking pieces ends it.
+   *
+   * @throws QUEUE_FULL one is under way
+   * @throws NO_LEADER, READ_TIMEOUT, NO_REPLICA a partition cannot be copied now; errors come with the pieces
+   * @throws DISK_FULL, WAL_FAILED, WAL_CORRUPT, NODE_CLOSED, REPLICA_STOPPED, APPLY_FAILED, ABORTED
+   */
+  backup(options?: { readonly signal?: AbortSignal }): AsyncIterable<Uint8Array>;
+
   /** The partition (1 … n) that owns `key`, by the hash ranges of the partition map. */
   partitionOf(key: string | Uint8Array): PartitionId;
   /** Ids of all partitions of this node, ascending; 0 is the first. */

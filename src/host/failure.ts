@@ -74,4 +74,5 @@ export function failCallers(host: Host, partition: Partition, error: KommanderEr
   failReads(partition, error);
   failLeaderWaits(partition, error);
   failMembershipWaits(partition, error);
+  partition.snapshotWait?.wait.fail(error);
 }

@@ -9,7 +9,14 @@ import { genesisState } from '../cluster/system-state.ts';
 import { type Entry, EntryKind } from '../raft/types.ts';
 import { bytesOfSnapshot, snapshotDataOf } from '../testing/snapshot-bytes.ts';
 import { eventHub } from './events.ts';
-import { clusterIdOf, decodeGenesis, encodeGenesis, newGenesis } from './genesis.ts';
+import {
+  clusterIdOf,
+  decodeGenesis,
+  encodeGenesis,
+  type Genesis,
+  newGenesis,
+  restoredGenesis,
+} from './genesis.ts';
 import type { Host } from './host.ts';
 import { decodeNumber, encodeNumber } from './meta.ts';
 import {
@@ -33,6 +40,33 @@ test('a genesis record comes out of the store as it went in', () => {
   genesis.isComplete = true;
   const decoded = decodeGenesis(encodeGenesis(genesis));
   assert.deepEqual(decoded, genesis);
+});
+
+test('a cluster that was restored has an id of its own, one per backup, and remembers it', () => {
+  const record = genesisState(members, 3);
+  const from = (origin: string): Genesis =>
+    restoredGenesis({ record, nodeId: 'a', nonce: 'n', origin });
+  const ids = [newGenesis(record, 'a', 'n'), from('one'), from('other')].map(clusterIdOf);
+  assert.equal(new Set(ids).size, 3);
+  assert.deepEqual(decodeGenesis(encodeGenesis(from('one'))), from('one'));
+});
+
+test('golden bytes: the genesis record of a restored cluster, version 2', () => {
+  const record = genesisState(new Map([['a', 'h:1']]), 1);
+  const genesis = restoredGenesis({ record, nodeId: 'a', nonce: 'n', origin: 'hash' });
+  assert.equal(
+    Buffer.from(encodeGenesis(genesis)).toString('hex'),
+    '0201' +
+      '0468617368' +
+      '10' +
+      '0101016101' +
+      '03683a31' +
+      '0101' +
+      '8080808010' +
+      '01' +
+      '0161' +
+      '016e',
+  );
 });
 
 test('the same members and partitions give the same cluster id, others another one', () => {
@@ -65,7 +99,7 @@ test('the stored form of a genesis record does not change', () => {
 test('a genesis record of another version is refused, and one that is cut off is damaged', () => {
   const bytes = encodeGenesis(newGenesis(genesisState(members, 1), 'a', 'n'));
   const later = bytes.slice();
-  later[0] = 2;
+  later[0] = 3;
   assert.throws(() => decodeGenesis(later), { code: 'WAL_VERSION' });
   for (let end = 0; end < bytes.length; end++) {
     assert.throws(() => decodeGenesis(bytes.subarray(0, end)), { code: 'WAL_CORRUPT' });

@@ -36,6 +36,8 @@ export interface Stranger {
 
 export interface Genesis {
   readonly record: SystemState;
+  /** Of the backup that the cluster was restored from, the hash; undefined for one that began empty. */
+  readonly origin: string | undefined;
   readonly recordHash: string;
   /** Of first members that have accepted, this node included. Of two admissions the one with the higher number counts. */
   readonly admissions: Map<NodeId, Admission>;
@@ -45,16 +47,34 @@ export interface Genesis {
 }
 
 const formatVersion = 1;
+/** Has an origin. Clusters that began empty keep version 1, which older programs read. */
+const restoredVersion = 2;
 /** Ticks between two reminders to peers while the cluster is forming. */
 const reminderTicks = 5;
 
 /** The acceptance of a node that starts with an empty directory. */
 export function newGenesis(record: SystemState, nodeId: NodeId, nonce: string): Genesis {
-  const replicaId = replicaIdIn(record, nodeId);
+  return accepted({ record, nodeId, nonce, origin: undefined });
+}
+
+/** The acceptance of a node whose directory was filled from the backup `origin`. */
+export function restoredGenesis(acceptance: Acceptance & { readonly origin: string }): Genesis {
+  return accepted(acceptance);
+}
+
+interface Acceptance {
+  readonly record: SystemState;
+  readonly origin: string | undefined;
+  readonly nodeId: NodeId;
+  readonly nonce: string;
+}
+
+function accepted({ record, origin, nodeId, nonce }: Acceptance): Genesis {
   return {
     record,
-    recordHash: hashOf(record),
-    admissions: new Map([[nodeId, { nonce, replicaId }]]),
+    origin,
+    recordHash: hashOf(record, origin),
+    admissions: new Map([[nodeId, { nonce, replicaId: replicaIdIn(record, nodeId) }]]),
     isComplete: record.members.length === 1,
     strangers: new Map(),
   };
@@ -65,7 +85,10 @@ function replicaIdIn(record: SystemState, nodeId: NodeId): ReplicaId {
   return must(member, 'a node that accepts the record is in it').replicaId;
 }
 
-/** The cluster's id: equal records give equal ids, so that nodes with different member lists refuse each other. */
+/**
+ * The cluster's id: equal records of equal origin give equal ids, so that nodes with different member lists, of different
+ * backups, or of none, refuse each other.
+ */
 export function clusterIdOf(genesis: Genesis): string {
   return genesis.recordHash.slice(0, 32);
 }
@@ -83,8 +106,9 @@ export function replicaIdsOf({ record, admissions }: Genesis): Map<NodeId, Repli
 export function encodeGenesis(genesis: Genesis): Uint8Array {
   const record = encodeSystemState(genesis.record);
   const writer = new ByteWriter();
-  writer.uint8(formatVersion);
+  writer.uint8(genesis.origin === undefined ? formatVersion : restoredVersion);
   writer.uint8(genesis.isComplete ? 1 : 0);
+  if (genesis.origin !== undefined) writer.text(genesis.origin);
   writer.varint(record.byteLength);
   writer.raw(record);
   writer.varint(genesis.admissions.size);
@@ -104,13 +128,14 @@ export function decodeGenesis(bytes: Uint8Array): Genesis {
 function readGenesis(bytes: Uint8Array): Genesis {
   const reader = new ByteReader(bytes);
   const version = reader.uint8();
-  if (version !== formatVersion) {
-    throw new KommanderError(`the genesis record has version ${version}; this is version 1`, {
+  if (version !== formatVersion && version !== restoredVersion) {
+    throw new KommanderError(`the genesis record has version ${version}; this is version 2`, {
       code: 'WAL_VERSION',
       details: { version },
     });
   }
   const isComplete = reader.uint8() === 1;
+  const origin = version === restoredVersion ? reader.text() : undefined;
   const record = decodeSystemState(reader.view(reader.varint()));
   const admissions = new Map<NodeId, Admission>();
   const count = reader.varint();
@@ -118,7 +143,8 @@ function readGenesis(bytes: Uint8Array): Genesis {
     const nodeId = reader.text();
     admissions.set(nodeId, { nonce: reader.text(), replicaId: reader.varint() });
   }
-  return { record, recordHash: hashOf(record), admissions, isComplete, strangers: new Map() };
+  const recordHash = hashOf(record, origin);
+  return { record, origin, recordHash, admissions, isComplete, strangers: new Map() };
 }
 
 /** Tells a peer what this node knows. */
@@ -261,8 +287,9 @@ function readmitCommand(nodeId: NodeId): string {
   return `kommander members readmit ${nodeId}`;
 }
 
-function hashOf(record: SystemState): string {
-  return createHash('sha256').update(encodeSystemState(record)).digest('hex');
+function hashOf(record: SystemState, origin: string | undefined): string {
+  const hash = createHash('sha256').update(encodeSystemState(record));
+  return (origin === undefined ? hash : hash.update(origin)).digest('hex');
 }
 
 function wiped(nodeId: NodeId, peer: NodeId | undefined): KommanderError {

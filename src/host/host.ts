@@ -66,6 +66,8 @@ export interface Host {
   readonly snapshotWrites: { count: number; readonly waiting: (() => void)[] };
   /** What is under way for them; closing waits for it. */
   readonly snapshotWork: Set<Promise<void>>;
+  /** Somebody takes a backup: one at a time. */
+  isBackingUp: boolean;
   readonly checkpoints: CheckpointSchedule;
 
   /** Begins at a timestamp, so that no two lives of a node use the same numbers. */

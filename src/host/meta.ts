@@ -6,6 +6,8 @@ import { KommanderError } from '../base/errors.ts';
 export const metaKeys = {
   /** The genesis record and this node's acceptance of it (`genesis.ts`). */
   genesis: 'genesis',
+  /** There while the store is being filled from a backup: until that is done, no node may open it. */
+  restoring: 'restoring',
   /** Whose directory it is: UTF-8. */
   nodeId: 'node-id',
   /** Starts of this node so far. */

@@ -15,9 +15,11 @@ import type {
   NodeOptions,
   ProposalInput,
   ReadmissionResult,
+  ReadResult,
   ReplicateOptions,
   WaitOptions,
 } from './api.ts';
+import { backUp } from './backup.ts';
 import { closeHost } from './closing.ts';
 import { type Host, nowMs } from './host.ts';
 import { isLeading, leaderNode, submitLeaderWait, submitTransfer } from './leadership.ts';
@@ -91,6 +93,17 @@ export function nodeOf(host: Host): KommanderNode {
       guard(host, partition, () => forgetLeader(partition.raft));
       markDirty(host, partition);
     },
+    backup: ({ signal } = {}) =>
+      backUp(host, {
+        signal,
+        read: (partitionId) =>
+          waiting<ReadResult>(
+            host,
+            partitionId,
+            signal === undefined ? {} : { signal },
+            (partition, wait) => submitRead(host, partition, wait),
+          ),
+      }),
     partitionOf: (key) => partitionOfKey(host.system.ranges, key),
     partitionIds: () => partitionIdsOf(host.system),
     status: () => statusOf(host),

@@ -194,6 +194,7 @@ async function buildHost(
     snapshotReceives: new Set(),
     snapshotWrites: { count: 0, waiting: [] },
     snapshotWork: new Set(),
+    isBackingUp: false,
     checkpoints: newCheckpointSchedule(),
     nextRequestId: firstRequestId,
     tickCount: 0,
@@ -306,6 +307,12 @@ function readGenesis(
   contents: WalContents,
 ): Genesis {
   const { nodeId, partitions } = settings;
+  if (contents.meta.has(metaKeys.restoring)) {
+    throw new KommanderError(
+      'the restore of a backup into this store was interrupted: empty its directory, and restore again',
+      { code: 'WAL_CORRUPT' },
+    );
+  }
   const stored = contents.meta.get(metaKeys.genesis);
   if (stored === undefined) {
     if (contents.partitions.length > 0) {

@@ -184,7 +184,10 @@ function checkNumber(name: string, value: number | undefined, bounds: Bounds): n
   return value;
 }
 
-function checkMembers(members: Readonly<Record<NodeId, Endpoint>>): ReadonlyMap<NodeId, Endpoint> {
+/** @throws INVALID_OPTION */
+export function checkMembers(
+  members: Readonly<Record<NodeId, Endpoint>>,
+): ReadonlyMap<NodeId, Endpoint> {
   if (!isObject(members) || Array.isArray(members)) {
     throw invalidOption('members', 'is no object of node ids and endpoints');
   }

@@ -22,6 +22,7 @@ import type { ReadRound, ReadWait } from './reads.ts';
 import { newRetention, type Retention } from './retention.ts';
 import type { SnapshotDescriptor } from './snapshot-descriptor.ts';
 import type { SnapshotReceive } from './snapshot-receiving.ts';
+import type { SnapshotWait } from './snapshots.ts';
 
 export interface Partition {
   readonly id: PartitionId;
@@ -92,6 +93,8 @@ export interface Partition {
   snapshotting: Promise<void> | undefined;
   /** A checkpoint came meanwhile. */
   isCheckpointDue: boolean;
+  /** A backup waits for a stored snapshot. */
+  snapshotWait: SnapshotWait | undefined;
   /** The snapshot that is being received. */
   snapshotReceive: SnapshotReceive | undefined;
   /** The unfinished received one in the store. */
@@ -216,6 +219,7 @@ export function openPartition(options: {
     baseNames: [descriptor?.stored?.name],
     snapshotting: undefined,
     isCheckpointDue: false,
+    snapshotWait: undefined,
     retention: newRetention(stored.compactedIndex),
     checkpoints: newCheckpointCounts(base.index),
     checkpointProposals: 0,

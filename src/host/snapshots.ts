@@ -33,6 +33,7 @@ import {
   storedData,
 } from './snapshot-stream.ts';
 import { enqueueBase } from './storage-writer.ts';
+import type { Wait } from './wait.ts';
 
 /** Snapshots of this node that are written at one time; each one has a file open and a block in memory. */
 const writesMax = 4;
@@ -85,7 +86,10 @@ export function takeDueSnapshot(
   if (why === 'peer' && partition.snapshot !== undefined) return undefined;
   const term = termAt(raft.log, index);
   // A snapshot of the leader has replaced the log meanwhile.
-  if (term === undefined) return undefined;
+  if (term === undefined) {
+    settleSnapshotWait(host, partition);
+    return undefined;
+  }
   return takeSnapshot(host, partition, { index, term });
 }
 
@@ -154,9 +158,11 @@ function takeSnapshot(
   };
   const { promise, resolve } = Promise.withResolvers<void>();
   partition.snapshotting = promise;
-  return give(host, partition, place, () => {
+  return give(host, partition, place, (failure) => {
     partition.snapshotting = undefined;
     resolve();
+    if (failure !== undefined) partition.snapshotWait?.wait.fail(failure);
+    settleSnapshotWait(host, partition);
     if (!partition.isCheckpointDue) return;
     partition.isCheckpointDue = false;
     if (partition.stopped === undefined) wantSnapshot(host, partition, 'checkpoint');
@@ -168,7 +174,7 @@ async function give(
   host: Host,
   partition: Partition,
   place: Place,
-  done: () => void,
+  done: (failure: KommanderError | undefined) => void,
 ): Promise<void> {
   const machine = must(partition.machine, 'only a machine gives its state');
   let isFixed = machine.concurrentSnapshots === true;
@@ -178,14 +184,19 @@ async function give(
     if (source instanceof Uint8Array) isFixed = true;
     giving = await beginGiving(source);
   } catch (error) {
-    done();
+    done(undefined);
     throw snapshotFailed(
       partition,
       place.index,
       error instanceof GivingFailed ? error.cause : error,
     );
   }
-  const work = store(host, partition, place, giving).finally(done);
+  let failure: KommanderError | undefined;
+  const work = store(host, partition, place, giving)
+    .then((reason) => {
+      failure = reason;
+    })
+    .finally(() => done(failure));
   host.snapshotWork.add(work);
   work.then(
     () => host.snapshotWork.delete(work),
@@ -202,24 +213,30 @@ function snapshotFailed(partition: Partition, index: LogIndex, cause: unknown): 
   );
 }
 
-/** Stores what the machine gives and makes it the log's base. A disk that cannot take it leaves the log as it is. */
+/**
+ * Stores what the machine gives and makes it the log's base.
+ *
+ * @returns why the disk could not take it: then the log stays as it is
+ */
 async function store(
   host: Host,
   partition: Partition,
   place: Place,
   giving: Giving,
-): Promise<void> {
+): Promise<KommanderError | undefined> {
   await freeSlot(host);
   try {
     const data = await write(host, partition, place, giving);
-    if (data === undefined) return;
+    if (data === undefined) return undefined;
     const { index, term, confState } = place;
     useSnapshot(host, partition, { index, term, confState, data });
+    return undefined;
   } catch (error) {
     if (error instanceof GivingFailed) throw snapshotFailed(partition, place.index, error.cause);
     if (!isStoreFailure(error)) throw error;
     const fields = { partitionId: partition.id, index: place.index, error };
     host.observe({ level: 'error', name: 'snapshot-not-stored', fields });
+    return error;
   } finally {
     leaveSlot(host);
     await endGiving(giving);
@@ -227,7 +244,7 @@ async function store(
 }
 
 /** The disk's, not the machine's: the replica goes on without this snapshot. */
-export function isStoreFailure(error: unknown): boolean {
+export function isStoreFailure(error: unknown): error is KommanderError {
   return isKommanderError(error, 'DISK_FULL') || isKommanderError(error, 'WAL_FAILED');
 }
 
@@ -329,6 +346,32 @@ export function wantSnapshot(host: Host, partition: Partition, why: 'peer' | 'ch
   partition.applyUnits.push({ kind: 'snapshot', why });
   host.toApply.add(partition);
   markDirty(host, partition);
+}
+
+/** A backup waits for a stored snapshot of what was applied up to `index`, or of later. */
+export interface SnapshotWait {
+  readonly wait: Wait<Snapshot>;
+  readonly index: LogIndex;
+}
+
+/** Whoever gets the snapshot holds it, and releases it. One waits at a time. */
+export function submitSnapshotWait(host: Host, partition: Partition, wanted: SnapshotWait): void {
+  partition.snapshotWait = wanted;
+  settleSnapshotWait(host, partition);
+}
+
+function settleSnapshotWait(host: Host, partition: Partition): void {
+  const { snapshotWait: wanted, snapshot } = partition;
+  if (wanted === undefined) return;
+  const isThere = snapshot !== undefined && snapshot.index >= wanted.index;
+  if (!isThere && !wanted.wait.isSettled) {
+    if (partition.stopped === undefined) wantSnapshot(host, partition, 'checkpoint');
+    return;
+  }
+  partition.snapshotWait = undefined;
+  if (!isThere || wanted.wait.isSettled) return;
+  holdSnapshot(partition, storedName(snapshot.data));
+  wanted.wait.succeed(snapshot);
 }
 
 /** A snapshot of the leader is to be installed: the state machine gets it, behind everything that it has to apply. */

@@ -10,7 +10,7 @@ const defaultUrl = 'http://127.0.0.1:7101';
 /** Milliseconds until a request is given up: longer than any wait inside the server. */
 const requestMsMax = 30_000;
 
-interface Target {
+export interface Target {
   readonly http: string;
 }
 
@@ -85,7 +85,7 @@ interface Conditional {
   readonly ifIndex?: string;
 }
 
-function addCommand(program: Command, name: string, description: string): Command {
+export function addCommand(program: Command, name: string, description: string): Command {
   return program
     .command(name)
     .description(description)
@@ -97,16 +97,23 @@ function keyPath(key: string, { ifIndex }: Conditional): string {
   return `/v1/kv/${encodeURIComponent(key)}${query}`;
 }
 
+interface RequestInput {
+  readonly method?: string;
+  readonly body?: string | Uint8Array<ArrayBuffer>;
+  /** Default: gives up after 30 seconds. */
+  readonly signal?: AbortSignal;
+}
+
 /** @throws KommanderError as the server says, or TRANSPORT_FAILED / OUTCOME_UNKNOWN when there is no answer */
-async function request(
+export async function request(
   target: Target,
   path: string,
-  init: { readonly method?: string; readonly body?: string | Uint8Array<ArrayBuffer> } = {},
+  init: RequestInput = {},
 ): Promise<Response> {
   const url = baseUrl(target.http) + path;
   let response: Response;
   try {
-    response = await fetch(url, { ...init, signal: AbortSignal.timeout(requestMsMax) });
+    response = await fetch(url, { signal: AbortSignal.timeout(requestMsMax), ...init });
   } catch (error) {
     throw noAnswer(target.http, error);
   }

@@ -4,6 +4,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, Option } from 'commander';
 import { KommanderError } from '../base/errors.ts';
+import { addBackupCommands } from './backup-commands.ts';
 import { addClientCommands } from './client-commands.ts';
 import { demoOptionTable, readDemoOptions } from './demo/demo-options.ts';
 import { addReplay } from './replay.ts';
@@ -37,6 +38,7 @@ function buildProgram(entryFile: string): Command {
   addServe(program);
   addDemo(program, entryFile);
   addClientCommands(program);
+  addBackupCommands(program, addOptions);
   addReplay(program, (exitCode) => {
     process.exitCode = exitCode;
   });

@@ -4,6 +4,8 @@
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { formatEndpoint, parseEndpoint } from '../base/endpoint.ts';
 import { type ErrorCode, KommanderError } from '../base/errors.ts';
 import { type Observer, silentObserver } from '../ports/observer.ts';
@@ -18,6 +20,7 @@ import {
   type KeyValueService,
   type Route,
   routes,
+  type WholeAnswer,
 } from './http-routes.ts';
 import { keyValueLimits } from './key-value-command.ts';
 
@@ -142,7 +145,7 @@ async function answerRequest(
   });
   state.requestCount += 1;
   try {
-    send(state, request, response, await answerOf(state, request, abort.signal));
+    await answerWith(state, request, response, await answerOf(state, request, abort.signal));
   } catch (error) {
     sendError(state, request, response, error);
   } finally {
@@ -169,6 +172,28 @@ async function answerOf(
     throw refusal('QUEUE_FULL', `more than ${limits.requestsMax} requests are under way`);
   }
   return await handler(service, { request, captured, query, signal, limits, budget });
+}
+
+/** A stream is taken as fast as the client takes it, and given up when the client goes away. */
+async function answerWith(
+  state: ApiState,
+  request: IncomingMessage,
+  response: ServerResponse,
+  answer: Answer,
+): Promise<void> {
+  if (!('stream' in answer)) {
+    send(state, request, response, answer);
+    return;
+  }
+  const source = Readable.from(answer.stream, { objectMode: false });
+  try {
+    if (!response.destroyed) writeHead(state, request, response, answer);
+    await pipeline(source, response);
+  } catch (error) {
+    // The answer has begun: all that is left is to hang up, so that nobody takes it for a whole one.
+    if (!request.destroyed && !response.destroyed) reportBug(state.observer, request, error);
+    response.destroy();
+  }
 }
 
 function findRoute(path: string): { readonly route: Route; readonly captured: string } {
@@ -202,20 +227,35 @@ function send(
   state: ApiState,
   request: IncomingMessage,
   response: ServerResponse,
-  answer: Answer,
+  answer: WholeAnswer,
 ): void {
   if (response.destroyed) return;
+  writeHead(state, request, response, answer);
+  response.end(answer.body);
+}
+
+function writeHead(
+  state: ApiState,
+  request: IncomingMessage,
+  response: ServerResponse,
+  answer: Answer,
+): void {
   if (!request.complete && request.listenerCount('data') === 0) discardBody(request, state.limits);
-  const isJson = typeof answer.body === 'string';
   response.writeHead(answer.status, {
-    'content-type': isJson ? 'application/json' : 'application/octet-stream',
-    'content-length': isJson ? Buffer.byteLength(answer.body) : answer.body.length,
+    ...contentHeaders(answer),
     'cache-control': 'no-store',
     'x-content-type-options': 'nosniff',
     ...answer.headers,
     ...(state.isClosing ? { connection: 'close' } : undefined),
   });
-  response.end(answer.body);
+}
+
+function contentHeaders(answer: Answer): Readonly<Record<string, string | number>> {
+  if ('stream' in answer) return { 'content-type': 'application/octet-stream' };
+  const { body } = answer;
+  return typeof body === 'string'
+    ? { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }
+    : { 'content-type': 'application/octet-stream', 'content-length': body.length };
 }
 
 function sendError(

@@ -9,6 +9,7 @@ import { KommanderError } from '../base/errors.ts';
 import type { CommitResult, KommanderNode } from '../index.ts';
 import type { NodeId } from '../ports/transport.ts';
 import type { PartitionId, Wal } from '../ports/wal.ts';
+import { beginBackup } from './backup-stream.ts';
 import { badArgument } from './http-errors.ts';
 import { type HttpLimits, jsonBytesMax, listedKeysDefault, listedKeysMax } from './http-limits.ts';
 import { getLog } from './http-log.ts';
@@ -48,12 +49,21 @@ export interface RouteContext {
   readonly budget: BodyBudget;
 }
 
-export interface Answer {
+interface AnswerHead {
   readonly status: number;
   readonly headers?: Readonly<Record<string, string | number>>;
+}
+
+export interface WholeAnswer extends AnswerHead {
   /** A string is JSON. */
   readonly body: string | Uint8Array;
 }
+
+export interface StreamedAnswer extends AnswerHead {
+  readonly stream: AsyncIterable<Uint8Array>;
+}
+
+export type Answer = WholeAnswer | StreamedAnswer;
 
 export type Handler = (service: KeyValueService, context: RouteContext) => Answer | Promise<Answer>;
 
@@ -80,6 +90,11 @@ export const routes: readonly Route[] = [
     isForOperators: true,
   },
   {
+    pattern: /^\/v1\/backup$/,
+    methods: { POST: takeBackup },
+    isForOperators: true,
+  },
+  {
     pattern: /^\/v1\/partitions\/(\d{1,10})\/log$/,
     methods: { GET: getLog },
     isForOperators: true,
@@ -95,7 +110,7 @@ export const routes: readonly Route[] = [
 ];
 
 /** A JSON answer, newline included. `undefined` becomes `null`: a client sees every field. */
-export function jsonAnswer(status: number, body: unknown): Answer {
+export function jsonAnswer(status: number, body: unknown): WholeAnswer {
   const json = JSON.stringify(body, (_, value: unknown) => (value === undefined ? null : value));
   return { status, body: `${json}\n` };
 }
@@ -284,6 +299,12 @@ function parseNodeId(captured: string): NodeId {
     if (!(error instanceof URIError)) throw error;
     throw badArgument('node', 'the node id in the path is not URL-encoded UTF-8');
   }
+}
+
+/** What fails before the first piece is answered as an error; what fails later is told within the stream. */
+async function takeBackup(service: KeyValueService, context: RouteContext): Promise<Answer> {
+  parseQuery(context.query, []);
+  return { status: 200, stream: await beginBackup(service.node, context.signal) };
 }
 
 function parseJson(bytes: Uint8Array): unknown {

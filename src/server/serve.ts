@@ -103,7 +103,8 @@ function readyLine(options: ServeOptions, server: Server): string {
   return `kommander ready node=${nodeId} http=http://${server.http} raft=${listen} partitions=${partitions} wal=${wal}${where}`;
 }
 
-function openWal(options: ServeOptions): Wal {
+/** The log store that the options name. */
+export function openWal(options: ServeOptions): Wal {
   const { wal } = options;
   switch (wal) {
     case 'memory':

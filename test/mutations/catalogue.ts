@@ -1,6 +1,7 @@
 // The catalogue of seeded bugs: one list of all sections, and why some hazards have none. `test/mutations.test.ts` keeps
 // it honest without applying anything; `npm run mutate` applies it.
 
+import { backupMutations } from './backups.ts';
 import { electionMutations } from './elections.ts';
 import { fullDiskMutations } from './full-disks.ts';
 import { logStoreMutations } from './log-store.ts';
@@ -26,6 +27,7 @@ export const catalogue: readonly Mutation[] = [
   ...snapshotMutations,
   ...retentionMutations,
   ...membershipMutations,
+  ...backupMutations,
 ];
 
 /** The last hazard of the section "Membership and elasticity"; those behind it are of the process around the library. */
