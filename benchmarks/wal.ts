@@ -2,7 +2,7 @@
 // to a raw append-and-fdatasync of the same bytes in the same run, and the time to open a store of 1,000,000 entries.
 // Every part of a batch carries a hard state, as a busy leader's does; logs are compacted as they grow.
 //
-//   node benchmarks/wal.ts [--seconds 0.5] [--path DIR] [--only memory|rocksdb] [--json]
+//   npm run bench -- wal [--seconds 0.5] [--path DIR] [--only rocksdb,sqlite] [--question write,open] [--json]
 //
 // Expected (2 quiet cores, fdatasync of 4 KiB 0.2 ms): rocksdb with one partition 0.65 to 0.95 times the raw rate at 1
 // to 100 entries of 16 B a sync, 0.5 at 1,000. 64 partitions in one batch write 129 rows at about 3 us of CPU each (the
@@ -18,23 +18,53 @@ import type { PartitionWrite, Wal } from '../src/ports/wal.ts';
 import { type Entry, EntryKind } from '../src/raft/types.ts';
 import { memoryWal } from '../src/wal/memory.ts';
 import { rocksdbWal } from '../src/wal/rocksdb.ts';
+import { segmentWal } from '../src/wal/segment.ts';
+import { sqliteWal } from '../src/wal/sqlite.ts';
+
+interface Engine {
+  readonly name: string;
+  readonly isDurable: boolean;
+  /** A store in directory `path`. */
+  readonly wal: (path: string) => Wal;
+}
+
+/** Every engine that is compared; a new one joins here. */
+const engines: readonly Engine[] = [
+  { name: 'memory', isDurable: false, wal: () => memoryWal() },
+  { name: 'rocksdb', isDurable: true, wal: (path) => rocksdbWal({ path }) },
+  { name: 'segment', isDurable: true, wal: (path) => segmentWal({ path }) },
+  { name: 'sqlite', isDurable: true, wal: (path) => sqliteWal({ path }) },
+];
+const questions = ['write', 'open'];
 
 const { values } = parseArgs({
   options: {
     seconds: { type: 'string', default: '0.5' },
     path: { type: 'string', default: tmpdir() },
     only: { type: 'string' },
+    question: { type: 'string' },
     json: { type: 'boolean', default: false },
   },
 });
+const chosenEngines = chosen(
+  'only',
+  engines.map(({ name }) => name),
+);
+const chosenQuestions = chosen('question', questions);
 const measureMs = Number(values.seconds) * 1_000;
 const roundCount = 2;
-const keptEntries = 20_000;
+const keptEntriesMax = 20_000;
+const mebibyte = 1_048_576;
 
 interface Shape {
   readonly entriesPerSync: number;
   readonly payloadBytes: number;
   readonly partitionCount: number;
+}
+
+/** A shape whose logs are compacted when they are longer than so many entries. */
+interface KeptShape extends Shape {
+  readonly keptEntries: number;
 }
 
 interface Rate {
@@ -76,7 +106,7 @@ function rawStep(file: number, shape: Shape): Step {
   };
 }
 
-function walStep(wal: Wal, shape: Shape): Step {
+function walStep(wal: Wal, shape: KeptShape): Step {
   const payload = Uint8Array.from({ length: shape.payloadBytes }, (_, i) => (i * 31) & 0xff);
   const runPayload = {
     kind: EntryKind.normal,
@@ -103,7 +133,7 @@ function walStep(wal: Wal, shape: Shape): Step {
       term: 1,
     }));
     lastIndexes[partitionId] = lastIndex + count;
-    const compacts = lastIndex - (baseIndexes[partitionId] as number) > keptEntries;
+    const compacts = lastIndex - (baseIndexes[partitionId] as number) > shape.keptEntries;
     if (compacts) baseIndexes[partitionId] = lastIndex;
     return {
       partitionId,
@@ -136,14 +166,14 @@ function rounded(value: number): number {
   return value >= 100 ? Math.round(value) : Number(value.toPrecision(3));
 }
 
-async function compare(engine: string, directory: string, shape: Shape): Promise<void> {
-  const wal = engine === 'memory' ? memoryWal() : rocksdbWal({ path: join(directory, 'store') });
+async function compare(engine: Engine, directory: string, shape: Shape): Promise<void> {
+  const wal = engine.wal(join(directory, 'store'));
   const file = openSync(join(directory, 'raw'), 'w');
   await wal.open();
   const raw: Rate[] = [];
   const stored: Rate[] = [];
   const rawOnce = rawStep(file, shape);
-  const walOnce = walStep(wal, shape);
+  const walOnce = walStep(wal, { ...shape, keptEntries: keptEntriesMax });
   for (let round = 0; round < roundCount; round++) {
     raw.push(await measured(shape, rawOnce, measureMs / roundCount));
     stored.push(await measured(shape, walOnce, measureMs / roundCount));
@@ -152,7 +182,8 @@ async function compare(engine: string, directory: string, shape: Shape): Promise
   await wal.close();
   const rate = best(stored);
   const row = {
-    engine,
+    engine: engine.name,
+    question: 'write',
     ...shape,
     entriesPerSecond: rounded(rate.entriesPerSecond),
     syncsPerSecond: rounded(rate.syncsPerSecond),
@@ -163,40 +194,64 @@ async function compare(engine: string, directory: string, shape: Shape): Promise
   print(row);
 }
 
-async function measureOpening(directory: string): Promise<void> {
-  const shape = { entriesPerSync: 3_000, payloadBytes: 128, partitionCount: 100 };
-  const path = join(directory, 'store');
-  const wal = rocksdbWal({ path });
+async function measureOpening(engine: Engine, directory: string, entries: number): Promise<void> {
+  const shape = { entriesPerSync: 1_920, payloadBytes: 128, partitionCount: 64 };
+  const path = join(directory, `store-${entries}`);
+  const wal = engine.wal(path);
   await wal.open();
-  const step = walStep({ ...wal, write: (batch) => wal.write({ ...batch, sync: false }) }, shape);
-  for (let count = 0; count < 1_000_000; count += shape.entriesPerSync) await step();
+  const step = walStep(
+    { ...wal, write: (batch) => wal.write({ ...batch, sync: false }) },
+    { ...shape, keptEntries: Number.POSITIVE_INFINITY },
+  );
+  for (let count = 0; count < entries; count += shape.entriesPerSync) await step();
   await wal.close();
-  const again = rocksdbWal({ path });
+  const again = engine.wal(path);
+  const residentBefore = residentBytes();
   const startMs = performance.now();
   const { partitions } = await again.open();
   const openMs = performance.now() - startMs;
+  const openedBytes = residentBytes() - residentBefore;
   const readStartMs = performance.now();
   let readCount = 0;
+  let residentMax = residentBefore;
   for (const { partitionId, compactedIndex, lastIndex } of partitions) {
     for (let fromIndex = compactedIndex + 1; fromIndex <= lastIndex; ) {
       const endIndex = lastIndex + 1;
       const range = { partitionId, fromIndex, endIndex, bytesMax: 1_048_576 };
-      const entries = await again.read(range);
-      fromIndex += entries.length;
-      readCount += entries.length;
+      const read = await again.read(range);
+      fromIndex += read.length;
+      readCount += read.length;
     }
+    residentMax = Math.max(residentMax, process.memoryUsage.rss());
   }
   const readMs = performance.now() - readStartMs;
   await again.close();
   print({
-    engine: 'rocksdb',
+    engine: engine.name,
     question: 'open',
     entries: readCount,
     payloadBytes: shape.payloadBytes,
+    partitionCount: shape.partitionCount,
     entriesPerRun: shape.entriesPerSync / shape.partitionCount,
     openMs: rounded(openMs),
     readEntriesPerSecond: rounded((readCount / readMs) * 1_000),
+    openedMebibytes: rounded(openedBytes / mebibyte),
+    readMebibytesMax: rounded((residentMax - residentBefore) / mebibyte),
   });
+}
+
+/** Of this process, without what is only waiting to be collected. */
+function residentBytes(): number {
+  globalThis.gc?.();
+  return process.memoryUsage.rss();
+}
+
+/** What a comma-separated option chooses; everything when it is not given. */
+function chosen(option: 'only' | 'question', names: readonly string[]): readonly string[] {
+  const given = values[option]?.split(',') ?? names;
+  const unknown = given.find((name) => !names.includes(name));
+  if (unknown === undefined) return given;
+  throw new Error(`--${option} ${unknown}: choose from ${names.join(', ')}`);
 }
 
 function print(row: Readonly<Record<string, string | number>>): void {
@@ -218,8 +273,7 @@ async function inDirectory(body: (directory: string) => Promise<void>): Promise<
   }
 }
 
-for (const engine of ['memory', 'rocksdb']) {
-  if (values.only !== undefined && values.only !== engine) continue;
+async function measureWriting(engine: Engine): Promise<void> {
   for (const payloadBytes of [16, 1_024]) {
     for (const partitionCount of [1, 64]) {
       for (const entriesPerSync of [1, 10, 100, 1_000]) {
@@ -229,4 +283,12 @@ for (const engine of ['memory', 'rocksdb']) {
     }
   }
 }
-if (values.only !== 'memory') await inDirectory(measureOpening);
+
+for (const engine of engines) {
+  if (!chosenEngines.includes(engine.name)) continue;
+  if (chosenQuestions.includes('write')) await measureWriting(engine);
+  if (!chosenQuestions.includes('open') || !engine.isDurable) continue;
+  // A quarter first: what is only needed once is then there, and memory that grows with the log shows.
+  for (const entries of [250_000, 1_000_000])
+    await inDirectory((directory) => measureOpening(engine, directory, entries));
+}

@@ -9,8 +9,7 @@ import type { CommitResult } from './api.ts';
 import { type Host, nowMs } from './host.ts';
 import type { Partition } from './partition.ts';
 import { checkpointProposal, submitProposal } from './proposals.ts';
-import { isNeverCompacted } from './retention.ts';
-import { decodeDescriptor } from './snapshot-descriptor.ts';
+import { descriptorOf } from './snapshots.ts';
 import { Wait } from './wait.ts';
 
 /** Checkpoints of different partitions that a node begins at one time: each may hold a whole state in memory. */
@@ -30,6 +29,8 @@ export interface CheckpointCounts {
   bytes: number;
   /** The state machine is giving its state. */
   isTaking: boolean;
+  /** This node's proposal of one is not decided yet. */
+  isProposed: boolean;
   /** Not tried again before then, on the monotonic clock. */
   notBeforeMs: number;
 }
@@ -43,7 +44,14 @@ export interface CheckpointSchedule {
 }
 
 export function newCheckpointCounts(baseIndex: LogIndex): CheckpointCounts {
-  return { index: baseIndex, entries: 0, bytes: 0, isTaking: false, notBeforeMs: 0 };
+  return {
+    index: baseIndex,
+    entries: 0,
+    bytes: 0,
+    isTaking: false,
+    isProposed: false,
+    notBeforeMs: 0,
+  };
 }
 
 export function newCheckpointSchedule(): CheckpointSchedule {
@@ -62,17 +70,12 @@ function isDue(host: Host, partition: Partition): boolean {
   const { checkpointBytes, checkpointEntries } = host.settings;
   const { entries, bytes } = partition.checkpoints;
   // What has no snapshot is never compacted: a checkpoint would be an entry more.
-  if (isNeverCompacted(partition.machine)) return false;
+  if (partition.machine !== undefined && partition.machine.snapshot === undefined) return false;
   const isLong =
     (checkpointEntries > 0 && entries >= checkpointEntries) ||
     (checkpointBytes > 0 && bytes >= checkpointBytes);
   // A snapshot never costs more than the writes that made it due.
-  return isLong && bytes >= snapshotBytes(partition);
-}
-
-function snapshotBytes({ snapshot }: Partition): number {
-  if (snapshot === undefined) return 0;
-  return decodeDescriptor(snapshot.data).stored?.byteLength ?? 0;
+  return isLong && bytes >= (descriptorOf(partition.snapshot?.data)?.stored?.byteLength ?? 0);
 }
 
 /** The state machine begins to give its state for a checkpoint, whoever proposed it. */
@@ -89,7 +92,12 @@ export function noteCheckpoint(host: Host, partition: Partition, index: LogIndex
   checkpoints.bytes = 0;
   checkpoints.isTaking = false;
   host.checkpoints.due.delete(partition);
-  host.checkpoints.underWay.delete(partition);
+  if (!isAtWork(partition)) host.checkpoints.underWay.delete(partition);
+}
+
+/** The state is being given, or what was given is still being written. */
+function isAtWork({ checkpoints, snapshotting }: Partition): boolean {
+  return checkpoints.isTaking || snapshotting !== undefined;
 }
 
 /** Proposes the checkpoints whose turn has come. Called at every tick. */
@@ -97,8 +105,10 @@ export function proposeDueCheckpoints(host: Host): void {
   const { due, underWay } = host.checkpoints;
   for (const partition of underWay) {
     // A replica that stopped, or does not lead any more, decides nothing that others should wait for.
-    const isLost = partition.raft.role !== Role.leader && !partition.checkpoints.isTaking;
-    if (partition.stopped !== undefined || isLost) underWay.delete(partition);
+    const isLost = partition.raft.role !== Role.leader || !partition.checkpoints.isProposed;
+    if (partition.stopped !== undefined || (isLost && !isAtWork(partition))) {
+      underWay.delete(partition);
+    }
   }
   if (host.state !== 'running') return;
   // One that fails goes to the end of the line, and is not looked at again in this tick.
@@ -112,8 +122,7 @@ export function proposeDueCheckpoints(host: Host): void {
 function mayPropose(host: Host, partition: Partition): boolean {
   const { raft, checkpoints } = partition;
   if (raft.role !== Role.leader || raft.transferee !== undefined) return false;
-  // The last one is still being written.
-  if (partition.snapshotting !== undefined) return false;
+  if (isAtWork(partition)) return false;
   return !host.checkpoints.underWay.has(partition) && nowMs(host) >= checkpoints.notBeforeMs;
 }
 
@@ -123,10 +132,12 @@ function proposeCheckpoint(host: Host, partition: Partition): void {
   const { entries, bytes } = partition.checkpoints;
   const partitionId = partition.id;
   const made = ({ index }: CommitResult): void => {
+    partition.checkpoints.isProposed = false;
     const fields = { partitionId, index, entries, bytes };
     host.observe({ level: 'info', name: 'checkpoint-made', fields });
   };
   const failed = (error: Error): void => {
+    partition.checkpoints.isProposed = false;
     // It was applied, and the state takes longer than the patience.
     if (partition.checkpoints.isTaking) return;
     underWay.delete(partition);
@@ -137,6 +148,7 @@ function proposeCheckpoint(host: Host, partition: Partition): void {
   const deadlineMs = nowMs(host) + patienceElectionTimeouts * tickMs * electionTicks;
   const wait = new Wait(made, failed, { deadlineMs, signal: undefined });
   underWay.add(partition);
+  partition.checkpoints.isProposed = true;
   try {
     submitProposal(host, partition, checkpointProposal(wait));
   } catch (error) {

@@ -60,13 +60,13 @@ export interface Host {
   readonly writer: StorageWriter;
   /** By partition and peer, in the order in which they are sent. */
   readonly snapshotSends: Map<string, SnapshotSend>;
-  readonly checkpoints: CheckpointSchedule;
   readonly snapshotAllowance: SendAllowance;
   readonly snapshotReceives: Set<SnapshotReceive>;
   /** Snapshots of this node that are being written, and those that wait for their turn. */
   readonly snapshotWrites: { count: number; readonly waiting: (() => void)[] };
   /** What is under way for them; closing waits for it. */
   readonly snapshotWork: Set<Promise<void>>;
+  readonly checkpoints: CheckpointSchedule;
 
   /** Begins at a timestamp, so that no two lives of a node use the same numbers. */
   nextRequestId: number;

@@ -182,11 +182,11 @@ async function buildHost(
     outbox: newOutbox(),
     writer: newStorageWriter(),
     snapshotSends: new Map(),
-    checkpoints: newCheckpointSchedule(),
     snapshotAllowance: { bytes: 0, atMs: settings.clock.monotonicMs() },
     snapshotReceives: new Set(),
     snapshotWrites: { count: 0, waiting: [] },
     snapshotWork: new Set(),
+    checkpoints: newCheckpointSchedule(),
     nextRequestId: firstRequestId,
     tickCount: 0,
     evidenceCount: 0,
@@ -219,10 +219,7 @@ function randomOf({ seed, nodeId }: NodeSettings): Random {
 function openOne(host: Host, stored: StoredPartition, trace: CoreTrace | undefined): Partition {
   const { partitionId, base } = stored;
   const machine = machineFor(host, partitionId);
-  const descriptor = baseDescriptor(partitionId, base);
-  // The snapshot of a log without a machine has no part of one; a machine with a store of its own needs none.
-  const isOfLogOnly = descriptor?.stored !== undefined && descriptor.parts.length === 0;
-  if (machine !== undefined && base.index > 0 && isOfLogOnly) {
+  if (machine !== undefined && base.index > 0 && baseDescriptor(partitionId, base) === undefined) {
     throw invalidOption(
       'stateMachine',
       `made a machine for partition ${partitionId}, whose log was written without one and begins behind entry ${base.index}: what was before is not known any more`,
@@ -230,7 +227,7 @@ function openOne(host: Host, stored: StoredPartition, trace: CoreTrace | undefin
   }
   return openPartition({
     stored,
-    descriptor,
+    descriptor: baseDescriptor(partitionId, stored.base),
     replicaId: host.replicaIds.get(host.settings.nodeId) ?? 0,
     settings: host.settings,
     wal: host.wal,

@@ -38,10 +38,10 @@ type NumericOption =
   | 'queuedBytesMax'
   | 'proposalTimeoutMs'
   | 'trailingEntries'
-  | 'checkpointBytes'
-  | 'checkpointEntries'
   | 'snapshotSendsMax'
-  | 'snapshotBytesPerSecond';
+  | 'snapshotBytesPerSecond'
+  | 'checkpointBytes'
+  | 'checkpointEntries';
 
 /** Whole numbers: inclusive bounds and default. */
 const numericOptions: Readonly<Record<NumericOption, Bounds>> = {
@@ -59,10 +59,10 @@ const numericOptions: Readonly<Record<NumericOption, Bounds>> = {
   queuedBytesMax: { min: kib, max: 4_096 * mib, byDefault: 64 * mib },
   proposalTimeoutMs: { min: 1, max: 2_147_483_647, byDefault: 5_000 },
   trailingEntries: { min: 0, max: 1_000_000_000, byDefault: 4_096 },
-  checkpointBytes: { min: 0, max: 1_048_576 * mib, byDefault: 64 * mib },
-  checkpointEntries: { min: 0, max: 1_000_000_000, byDefault: 250_000 },
   snapshotSendsMax: { min: 1, max: 1_000, byDefault: 4 },
   snapshotBytesPerSecond: { min: 64 * kib, max: 1_048_576 * mib, byDefault: 64 * mib },
+  checkpointBytes: { min: 0, max: 1_048_576 * mib, byDefault: 64 * mib },
+  checkpointEntries: { min: 0, max: 1_000_000_000, byDefault: 250_000 },
 };
 
 const knownOptions: ReadonlySet<string> = new Set<keyof NodeOptions>([

@@ -5,7 +5,7 @@ import type { KommanderError } from '../base/errors.ts';
 import { seededRandom } from '../base/random.ts';
 import type { StateMachine } from '../ports/state-machine.ts';
 import type { NodeId } from '../ports/transport.ts';
-import type { PartitionId, StoredPartition, Wal } from '../ports/wal.ts';
+import type { LogBase, PartitionId, StoredPartition, Wal } from '../ports/wal.ts';
 import { openRaft } from '../raft/raft.ts';
 import type { RaftState } from '../raft/state.ts';
 import type { TraceEvent } from '../raft/trace.ts';
@@ -70,10 +70,6 @@ export interface Partition {
   lazyHardState: HardState | undefined;
   /** Storage requests that are not done yet. */
   queuedRequests: number;
-  readonly retention: Retention;
-  readonly checkpoints: CheckpointCounts;
-  /** Unfinished proposals that are checkpoints: they are not held up by the limits on others. */
-  checkpointProposals: number;
   /** The last entry that the state machine was given; at a start, what its own store has. */
   machineIndex: LogIndex;
 
@@ -97,6 +93,10 @@ export interface Partition {
   snapshotDraft: string | undefined;
   /** Resolved when nothing is being written of one that is received; never rejected. */
   receiving: Promise<void>;
+  readonly retention: Retention;
+  readonly checkpoints: CheckpointCounts;
+  /** Unfinished proposals that are checkpoints: they are not held up by the limits on others. */
+  checkpointProposals: number;
   /** Why this replica stopped. */
   stopped: KommanderError | undefined;
 }
@@ -126,7 +126,6 @@ export function openPartition(options: {
 }): Partition {
   const { stored, descriptor, replicaId, settings } = options;
   const { base } = stored;
-  const baseName = descriptor?.stored?.name;
   const pages = logPages({
     partitionId: stored.partitionId,
     wal: options.wal,
@@ -201,24 +200,39 @@ export function openPartition(options: {
     promised: stored.hardState,
     lazyHardState: undefined,
     queuedRequests: 0,
-    retention: newRetention(stored.compactedIndex),
-    checkpoints: newCheckpointCounts(base.index),
-    checkpointProposals: 0,
     machineIndex: 0,
-    snapshot:
-      base.data === undefined || baseName === undefined
-        ? undefined
-        : { index: base.index, term: base.term, confState: base.confState, data: base.data },
+    snapshot: baseSnapshot(base, descriptor, options.machine),
     snapshotNames: new Set(),
     snapshotHolds: [],
     baseIndex: base.index,
-    baseNames: [baseName],
+    baseNames: [descriptor?.stored?.name],
     snapshotting: undefined,
     isCheckpointDue: false,
+    retention: newRetention(stored.compactedIndex),
+    checkpoints: newCheckpointCounts(base.index),
+    checkpointProposals: 0,
     snapshotReceive: undefined,
     snapshotDraft: undefined,
     receiving: Promise.resolve(),
     stopped: undefined,
   };
   return partition;
+}
+
+/** What peers get of the stored base; undefined when there is nothing, or only the machine's own store has it. */
+function baseSnapshot(
+  base: LogBase,
+  descriptor: SnapshotDescriptor | undefined,
+  machine: StateMachine | undefined,
+): Snapshot | undefined {
+  if (descriptor?.stored !== undefined) return snapshotOf(base);
+  if (machine !== undefined || base.index === 0) return undefined;
+  return snapshotOf({ ...base, data: undefined });
+}
+
+const noData: Uint8Array = new Uint8Array(0);
+
+/** What a replica gets whose entries are gone. A log without a machine goes on behind its base, and has no state there. */
+export function snapshotOf({ index, term, confState, data = noData }: LogBase): Snapshot {
+  return { index, term, confState, data };
 }

@@ -5,7 +5,6 @@
 import { assert } from '../base/assert.ts';
 import { ByteReader } from '../base/bytes.ts';
 import { KommanderError } from '../base/errors.ts';
-import type { StateMachine } from '../ports/state-machine.ts';
 import type { NodeId } from '../ports/transport.ts';
 import { compactLog } from '../raft/raft.ts';
 import { type Entry, type LogIndex, Role } from '../raft/types.ts';
@@ -15,7 +14,7 @@ import { encodeNumber } from './meta.ts';
 import type { Partition } from './partition.ts';
 import { decodePayload, OutgoingPayload } from './payload.ts';
 import { guard } from './ready-loop.ts';
-import { enqueueBase } from './storage-writer.ts';
+import { enqueueBase, isQueueFull } from './storage-writer.ts';
 
 /** Holds of one partition at one time. */
 const holdsMax = 64;
@@ -51,13 +50,16 @@ export function stampedCheckpoint({ raft }: Partition, type: Uint8Array): Outgoi
 }
 
 /**
- * Up to where a checkpoint lets the log go: a log without a machine as far as every member had stored it when the
- * checkpoint was written.
+ * How far a checkpoint of a log without a machine may compact it: as the option says, up to what every member had stored
+ * when it was written.
  *
  * @throws MalformedBytesError
  */
-export function storedByAllIndex(host: Host, { machine }: Partition, entry: Entry): LogIndex {
-  if (machine !== undefined || host.settings.logOnlyCompaction === 'checkpoint') return entry.index;
+export function membersIndex(host: Host, entry: Entry): LogIndex {
+  return host.settings.logOnlyCompaction === 'slowest' ? storedByAllIndex(entry) : entry.index;
+}
+
+function storedByAllIndex(entry: Entry): LogIndex {
   const { data } = decodePayload(entry);
   return data.byteLength === 0 ? 0 : new ByteReader(data).uint53();
 }
@@ -66,11 +68,11 @@ export function storedByAllIndex(host: Host, { machine }: Partition, entry: Entr
 export function allowCompaction(
   host: Host,
   partition: Partition,
-  checkpoint: { readonly index: LogIndex; readonly storedIndex: LogIndex },
+  checkpoint: { readonly index: LogIndex; readonly membersIndex: LogIndex },
 ): void {
   const { retention } = partition;
   const { trailingEntries } = host.settings;
-  const { storedIndex } = checkpoint;
+  const { membersIndex: storedIndex } = checkpoint;
   const trailingIndex = checkpoint.index - trailingEntries;
   retention.allowedIndex = Math.max(retention.allowedIndex, Math.min(trailingIndex, storedIndex));
   if (storedIndex < Math.min(trailingIndex, checkpoint.index - 1)) {
@@ -87,7 +89,7 @@ function compactAsAllowed(host: Host, partition: Partition): void {
   const allowedIndex = Math.min(
     retention.allowedIndex,
     raft.log.appliedIndex,
-    neededIndex(partition),
+    transferIndex(partition),
   );
   const hold = lowestHold(partition);
   const throughIndex = Math.min(
@@ -105,13 +107,12 @@ function compactAsAllowed(host: Host, partition: Partition): void {
   compactLog(raft, throughIndex);
   partition.pages.clear();
   // Whoever got it would lack the entries behind it.
-  if (partition.snapshot !== undefined && partition.snapshot.index < throughIndex) {
-    partition.snapshot = undefined;
-  }
+  const isPassed = partition.snapshot !== undefined && partition.snapshot.index < throughIndex;
+  if (isPassed) partition.snapshot = undefined;
 }
 
 /** Entries behind it are for replicas that get a snapshot now: without them they would need another one, and so on. */
-function neededIndex({ raft }: Partition): LogIndex {
+function transferIndex({ raft }: Partition): LogIndex {
   let index = Number.POSITIVE_INFINITY;
   for (const { snapshotIndex } of raft.progress.values()) {
     if (snapshotIndex !== undefined) index = Math.min(index, snapshotIndex);
@@ -193,24 +194,21 @@ function checkHoldable({ id, raft }: Partition, fromIndex: LogIndex): void {
 /** The owner of a hold calls at any time, also when nothing is to be written any more. */
 function compactBetweenTurns(host: Host, partition: Partition): void {
   if (host.state !== 'forming' && host.state !== 'running') return;
+  // A disk that does not answer has enough to do; the next checkpoint, or move, compacts this as well.
+  if (isQueueFull(host, partition)) return;
   guard(host, partition, () => compactAsAllowed(host, partition));
-}
-
-/** A machine that cannot give its state, and does not keep it itself, needs the whole log at a restart. */
-export function isNeverCompacted(machine: StateMachine | undefined): boolean {
-  if (machine === undefined) return false;
-  return machine.snapshot === undefined && machine.appliedIndex === undefined;
 }
 
 /** What keeps the log of this replica from being shorter than it is. */
 export function logKeeper(host: Host, partition: Partition): LogKeeper {
   const { retention, machine, checkpoints } = partition;
-  if (isNeverCompacted(machine)) return { reason: 'noSnapshot' };
+  if (machine !== undefined && machine.snapshot === undefined) return { reason: 'noSnapshot' };
   const hold = lowestHold(partition);
   if (hold !== undefined && hold.fromIndex <= retention.allowedIndex) {
     return { reason: 'hold', owner: hold.owner, fromIndex: hold.fromIndex };
   }
   if (checkpoints.index === 0) return { reason: 'noCheckpoint' };
+  if (transferIndex(partition) < retention.allowedIndex) return { reason: 'snapshotTransfer' };
   switch (retention.limitedBy) {
     case 'slowestReplica':
       return { reason: 'slowestReplica', nodeId: slowestReplica(host, partition) };

@@ -74,8 +74,9 @@ export function beginSnapshotReceive(
   assert(message.term >= partition.raft.currentTerm, 'the announcement is of no deposed leader');
   const present = partition.snapshotReceive;
   if (present !== undefined && message.term < present.message.term) return;
-  if (message.snapshot.index <= partition.raft.log.commitIndex) {
-    // The core has all that, and says so.
+  const { index, data } = message.snapshot;
+  if (index <= partition.raft.log.commitIndex || data.byteLength === 0) {
+    // The core has all that, and says so; or there is no state, and nothing comes behind the message.
     stepPartition(host, partition, message);
     markDirty(host, partition);
     return;

@@ -20,8 +20,15 @@ import { stopPartition } from './failure.ts';
 import { type Host, nowMs } from './host.ts';
 import type { Partition } from './partition.ts';
 import { guard, markDirty } from './ready-loop.ts';
-import { decodeDescriptor, type NamedSnapshot } from './snapshot-descriptor.ts';
-import { discarded, holdSnapshot, isStoreFailure, releaseSnapshot } from './snapshots.ts';
+import type { NamedSnapshot } from './snapshot-descriptor.ts';
+import {
+  descriptorOf,
+  discarded,
+  holdSnapshot,
+  isStoreFailure,
+  releaseSnapshot,
+  storedName,
+} from './snapshots.ts';
 
 /** Bytes of one piece. */
 export const pieceBytesMax = 262_144;
@@ -32,7 +39,8 @@ export interface SnapshotSend {
   readonly partition: Partition;
   readonly peer: NodeId;
   readonly message: InstallSnapshot;
-  readonly stored: NamedSnapshot;
+  /** Undefined for a log without a state: the message is all there is. */
+  readonly stored: NamedSnapshot | undefined;
   /** There once the first piece is read. */
   reader: SnapshotReader | undefined;
   /** Whether the receiver has said where to begin. */
@@ -63,12 +71,12 @@ export function startSnapshotSend(
   const key = keyOf(partition, peer);
   const present = host.snapshotSends.get(key);
   if (present !== undefined) endSend(host, present);
-  const { stored } = decodeDescriptor(message.snapshot.data);
+  const stored = descriptorOf(message.snapshot.data)?.stored;
   const send: SnapshotSend = {
     partition,
     peer,
     message,
-    stored: must(stored, 'what peers get is stored'),
+    stored,
     reader: undefined,
     isAnswered: false,
     sentBytes: 0,
@@ -77,7 +85,7 @@ export function startSnapshotSend(
     silentTicks: Number.POSITIVE_INFINITY,
     isPumping: false,
   };
-  holdSnapshot(partition, send.stored.name);
+  holdSnapshot(partition, stored?.name);
   host.snapshotSends.set(key, send);
 }
 
@@ -143,7 +151,7 @@ export function handleSnapshotProgress(
 ): void {
   const send = host.snapshotSends.get(keyOf(partition, from));
   if (send === undefined || !isSame(identityOf(send), item.snapshot)) return;
-  const { byteLength } = send.stored;
+  const { byteLength } = identityOf(send);
   if (item.receivedBytes > byteLength) return;
   send.silentTicks = 0;
   if (item.receivedBytes > send.receivedBytes || !send.isAnswered) noteProgress(host, send);
@@ -162,7 +170,7 @@ export function handleSnapshotProgress(
 }
 
 function identityOf({ message, stored }: SnapshotSend): SnapshotIdentity {
-  const { byteLength, checksum } = stored;
+  const { byteLength = 0, checksum = 0 } = stored ?? {};
   return { index: message.snapshot.index, byteLength, checksum };
 }
 
@@ -173,7 +181,7 @@ export function isSame(a: SnapshotIdentity, b: SnapshotIdentity): boolean {
 
 /** Sends what may be sent now. */
 function pump(host: Host, send: SnapshotSend): void {
-  if (send.isPumping || !send.isAnswered) return;
+  if (send.isPumping || !send.isAnswered || send.stored === undefined) return;
   send.isPumping = true;
   sendPieces(host, send)
     .catch((error: unknown) => failReading(host, send, error))
@@ -181,10 +189,10 @@ function pump(host: Host, send: SnapshotSend): void {
 }
 
 async function sendPieces(host: Host, send: SnapshotSend): Promise<void> {
-  const { stored, partition } = send;
+  const { partition } = send;
+  const { name, ...facts } = must(send.stored, 'what has pieces is stored');
   try {
     while (isPresent(host, send) && mayPump(host, send)) {
-      const { name, ...facts } = stored;
       send.reader ??= await host.wal.snapshots.open(name, facts);
       const offset = send.sentBytes;
       const bytes = await send.reader.read(offset, pieceBytesMax);
@@ -216,7 +224,7 @@ function isPresent(host: Host, send: SnapshotSend): boolean {
 }
 
 function mayPump(host: Host, send: SnapshotSend): boolean {
-  if (send.sentBytes >= send.stored.byteLength) return false;
+  if (send.sentBytes >= identityOf(send).byteLength) return false;
   let windowBytes = 0;
   for (const other of host.snapshotSends.values()) {
     if (other.peer === send.peer) windowBytes += other.sentBytes - other.receivedBytes;
@@ -242,11 +250,9 @@ function failReading(host: Host, send: SnapshotSend, error: unknown): void {
   const { partition, stored } = send;
   const isDamaged = isKommanderError(error, 'SNAPSHOT_CORRUPT');
   if (!isDamaged && !isStoreFailure(error)) throw error;
-  const fields = { partitionId: partition.id, snapshot: stored.name, error };
+  const fields = { partitionId: partition.id, snapshot: stored?.name, error };
   host.observe({ level: 'error', name: 'snapshot-not-read', fields });
-  const isNewest =
-    partition.snapshot !== undefined &&
-    decodeDescriptor(partition.snapshot.data).stored?.name === stored.name;
+  const isNewest = storedName(partition.snapshot?.data) === stored?.name;
   if (isDamaged && isNewest) partition.snapshot = undefined;
   failSend(host, send);
 }
@@ -264,7 +270,7 @@ function failSend(host: Host, send: SnapshotSend): void {
 function endSend(host: Host, send: SnapshotSend): void {
   const { partition, peer, stored } = send;
   host.snapshotSends.delete(keyOf(partition, peer));
-  releaseSnapshot(host, partition, stored.name);
+  releaseSnapshot(host, partition, stored?.name);
   if (!send.isPumping) void closeReader(host, send);
 }
 

@@ -13,9 +13,9 @@ import { termAt } from '../raft/log.ts';
 import type { ConfState, Entry, LogIndex, Snapshot, Term } from '../raft/types.ts';
 import { stopPartition } from './failure.ts';
 import type { Host } from './host.ts';
-import type { Partition } from './partition.ts';
+import { type Partition, snapshotOf } from './partition.ts';
 import { markDirty } from './ready-loop.ts';
-import { allowCompaction, storedByAllIndex } from './retention.ts';
+import { allowCompaction, membersIndex } from './retention.ts';
 import {
   decodeDescriptor,
   encodeDescriptor,
@@ -36,14 +36,11 @@ import { enqueueBase } from './storage-writer.ts';
 
 /** Snapshots of this node that are written at one time; each one has a file open and a block in memory. */
 const writesMax = 4;
-const noState: Uint8Array = new Uint8Array(0);
 
 /** What is snapshotted: the state behind an applied entry. */
 interface Place {
   readonly index: LogIndex;
   readonly term: Term;
-  /** The log up to here may go, once the snapshot is its base. */
-  readonly storedIndex: LogIndex;
   readonly confState: ConfState;
   readonly descriptor: Pick<SnapshotDescriptor, 'clock' | 'machineIndex'>;
 }
@@ -59,12 +56,19 @@ export function takeCheckpoint(
   entry: Entry,
 ): Promise<void> | undefined {
   const { machine } = partition;
-  if (machine?.appliedIndex !== undefined) return markDurable(host, partition, entry, machine);
+  const position = { index: entry.index, term: entry.term };
+  // Without a machine there is no state: a restart begins at the checkpoint, and the log is all that anybody has.
+  if (machine === undefined) {
+    const { confState } = partition.raft;
+    const base = { ...position, confState, data: undefined };
+    if (base.index >= partition.baseIndex) partition.snapshot = snapshotOf(base);
+    storeBase(host, partition, base, membersIndex(host, entry));
+    return undefined;
+  }
+  if (machine.appliedIndex !== undefined) return markDurable(host, partition, position, machine);
   // A machine that cannot give its state needs the whole log at a restart.
-  if (machine !== undefined && machine.snapshot === undefined) return undefined;
-  const { index, term } = entry;
-  const storedIndex = storedByAllIndex(host, partition, entry);
-  return takeSnapshot(host, partition, { index, term, storedIndex });
+  if (machine.snapshot === undefined) return undefined;
+  return takeSnapshot(host, partition, position);
 }
 
 /**
@@ -82,9 +86,7 @@ export function takeDueSnapshot(
   const term = termAt(raft.log, index);
   // A snapshot of the leader has replaced the log meanwhile.
   if (term === undefined) return undefined;
-  // What a log without a machine may lose is said by its checkpoints alone.
-  const storedIndex = partition.machine === undefined ? 0 : index;
-  return takeSnapshot(host, partition, { index, term, storedIndex });
+  return takeSnapshot(host, partition, { index, term });
 }
 
 /** A machine that keeps its state itself says up to where: the log below is needed no more. */
@@ -106,7 +108,7 @@ async function markDurable(
   if (index < confIndex || term === undefined) return;
   const machineIndex = Math.min(givenIndex, durableIndex);
   const data = encodeDescriptor({ stored: undefined, clock, machineIndex, parts: [] });
-  storeBase(host, partition, { index, term, confState, data }, index);
+  storeBase(host, partition, { index, term, confState, data });
 }
 
 /**
@@ -134,7 +136,7 @@ async function durableIndexOf(
 function takeSnapshot(
   host: Host,
   partition: Partition,
-  position: Pick<Place, 'index' | 'term' | 'storedIndex'>,
+  position: { readonly index: LogIndex; readonly term: Term },
 ): Promise<void> | undefined {
   if (partition.snapshotting !== undefined) {
     // One at a time: when it is done, another one is taken of what is applied by then.
@@ -168,12 +170,11 @@ async function give(
   place: Place,
   done: () => void,
 ): Promise<void> {
-  const { machine } = partition;
-  let isFixed = machine?.concurrentSnapshots === true;
+  const machine = must(partition.machine, 'only a machine gives its state');
+  let isFixed = machine.concurrentSnapshots === true;
   let giving: Giving;
   try {
-    // Without a machine there is no state: what peers get is a place in the log, behind which it goes on.
-    const source = machine === undefined ? noState : await machine.snapshot?.();
+    const source = await machine.snapshot?.();
     if (source instanceof Uint8Array) isFixed = true;
     giving = await beginGiving(source);
   } catch (error) {
@@ -212,8 +213,8 @@ async function store(
   try {
     const data = await write(host, partition, place, giving);
     if (data === undefined) return;
-    const { index, term, confState, storedIndex } = place;
-    useSnapshot(host, partition, { index, term, confState, data }, storedIndex);
+    const { index, term, confState } = place;
+    useSnapshot(host, partition, { index, term, confState, data });
   } catch (error) {
     if (error instanceof GivingFailed) throw snapshotFailed(partition, place.index, error.cause);
     if (!isStoreFailure(error)) throw error;
@@ -249,7 +250,7 @@ async function write(
     if (byteLength !== undefined) {
       const facts = await writer.finish();
       partition.snapshotNames.add(name);
-      const parts = partition.machine === undefined ? [] : [{ name: machinePart, byteLength }];
+      const parts = [{ name: machinePart, byteLength }];
       return encodeDescriptor({ stored: { name, ...facts }, ...place.descriptor, parts });
     }
   } catch (error) {
@@ -291,12 +292,7 @@ function leaveSlot({ snapshotWrites }: Host): void {
 }
 
 /** A stored snapshot of this replica is there for peers, and for the next restart. */
-function useSnapshot(
-  host: Host,
-  partition: Partition,
-  snapshot: Snapshot,
-  storedIndex: LogIndex,
-): void {
+function useSnapshot(host: Host, partition: Partition, snapshot: Snapshot): void {
   if (partition.stopped !== undefined) return;
   // While the state machine took its time, a snapshot of the leader may have replaced the log beyond this one.
   if (snapshot.index < partition.raft.log.compactedIndex) {
@@ -304,16 +300,21 @@ function useSnapshot(
     return;
   }
   partition.snapshot = snapshot;
-  storeBase(host, partition, snapshot, storedIndex);
+  storeBase(host, partition, snapshot);
   sweepSnapshots(host, partition);
 }
 
-function storeBase(host: Host, partition: Partition, base: LogBase, storedIndex: LogIndex): void {
+function storeBase(
+  host: Host,
+  partition: Partition,
+  base: LogBase,
+  membersIndex: LogIndex = base.index,
+): void {
   const { log } = partition.raft;
   // A newer one was stored meanwhile.
   if (base.index < Math.max(log.compactedIndex, partition.baseIndex)) return;
   enqueueBase(host, partition, { base });
-  allowCompaction(host, partition, { index: base.index, storedIndex });
+  allowCompaction(host, partition, { index: base.index, membersIndex });
 }
 
 /**
@@ -323,8 +324,7 @@ function storeBase(host: Host, partition: Partition, base: LogBase, storedIndex:
  */
 export function wantSnapshot(host: Host, partition: Partition, why: 'peer' | 'checkpoint'): void {
   const { machine } = partition;
-  if (machine !== undefined && machine.snapshot === undefined) return;
-  if (partition.snapshotting !== undefined) return;
+  if (machine?.snapshot === undefined || partition.snapshotting !== undefined) return;
   if (partition.applyUnits.some((unit) => unit.kind === 'snapshot')) return;
   partition.applyUnits.push({ kind: 'snapshot', why });
   host.toApply.add(partition);
@@ -353,12 +353,13 @@ export async function restoreMachine(
 ): Promise<void> {
   const { machine } = partition;
   if (machine === undefined) return;
-  const { stored, machineIndex } = decodeDescriptor(snapshot.data);
-  const { name, ...facts } = must(stored, 'a snapshot that is restored is stored');
+  const descriptor = descriptorOf(snapshot.data);
   let failure: unknown;
   try {
     // Going on without the state would make the replica diverge silently.
     if (machine.restore === undefined) throw new Error('the state machine has no restore()');
+    if (descriptor?.stored === undefined) throw new Error('the log was written without a machine');
+    const { name, ...facts } = descriptor.stored;
     const reader = await host.wal.snapshots.open(name, facts).catch((error: unknown) => {
       failure = error;
       throw error;
@@ -377,7 +378,7 @@ export async function restoreMachine(
       { code: 'APPLY_FAILED', details: { partitionId: partition.id }, cause: error },
     );
   }
-  partition.machineIndex = machineIndex;
+  partition.machineIndex = descriptor?.machineIndex ?? 0;
 }
 
 function damagedBase(partitionId: PartitionId, index: LogIndex, cause: unknown): unknown {
@@ -413,9 +414,14 @@ export async function restoreBase(
   );
 }
 
+/** What a base or a message of the core says of its snapshot; undefined where there is no state, only a log. */
+export function descriptorOf(data: Uint8Array | undefined): SnapshotDescriptor | undefined {
+  return data === undefined || data.byteLength === 0 ? undefined : decodeDescriptor(data);
+}
+
 /** The name of the stored snapshot that a base or a message of the core is about. */
 export function storedName(data: Uint8Array | undefined): string | undefined {
-  return data === undefined ? undefined : decodeDescriptor(data).stored?.name;
+  return descriptorOf(data)?.stored?.name;
 }
 
 /** It stays, whatever becomes of the base, until it is released. */
@@ -473,8 +479,9 @@ export async function openSnapshots(host: Host): Promise<void> {
 async function checkBase(host: Host, partition: Partition): Promise<void> {
   const { snapshot } = partition;
   if (snapshot === undefined) return;
-  const { stored } = decodeDescriptor(snapshot.data);
-  const { name, ...facts } = must(stored, "a partition's snapshot is stored");
+  const stored = descriptorOf(snapshot.data)?.stored;
+  if (stored === undefined) return;
+  const { name, ...facts } = stored;
   try {
     await (await host.wal.snapshots.open(name, facts)).close();
   } catch (error) {
@@ -502,9 +509,8 @@ export function baseDescriptor(
   partitionId: PartitionId,
   base: LogBase,
 ): SnapshotDescriptor | undefined {
-  if (base.data === undefined) return undefined;
   try {
-    return decodeDescriptor(base.data);
+    return descriptorOf(base.data);
   } catch (error) {
     if (!(error instanceof MalformedBytesError)) throw error;
     throw new KommanderError(

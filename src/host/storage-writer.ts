@@ -7,7 +7,7 @@ import { isKommanderError, KommanderError } from '../base/errors.ts';
 import type { LogBase, PartitionId, PartitionWrite } from '../ports/wal.ts';
 import { restartElectionTimer } from '../raft/raft.ts';
 import type { StorageAppend } from '../raft/ready.ts';
-import type { HardState, LogIndex, Message } from '../raft/types.ts';
+import type { HardState, Message } from '../raft/types.ts';
 import { trimCache } from './applier.ts';
 import { failNode } from './failure.ts';
 import { type Host, nowMs } from './host.ts';
@@ -135,9 +135,9 @@ function noteBase(partition: Partition, base: LogBase): void {
 export function enqueueBase(
   host: Host,
   partition: Partition,
-  parts: { readonly base: LogBase } | { readonly compactThroughIndex: LogIndex },
+  parts: Partial<Pick<PartitionWrite, 'base' | 'compactThroughIndex'>>,
 ): void {
-  if ('base' in parts) noteBase(partition, parts.base);
+  if (parts.base !== undefined) noteBase(partition, parts.base);
   enqueue(host, {
     partition,
     write: partitionWrite(partition.id, parts),

@@ -21,7 +21,7 @@ export type ServeOptionName = keyof ServeOptions;
 
 export const logLevels = ['debug', 'info', 'warn', 'error', 'silent'] as const;
 export type LogLevel = (typeof logLevels)[number];
-export const walNames = ['rocksdb', 'memory'] as const;
+export const walNames = ['rocksdb', 'segment', 'sqlite', 'memory'] as const;
 export type WalName = (typeof walNames)[number];
 
 /** What a server needs to know; checked and complete. */
@@ -61,12 +61,12 @@ export const serveOptionTable: readonly OptionEntry[] = [
   {
     name: 'data',
     placeholder: 'DIR',
-    help: 'directory of the durable log; required with --wal rocksdb',
+    help: 'directory of the durable log; required unless --wal memory',
   },
   {
     name: 'wal',
     placeholder: 'ENGINE',
-    help: 'rocksdb: durable (default); memory: lost with the process, for trials',
+    help: 'rocksdb (default), segment, sqlite: durable; memory: lost with the process',
   },
   {
     name: 'partitions',
@@ -230,8 +230,8 @@ function completed(checked: v.InferOutput<typeof serveSchema>): ServeOptions {
     const problem = `--node-id: "${nodeId}" is not among the members (${ids})`;
     throw badOptions([{ name: 'nodeId', problem }]);
   }
-  if (wal === 'rocksdb' && data === undefined) {
-    const problem = '--data is required with --wal rocksdb: the directory of the durable log';
+  if (wal !== 'memory' && data === undefined) {
+    const problem = `--data is required with --wal ${wal}: the directory of the durable log`;
     throw badOptions([{ name: 'data', problem }]);
   }
   return { ...checked, data, listen: checked.listen ?? advertised };

@@ -3,7 +3,7 @@
 // handed over, everything closed.
 
 import { join } from 'node:path';
-import { must } from '../base/assert.ts';
+import { must, unreachable } from '../base/assert.ts';
 import { staticDiscovery } from '../discovery/static.ts';
 import { type KommanderNode, openNode } from '../index.ts';
 import type { Observer } from '../ports/observer.ts';
@@ -12,6 +12,8 @@ import type { PartitionId, Wal } from '../ports/wal.ts';
 import { grpcTransport } from '../transport/grpc.ts';
 import { memoryWal } from '../wal/memory.ts';
 import { rocksdbWal } from '../wal/rocksdb.ts';
+import { segmentWal } from '../wal/segment.ts';
+import { sqliteWal } from '../wal/sqlite.ts';
 import { type HttpApi, openHttpApi } from './http-api.ts';
 import { KeyValueMachine } from './key-value.ts';
 import { openLog } from './log.ts';
@@ -97,17 +99,28 @@ export async function runServe(options: ServeOptions): Promise<number> {
 /** The one line on standard output that says: this node takes requests. */
 function readyLine(options: ServeOptions, server: Server): string {
   const { nodeId, listen, partitions, wal, data } = options;
-  const where = wal === 'rocksdb' ? ` data=${data}` : '';
+  const where = wal === 'memory' ? '' : ` data=${data}`;
   return `kommander ready node=${nodeId} http=http://${server.http} raft=${listen} partitions=${partitions} wal=${wal}${where}`;
 }
 
 function openWal(options: ServeOptions): Wal {
-  if (options.wal === 'memory') return memoryWal();
-  return rocksdbWal({ path: directoryOf(options) });
+  const { wal } = options;
+  switch (wal) {
+    case 'memory':
+      return memoryWal();
+    case 'rocksdb':
+      return rocksdbWal({ path: directoryOf(options) });
+    case 'segment':
+      return segmentWal({ path: directoryOf(options) });
+    case 'sqlite':
+      return sqliteWal({ path: directoryOf(options) });
+    default:
+      return unreachable(wal);
+  }
 }
 
 function directoryOf({ data }: ServeOptions): string {
-  return must(data, 'the options have a directory for rocksdb');
+  return must(data, 'the options have a directory for a durable engine');
 }
 
 /** Resolves with what asked for the end. */

@@ -31,6 +31,7 @@ const openFile = promisify(fs.open);
 /** @throws WAL_VERSION, WAL_FAILED, WAL_LOCKED from `claim` */
 export function nodeFiles(path: string, format: StoreFormat): Files {
   let lock: StoreLock | undefined;
+  const pace: SyncPace = { meanMs: 0 };
   return {
     async claim() {
       await claimStoreDirectory(path, format);
@@ -40,11 +41,14 @@ export function nodeFiles(path: string, format: StoreFormat): Files {
       lock?.release();
       lock = undefined;
     },
-    ...filesIn(path, { meanMs: 0 }),
+    ...filesIn(path, (fd) => syncFile(fd, pace)),
   };
 }
 
-/** The files in directory `name` of the store at `storePath`: whoever has the store has them. */
+/**
+ * The files in directory `name` of the store at `storePath`: whoever has the store has them. Their syncs have much to do,
+ * and wait in the thread pool.
+ */
 export function directoryFiles(storePath: string, name: string): Files {
   const path = join(storePath, name);
   return {
@@ -54,13 +58,14 @@ export function directoryFiles(storePath: string, name: string): Files {
       }
     },
     async release() {},
-    // Much is synced at once.
-    ...filesIn(path, undefined),
+    ...filesIn(path, (fd) => fdatasync(fd)),
   };
 }
 
-/** @param pace undefined: syncs are always left to the thread pool */
-function filesIn(path: string, pace: SyncPace | undefined): Omit<Files, 'claim' | 'release'> {
+function filesIn(
+  path: string,
+  sync: (fd: number) => Promise<void>,
+): Omit<Files, 'claim' | 'release'> {
   return {
     async list() {
       const found: FileEntry[] = [];
@@ -72,7 +77,7 @@ function filesIn(path: string, pace: SyncPace | undefined): Omit<Files, 'claim' 
       return found;
     },
     async open(name, { create }) {
-      return openStoredFile(join(path, name), create, pace);
+      return openStoredFile(join(path, name), create, sync);
     },
     rename: (from, to) => rename(join(path, from), join(path, to)),
     remove: (name) => rm(join(path, name), { force: true }),
@@ -85,8 +90,7 @@ interface SyncPace {
   meanMs: number;
 }
 
-async function syncFile(fd: number, pace: SyncPace | undefined): Promise<void> {
-  if (pace === undefined) return fdatasync(fd);
+async function syncFile(fd: number, pace: SyncPace): Promise<void> {
   const isInline = pace.meanMs <= inlineSyncMsMax;
   // What was handed to sockets before leaves first: frames to the followers travel while this disk works.
   if (isInline) await setImmediate();
@@ -100,7 +104,7 @@ async function syncFile(fd: number, pace: SyncPace | undefined): Promise<void> {
 async function openStoredFile(
   path: string,
   create: boolean,
-  pace: SyncPace | undefined,
+  sync: (fd: number) => Promise<void>,
 ): Promise<StoredFile> {
   const flags = fs.constants.O_RDWR | (create ? fs.constants.O_CREAT | fs.constants.O_EXCL : 0);
   const fd = await openFile(path, flags, 0o600);
@@ -113,7 +117,7 @@ async function openStoredFile(
         at = await writeAll(fd, parts.slice(from, from + partsMax), at);
       }
     },
-    sync: () => syncFile(fd, pace),
+    sync: () => sync(fd),
     read: (range) => readAll(fd, range),
     close: () => closeFile(fd),
   };

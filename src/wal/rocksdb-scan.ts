@@ -1,12 +1,16 @@
 // What `open` reads of a RocksDB log store: everything once, in key order. Records are checked in full, runs by their
-// headers: they must join one another from the compaction mark on, or the store is WAL_CORRUPT. The checksums of runs
-// are checked when they are read.
+// headers (`gathered-partition.ts`).
 
 import { unreachable } from '../base/assert.ts';
-import { readRunHeader } from '../ports/run.ts';
-import type { PartitionId, StoredPartition } from '../ports/wal.ts';
-import type { LogIndex, TermRun } from '../raft/types.ts';
-import { corrupt, decoded, missing } from './damage.ts';
+import type { PartitionId } from '../ports/wal.ts';
+import { decoded } from './damage.ts';
+import {
+  checkedPartition,
+  type GatheredPartition,
+  gatherPartition,
+  type ScannedPartition,
+  takeRun,
+} from './gathered-partition.ts';
 import {
   decodeBase,
   decodeBatchMark,
@@ -16,15 +20,8 @@ import {
 } from './record.ts';
 import { KeyKind, keysEnd, keysFrom, parseKey } from './rocksdb-keys.ts';
 import type { RocksDbHandle, RocksDbRow } from './rocksdb-library.ts';
-import { emptyRunIndex, lastRun, pushRun, type RunIndex } from './run-index.ts';
-import { emptyPartition } from './stored-partition.ts';
 
 const chunkBytes = 4_194_304;
-
-export interface ScannedPartition {
-  readonly stored: StoredPartition;
-  readonly runs: RunIndex;
-}
 
 export interface ScannedStore {
   /** Ascending by id. */
@@ -32,15 +29,6 @@ export interface ScannedStore {
   readonly meta: ReadonlyMap<string, Uint8Array>;
   /** Number of the last batch; 0 before the first. */
   readonly lastBatch: number;
-}
-
-/** A partition while its rows come in: its records first, then its runs. */
-interface GatheredPartition {
-  /** Without `lastIndex` and `termRuns`, which grow beside it. */
-  stored: StoredPartition;
-  lastIndex: LogIndex;
-  readonly runs: RunIndex;
-  readonly termRuns: TermRun[];
 }
 
 interface GatheredStore {
@@ -91,8 +79,7 @@ function takeRow(store: GatheredStore, { key, value }: RocksDbRow): void {
 function gatheredPartition(store: GatheredStore, partitionId: PartitionId): GatheredPartition {
   const known = store.partitions.get(partitionId);
   if (known !== undefined) return known;
-  const stored = emptyPartition(partitionId);
-  const made = { stored, lastIndex: 0, runs: emptyRunIndex(), termRuns: [] };
+  const made = gatherPartition(partitionId);
   store.partitions.set(partitionId, made);
   return made;
 }
@@ -125,35 +112,4 @@ function takeRecord(
     default:
       unreachable(kind);
   }
-}
-
-function takeRun(partition: GatheredPartition, keyIndex: LogIndex, bytes: Uint8Array): void {
-  const { stored, lastIndex, runs, termRuns } = partition;
-  const { partitionId, compactedIndex, compactedTerm } = stored;
-  const where = { partitionId, index: keyIndex, record: 'run' };
-  const { firstIndex, term, entryCount, totalBytes } = decoded(where, () => readRunHeader(bytes));
-  if (firstIndex !== keyIndex) throw corrupt(`run of index ${firstIndex}`, where);
-  if (totalBytes !== bytes.byteLength)
-    throw corrupt(`run of ${totalBytes} bytes in ${bytes.byteLength}`, where);
-  const isFirst = lastRun(runs) === undefined;
-  const joins = isFirst ? firstIndex <= lastIndex + 1 : firstIndex === lastIndex + 1;
-  if (!joins) throw missing(partitionId, lastIndex + 1);
-  const runLastIndex = firstIndex + entryCount - 1;
-  if (runLastIndex <= compactedIndex) throw corrupt('run below the compaction mark', where);
-  const lastTerm = termRuns.at(-1)?.term;
-  if (term < (lastTerm ?? compactedTerm)) throw corrupt(`term falls to ${term}`, where);
-  if (term !== lastTerm)
-    termRuns.push({ firstIndex: Math.max(firstIndex, compactedIndex + 1), term });
-  pushRun(runs, firstIndex);
-  partition.lastIndex = runLastIndex;
-}
-
-function checkedPartition(partition: GatheredPartition): ScannedPartition {
-  const { lastIndex, termRuns, runs } = partition;
-  const stored: StoredPartition = { ...partition.stored, lastIndex, termRuns };
-  const { partitionId, base, compactedIndex } = stored;
-  if (base.index < compactedIndex)
-    throw corrupt('base below the compaction mark', { partitionId, index: base.index });
-  if (base.index > lastIndex) throw missing(partitionId, lastIndex + 1);
-  return { stored, runs };
 }

@@ -2,15 +2,13 @@
 // batch, failed writes, damaged or missing rows, versions, locks, rights of the directory.
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { isKommanderError } from '../base/errors.ts';
 import { encodeRuns } from '../ports/run.ts';
-import type { PartitionWrite, Wal, WalBatch } from '../ports/wal.ts';
+import type { PartitionWrite, WalBatch } from '../ports/wal.ts';
 import { type Entry, EntryKind } from '../raft/types.ts';
 import { walContract } from '../testing/wal-contract.ts';
 import { factsOf, laidOut, membersOf, numbered } from '../testing/wal-model.ts';
@@ -549,36 +547,6 @@ test('a path that cannot be a directory is a typed error', async () => {
     await writeFile(join(path, 'file'), '');
     const wal = rocksdbWal({ path: join(path, 'file') });
     await assert.rejects(wal.open(), (error) => isKommanderError(error, 'WAL_FAILED'));
-    await wal.close();
-  });
-});
-
-test('a store that another process has open is locked', async () => {
-  await inDirectory(async (path) => {
-    const program = `
-      import { rocksdbWal } from ${JSON.stringify(fileURLToPath(new URL('rocksdb.ts', import.meta.url)))};
-      await rocksdbWal({ path: process.argv[1] }).open();
-      console.log('open');
-      setInterval(() => {}, 1_000);
-    `;
-    const child = spawn(process.execPath, ['--input-type=module', '-e', program, path], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    const ended = new Promise((resolve) => child.once('exit', resolve));
-    try {
-      await new Promise((resolve, reject) => {
-        child.stdout.once('data', resolve);
-        child.once('exit', reject);
-      });
-      const wal = rocksdbWal({ path });
-      await assert.rejects(wal.open(), (error) => isKommanderError(error, 'WAL_LOCKED'));
-      await wal.close();
-    } finally {
-      child.kill('SIGKILL');
-    }
-    await ended;
-    const wal: Wal = rocksdbWal({ path });
-    await wal.open();
     await wal.close();
   });
 });

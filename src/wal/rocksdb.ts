@@ -22,6 +22,7 @@ import type {
 import { type Entry, type LogIndex, payloadBytes, payloadBytesOf } from '../raft/types.ts';
 import { decoded, missing } from './damage.ts';
 import { type Files, isOutOfSpace } from './files.ts';
+import type { ScannedPartition } from './gathered-partition.ts';
 import { directoryFiles } from './node-files.ts';
 import {
   encodeBase,
@@ -38,7 +39,7 @@ import {
   type RocksDbLibrary,
   type RocksDbOperation,
 } from './rocksdb-library.ts';
-import { type ScannedPartition, scanStore } from './rocksdb-scan.ts';
+import { scanStore } from './rocksdb-scan.ts';
 import { emptyRunIndex, popRuns, pushRun, type RunIndex, runOf, shiftRuns } from './run-index.ts';
 import { fileSnapshots } from './snapshot-files.ts';
 import {
@@ -116,14 +117,19 @@ interface Interruption {
  * @throws MISSING_DEPENDENCY (from `open`) `@nxtedition/rocksdb` is not installed
  */
 export function rocksdbWal(options: RocksDbWalOptions): Wal {
-  const { path, reserveBytes = reserveBytesByDefault, directory = fileDirectory(path) } = options;
+  const {
+    path,
+    reserveBytes = reserveBytesByDefault,
+    directory = fileDirectory(path),
+    snapshotFiles = directoryFiles(path, 'snapshots'),
+  } = options;
+  const snapshots = fileSnapshots(snapshotFiles);
   if (!Number.isSafeInteger(reserveBytes) || reserveBytes < 0) {
     throw new KommanderError(`option reserveBytes is ${reserveBytes}; it is a number of bytes`, {
       code: 'INVALID_OPTION',
       details: { option: 'reserveBytes' },
     });
   }
-  const snapshots = fileSnapshots(options.snapshotFiles ?? directoryFiles(path, 'snapshots'));
   let opening: Promise<{ store: OpenStore; contents: WalContents }> | undefined;
   let closing: Promise<void> | undefined;
   let store: OpenStore | undefined;

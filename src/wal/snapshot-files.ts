@@ -109,6 +109,25 @@ export function fileSnapshots(files: Files): SnapshotStore {
   };
 }
 
+/**
+ * What the foot of a finished snapshot says of it.
+ *
+ * @throws SNAPSHOT_CORRUPT
+ */
+export function finishedFacts(files: Files, name: string): Promise<SnapshotFacts> {
+  return translated(name, async () => {
+    const file = await tryOpen(files, name + finishedEnd);
+    if (file === undefined) throw damaged(name, 'it is missing');
+    try {
+      const position = Math.max(0, file.byteLength - footBytes);
+      const foot = await file.read({ position, byteLength: footBytes });
+      return checked(name, 0, () => decodeFoot(foot));
+    } finally {
+      await file.close();
+    }
+  });
+}
+
 async function tryOpen(files: Files, fileName: string): Promise<StoredFile | undefined> {
   try {
     return await files.open(fileName, { create: false });

@@ -11,6 +11,7 @@ import { replicationMutations } from './replication.ts';
 import { retentionMutations } from './retention.ts';
 import { segmentMutations } from './segments.ts';
 import { snapshotMutations } from './snapshots.ts';
+import { sqliteMutations } from './sqlite.ts';
 import { walToolMutations } from './wal-tools.ts';
 
 export const catalogue: readonly Mutation[] = [
@@ -18,6 +19,7 @@ export const catalogue: readonly Mutation[] = [
   ...replicationMutations,
   ...readMutations,
   ...logStoreMutations,
+  ...sqliteMutations,
   ...fullDiskMutations,
   ...walToolMutations,
   ...segmentMutations,

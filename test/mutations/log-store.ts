@@ -259,7 +259,7 @@ export const logStoreMutations: readonly Mutation[] = [
     hazards: [40],
     edits: [
       {
-        file: 'src/wal/rocksdb-scan.ts',
+        file: 'src/wal/gathered-partition.ts',
         find: 'firstIndex <= lastIndex + 1 : firstIndex === lastIndex + 1;',
         replace: 'firstIndex <= lastIndex + 1 : firstIndex > lastIndex;',
       },

@@ -70,11 +70,25 @@ export const retentionMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/host/checkpoints.ts',
-        find: 'if (partition.stopped !== undefined || isLost) underWay.delete(partition);',
-        replace: 'if (isLost) underWay.delete(partition);',
+        find: 'if (partition.stopped !== undefined || (isLost && !isAtWork(partition))) {',
+        replace: 'if (isLost && !isAtWork(partition)) {',
       },
     ],
     says: 'Two replicas that stopped in their snapshots keep all others from theirs.',
+    tests: [policyTest],
+    simulator: noRule,
+  },
+  {
+    id: 'turn-ends-before-the-snapshot',
+    hazards: [44],
+    edits: [
+      {
+        file: 'src/host/checkpoints.ts',
+        find: 'return checkpoints.isTaking || snapshotting !== undefined;',
+        replace: 'return checkpoints.isTaking && snapshotting !== undefined;',
+      },
+    ],
+    says: 'A checkpoint whose snapshot is still being written makes room for the next one.',
     tests: [policyTest],
     simulator: noRule,
   },
@@ -98,7 +112,7 @@ export const retentionMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/host/checkpoints.ts',
-        find: 'return isLong && bytes >= (partition.snapshot?.data.byteLength ?? 0);',
+        find: 'return isLong && bytes >= (descriptorOf(partition.snapshot?.data)?.stored?.byteLength ?? 0);',
         replace: 'return isLong;',
       },
     ],
@@ -168,8 +182,9 @@ export const retentionMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/host/retention.ts',
-        find: "partition.machine === undefined && logOnlyCompaction === 'slowest';",
-        replace: "partition.machine !== undefined && logOnlyCompaction === 'slowest';",
+        find: "return host.settings.logOnlyCompaction === 'slowest' ? storedByAllIndex(entry) : entry.index;",
+        replace:
+          "return host.settings.logOnlyCompaction !== 'slowest' ? storedByAllIndex(entry) : entry.index;",
       },
     ],
     says: 'A log without a machine is compacted although a member lacks the entries.',
@@ -206,16 +221,21 @@ export const retentionMutations: readonly Mutation[] = [
     simulator: withMachines,
   },
   {
-    id: 'log-only-never-compacted',
-    hazards: [44],
+    id: 'log-only-without-base',
+    hazards: [42, 46],
     edits: [
       {
         file: 'src/host/snapshots.ts',
-        find: 'if (machine !== undefined && machine.snapshot === undefined) return undefined;',
-        replace: 'if (machine?.snapshot === undefined) return undefined;',
+        find: 'if (base.index >= partition.baseIndex) partition.snapshot = snapshotOf(base);',
+        replace: 'if (base.index < 0) partition.snapshot = snapshotOf(base);',
+      },
+      {
+        file: 'src/host/partition.ts',
+        find: 'if (machine !== undefined || base.index === 0) return undefined;',
+        replace: 'if (machine !== undefined || base.index >= 0) return undefined;',
       },
     ],
-    says: 'A checkpoint of a log without a machine does nothing: the log grows for ever.',
+    says: 'A member that lacks the beginning of a log without a machine is sent nothing for ever.',
     tests: [retentionTest],
     simulator: withMachines,
   },

@@ -152,8 +152,8 @@ export const snapshotMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/host/retention.ts',
-        find: '    neededIndex(partition),\n',
-        replace: '    neededIndex(partition) + retention.allowedIndex,\n',
+        find: '    transferIndex(partition),\n',
+        replace: '    transferIndex(partition) + raft.log.lastIndex,\n',
       },
     ],
     says: 'A checkpoint removes the entries behind a snapshot that is on its way: its receiver needs another one.',
@@ -234,7 +234,7 @@ export const snapshotMutations: readonly Mutation[] = [
       {
         file: 'src/host/snapshots.ts',
         find: '  if (descriptor === undefined) return;\n',
-        replace: '  if (descriptor !== undefined) return;\n',
+        replace: '  if (descriptor?.clock !== -1) return;\n',
       },
     ],
     says: 'A node whose base names a snapshot that is missing opens with an empty state.',
@@ -350,8 +350,8 @@ export const snapshotMutations: readonly Mutation[] = [
       },
       {
         file: 'src/host/snapshots.ts',
-        find: '  partition.machineIndex = machineIndex;\n',
-        replace: '  partition.machineIndex = Math.min(machineIndex, partition.machineIndex);\n',
+        find: '  partition.machineIndex = descriptor?.machineIndex ?? 0;\n',
+        replace: '  partition.machineIndex = Math.min(0, descriptor?.machineIndex ?? 0);\n',
       },
     ],
     says: 'A snapshot is given to the state machine before older entries that still wait.',

@@ -38,7 +38,7 @@ export const demoOptionTable: readonly {
   {
     name: 'wal',
     placeholder: 'ENGINE',
-    help: 'rocksdb: durable (default); memory: without a disk',
+    help: 'rocksdb (default), segment, sqlite: durable; memory: without a disk',
   },
   { name: 'partitions', placeholder: 'N', help: 'partitions, 1 to 1024 (default: 8)' },
   { name: 'data', placeholder: 'DIR', help: 'where runs keep their data (default: ./.kommander)' },
@@ -80,7 +80,7 @@ export function readDemoOptions(flags: Readonly<Record<string, unknown>>): DemoO
   if (killLeaderEvery !== undefined && rest.wal === 'memory') {
     throw badOption(
       '--kill-leader-every cannot be used with --wal memory: a killed node forgets everything that it\n' +
-        'acknowledged, its votes too, so that losing data would be the expected result. Use --wal rocksdb.',
+        'acknowledged, its votes too, so that losing data would be the expected result. Use a durable engine.',
       'killLeaderEvery',
     );
   }
