@@ -28,7 +28,7 @@ export interface FakeService extends KeyValueService {
 }
 
 export interface FakeCall {
-  readonly name: 'replicate' | 'read' | 'transfer';
+  readonly name: 'replicate' | 'read' | 'transfer' | 'readmit';
   readonly partitionId: PartitionId;
   readonly forward: boolean | undefined;
   readonly consistency?: string | undefined;
@@ -137,6 +137,10 @@ export function fakeService(partitionCount = 2): FakeService {
       service.leader = to;
     },
     changeMembership: async () => ({ index: 0, term: 0, voters: ['a'], learners: [] }),
+    async readmit(nodeId, options) {
+      await enter({ name: 'readmit', partitionId: 0, forward: undefined, signal: options?.signal });
+      return { nodeId, replicaId: 1_026 };
+    },
     forgetLeader: () => {},
     partitionOf: (key) => 1 + (key.length % partitionCount),
     partitionIds: () => [0, ...machines.keys()],
@@ -146,7 +150,18 @@ export function fakeService(partitionCount = 2): FakeService {
       incarnation: 1,
       state: service.state,
       endpoint: '127.0.0.1:8001',
-      roster: [{ nodeId: 'a', endpoint: '127.0.0.1:8001', reachable: true }],
+      roster: [
+        {
+          nodeId: 'a',
+          endpoint: '127.0.0.1:8001',
+          reachable: true,
+          replicaId: 1,
+          refused: false,
+          voterOf: [0, 1, 2],
+          learnerOf: [],
+          readmittingIn: [],
+        },
+      ],
       partitions: [...machines.keys()].map(partitionStatus),
       wal: { writeCount: 0, syncCount: 0, entryCount: 0, bytesWritten: 0 },
       diskFull: false,
