@@ -103,6 +103,17 @@ async function ledBy(node: NodeProcess): Promise<number> {
   return known?.partitions.filter(({ role }) => role === 'leader').length ?? 0;
 }
 
+async function allApplied(nodes: readonly NodeProcess[]): Promise<void> {
+  await eventually('all have applied the same', async () => {
+    const positions = await Promise.all(
+      nodes.map(async (node) =>
+        (await status(node)).partitions.map(({ lastApplied }) => lastApplied),
+      ),
+    );
+    return new Set(positions.map(String)).size === 1;
+  });
+}
+
 async function threeWithSmallDisk(
   t: TestContext,
   { wal, diskMebibytes }: { readonly wal: string; readonly diskMebibytes: number },
@@ -306,7 +317,8 @@ for (const { wal } of engines) {
     const [a] = nodes as readonly [NodeProcess];
     await lead(a, nodes);
     await writeKeys(a, 'before', 5);
-    const writeCount = 20;
+    await allApplied(nodes);
+    const writeCount = 10;
     const terms = async (): Promise<string> =>
       JSON.stringify(
         await Promise.all(
@@ -320,16 +332,12 @@ for (const { wal } of engines) {
         nodes.map((node) => traceSyncs(t, node.child.pid, 'count')),
       );
       if (tracers.includes(undefined)) return;
-      if (changes > 0) await writeKeys(a, 'counted', changes);
-      else await new Promise((resolve) => setTimeout(resolve, 1_500));
-      await eventually('all have everything', async () => {
-        const positions = await Promise.all(
-          nodes.map(async (node) =>
-            (await status(node)).partitions.map(({ lastApplied }) => lastApplied),
-          ),
-        );
-        return new Set(positions.map(String)).size === 1;
-      });
+      for (let change = 0; change < changes; change++) {
+        // One after the other: what comes while a follower syncs would share its next sync.
+        await writeKeys(a, `counted-${change}`, 1);
+        await allApplied(nodes);
+      }
+      if (changes === 0) await new Promise((resolve) => setTimeout(resolve, 1_500));
       const seen = await Promise.all(
         tracers.map(async (tracer) => (await tracer?.end())?.syncCount),
       );
