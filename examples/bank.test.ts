@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { CommittedEntry } from 'kommander';
+import type { CommittedEntry, SnapshotData } from 'kommander';
 import { type SimulationResult, simulate } from 'kommander/testing';
 
 const encode = (value: unknown) => new TextEncoder().encode(JSON.stringify(value));
@@ -23,8 +23,8 @@ function bank(remembersClosed: boolean) {
   return {
     apply: (entries: readonly CommittedEntry[]) => entries.map(transfer),
     snapshot: () => encode([balances, remembersClosed ? closed : []]),
-    restore(data: Uint8Array) {
-      [balances, closed] = decode<[number[], number[]]>(data);
+    async restore(data: SnapshotData) {
+      [balances, closed] = decode<[number[], number[]]>(await data.bytes());
     },
     total: () => balances.reduce((sum, balance) => sum + balance, 0),
   };

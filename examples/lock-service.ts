@@ -40,8 +40,8 @@ function lockTable(): StateMachine {
         return carryOut(parse(data) as Command, index);
       }),
     snapshot: () => bytesOf([nowMs, [...locks]]),
-    restore(data) {
-      const [storedNowMs, stored] = parse(data) as [number, [string, Lock][]];
+    async restore(data) {
+      const [storedNowMs, stored] = parse(await data.bytes()) as [number, [string, Lock][]];
       nowMs = storedNowMs;
       locks = new Map(stored);
     },

@@ -45,7 +45,19 @@ export type { Clock, HybridClock, Timer, Timestamp } from './ports/clock.ts';
 export type { DiscoveredNode, Discovery } from './ports/discovery.ts';
 export type { ObservedEvent, Observer } from './ports/observer.ts';
 export { decodeRun, encodeRuns } from './ports/run.ts';
-export type { CommittedEntry, StateMachine } from './ports/state-machine.ts';
+export type {
+  SnapshotFacts,
+  SnapshotReader,
+  SnapshotStore,
+  SnapshotWriter,
+  StoredSnapshot,
+} from './ports/snapshot-store.ts';
+export type {
+  CommittedEntry,
+  SnapshotBytes,
+  SnapshotData,
+  StateMachine,
+} from './ports/state-machine.ts';
 export type {
   Endpoint,
   Frame,

@@ -171,7 +171,7 @@ export const errorCatalogue: Readonly<Record<ErrorCode, CatalogueEntry>> = {
   APPLY_FAILED: entry(
     false,
     true,
-    'The state machine threw in `apply`; the replica stopped. Mend the state machine, then restart.',
+    'The state machine threw in `apply`, `snapshot`, `restore` or `appliedIndex`, or its store was lost; the replica stopped. Mend the state machine, then restart.',
   ),
   DISK_FULL: entry(
     true,
@@ -246,7 +246,7 @@ export const errorCatalogue: Readonly<Record<ErrorCode, CatalogueEntry>> = {
   SNAPSHOT_CORRUPT: entry(
     false,
     false,
-    "The bytes are no whole snapshot of this state machine; `details` says why. Restore the node's directory or replace it.",
+    "The bytes are no whole snapshot, or none of this state machine; `details` says why. Restore the node's directory or replace it.",
   ),
   EVIDENCE_MALFORMED: entry(
     false,

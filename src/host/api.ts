@@ -78,9 +78,17 @@ export type LogKeeper =
   | { readonly reason: 'slowestReplica'; readonly nodeId: NodeId | undefined }
   /**
    * `noSnapshot`: the state machine needs the whole log at a restart. `noCheckpoint`: there was none yet.
-   * `trailingEntries`: what the option of this name keeps. `nextCheckpoint`: nothing but that it is not made yet.
+   * `snapshotTransfer`: a replica that is sent a snapshot will need the entries behind it. `trailingEntries`: what the
+   * option of this name keeps. `nextCheckpoint`: nothing but that it is not made yet.
    */
-  | { readonly reason: 'noSnapshot' | 'noCheckpoint' | 'trailingEntries' | 'nextCheckpoint' };
+  | {
+      readonly reason:
+        | 'noSnapshot'
+        | 'noCheckpoint'
+        | 'snapshotTransfer'
+        | 'trailingEntries'
+        | 'nextCheckpoint';
+    };
 
 /** How long a replica's log is, and why. */
 export interface LogStatus {
@@ -344,6 +352,10 @@ export interface NodeOptions {
   readonly proposalTimeoutMs?: number;
   /** Entries kept behind a checkpoint for slow followers (default 4_096). */
   readonly trailingEntries?: number;
+  /** Snapshots that this node sends at one time, 1 … 1_000 (default 4). Others wait for their turn. */
+  readonly snapshotSendsMax?: number;
+  /** Bytes of snapshots that this node sends in a second, all together, 64 KiB … 1 TiB (default 64 MiB). */
+  readonly snapshotBytesPerSecond?: number;
   /**
    * The leader of a partition makes a checkpoint when so many bytes of log were applied since the last one, and at least
    * as many as its snapshot has: 0 … 1 TiB (default 64 MiB); 0: bytes make none.

@@ -24,7 +24,13 @@ import { decodePayload } from './payload.ts';
 import { settleApplied, settleSkipped } from './proposals.ts';
 import { releaseReads } from './reads.ts';
 import { markDirty, stepPartition } from './ready-loop.ts';
-import { takeCheckpoint } from './snapshots.ts';
+import {
+  releaseSnapshot,
+  restoreMachine,
+  storedName,
+  takeCheckpoint,
+  takeDueSnapshot,
+} from './snapshots.ts';
 import { applySystemEntry, isSystemType, proposeGenesis, systemTypes } from './system-entries.ts';
 
 /** One step of applying. */
@@ -34,6 +40,7 @@ export type ApplyUnit =
   | { readonly kind: 'confChange'; readonly entry: Entry }
   | { readonly kind: 'system'; readonly entry: Entry; readonly type: string }
   | { readonly kind: 'restore'; readonly snapshot: Snapshot }
+  | { readonly kind: 'snapshot'; readonly why: 'peer' | 'checkpoint' }
   | { readonly kind: 'done'; readonly response: StorageApplied };
 
 /** Entries kept in the core's memory behind the applied index, so that followers need not be served from disk. */
@@ -110,6 +117,8 @@ function execute(host: Host, partition: Partition, unit: ApplyUnit): Promise<voi
       return applySystem(host, partition, unit);
     case 'restore':
       return restore(host, partition, unit.snapshot);
+    case 'snapshot':
+      return takeDueSnapshot(host, partition, unit.why);
     case 'done':
       stepPartition(host, partition, unit.response);
       trimCache(partition);
@@ -121,9 +130,12 @@ function execute(host: Host, partition: Partition, unit: ApplyUnit): Promise<voi
 function applyEntries(
   host: Host,
   partition: Partition,
-  entries: readonly Entry[],
+  committedEntries: readonly Entry[],
 ): Promise<void> | undefined {
   const { machine } = partition;
+  const entries = notGivenBefore(host, partition, committedEntries);
+  const last = entries.at(-1);
+  if (last === undefined) return undefined;
   const isHeard = host.events.has('entryReplicated') || host.events.has('entryRestored');
   if (machine === undefined && !isHeard) {
     finish(host, partition, entries, undefined);
@@ -135,6 +147,7 @@ function applyEntries(
     const checked = checkResults(partition, entries, results ?? undefined);
     // First the entries, then what follows from them: the last restored entry comes before the end of the restore.
     if (isHeard) emitEntries(host, committed);
+    partition.machineIndex = last.index;
     finish(host, partition, entries, checked);
   };
   let outcome: ReturnType<NonNullable<Partition['machine']>['apply']>;
@@ -152,8 +165,22 @@ function applyEntries(
   });
 }
 
+/** A machine with a store of its own has the first ones already. */
+function notGivenBefore(
+  host: Host,
+  partition: Partition,
+  entries: readonly Entry[],
+): readonly Entry[] {
+  const { machineIndex } = partition;
+  const [first] = entries;
+  if (first === undefined || first.index > machineIndex) return entries;
+  const newer = entries.filter(({ index }) => index > machineIndex);
+  finish(host, partition, entries.slice(0, entries.length - newer.length), undefined);
+  return newer;
+}
+
 /** Whatever can be awaited: state machines may come with promises of their own making. */
-export function isThenable<T>(value: T | PromiseLike<T>): value is PromiseLike<T> {
+function isThenable<T>(value: T | PromiseLike<T>): value is PromiseLike<T> {
   return typeof value === 'object' && value !== null && 'then' in value;
 }
 
@@ -215,7 +242,10 @@ function applySystem(
 
 async function restore(host: Host, partition: Partition, snapshot: Snapshot): Promise<void> {
   settleSkipped(partition, snapshot.index);
-  await restoreMachine(partition, snapshot);
+  // The state that the machine still gives is older, and about to go.
+  await partition.snapshotting;
+  await restoreMachine(host, partition, snapshot);
+  releaseSnapshot(host, partition, storedName(snapshot.data));
   // Late answers of an earlier leader may have named places below the snapshot meanwhile.
   settleSkipped(partition, snapshot.index);
   noteApplied(host, partition, snapshot.index);
@@ -224,22 +254,6 @@ async function restore(host: Host, partition: Partition, snapshot: Snapshot): Pr
     partitionId: partition.id,
     confState: snapshot.confState,
   });
-}
-
-/** Gives a snapshot's data to the state machine. */
-export async function restoreMachine(partition: Partition, snapshot: Snapshot): Promise<void> {
-  const { machine } = partition;
-  if (machine === undefined) return;
-  try {
-    // Going on without the state would make the replica diverge silently.
-    if (machine.restore === undefined) throw new Error('the state machine has no restore()');
-    await machine.restore(snapshot.data);
-  } catch (error) {
-    throw new KommanderError(
-      `the state machine of partition ${partition.id} could not restore() the state at index ${snapshot.index}; mend it, then restart`,
-      { code: 'APPLY_FAILED', details: { partitionId: partition.id }, cause: error },
-    );
-  }
 }
 
 function finish(

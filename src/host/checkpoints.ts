@@ -9,6 +9,7 @@ import type { CommitResult } from './api.ts';
 import { type Host, nowMs } from './host.ts';
 import type { Partition } from './partition.ts';
 import { checkpointProposal, submitProposal } from './proposals.ts';
+import { descriptorOf } from './snapshots.ts';
 import { Wait } from './wait.ts';
 
 /** Checkpoints of different partitions that a node begins at one time: each may hold a whole state in memory. */
@@ -65,7 +66,7 @@ function isDue(host: Host, partition: Partition): boolean {
     (checkpointEntries > 0 && entries >= checkpointEntries) ||
     (checkpointBytes > 0 && bytes >= checkpointBytes);
   // A snapshot never costs more than the writes that made it due.
-  return isLong && bytes >= (partition.snapshot?.data.byteLength ?? 0);
+  return isLong && bytes >= (descriptorOf(partition.snapshot?.data)?.stored?.byteLength ?? 0);
 }
 
 /** The state machine begins to give its state for a checkpoint, whoever proposed it. */

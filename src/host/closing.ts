@@ -9,6 +9,8 @@ import { failCallers } from './failure.ts';
 import { type Host, nowMs } from './host.ts';
 import type { Partition } from './partition.ts';
 import { guard, markDirty } from './ready-loop.ts';
+import { endSnapshotReceives } from './snapshot-receiving.ts';
+import { endSnapshotSends } from './snapshot-sending.ts';
 import { flushLazyHardStates, writerIdle } from './storage-writer.ts';
 
 const pollMs = 5;
@@ -36,6 +38,7 @@ async function close(host: Host): Promise<void> {
   // Whoever closes a node closes next what its state machines work with.
   host.isDrained = true;
   await until(host, drainMsMax, () => !partitions.some((partition) => partition.isApplying));
+  await within(host, endSnapshots(host));
   await within(host, writeTheRest(host));
   host.stopTimer();
   const closed = new KommanderError('the node was closed; a write may still commit elsewhere', {
@@ -47,6 +50,14 @@ async function close(host: Host): Promise<void> {
   // What a disk that hangs has not taken yet was promised to nobody.
   host.writer.queue = [];
   await release(host);
+}
+
+/** What is sent or received goes on after the next start; what is being written is given up. */
+async function endSnapshots(host: Host): Promise<void> {
+  endSnapshotSends(host);
+  const receiving = [...host.snapshotReceives].map(({ partition }) => partition.receiving);
+  endSnapshotReceives(host);
+  await Promise.allSettled([...host.snapshotWork, ...receiving]);
 }
 
 async function writeTheRest(host: Host): Promise<void> {

@@ -7,6 +7,7 @@ import { MalformedBytesError } from '../base/bytes.ts';
 import { KommanderError } from '../base/errors.ts';
 import { genesisState } from '../cluster/system-state.ts';
 import { type Entry, EntryKind } from '../raft/types.ts';
+import { bytesOfSnapshot, snapshotDataOf } from '../testing/snapshot-bytes.ts';
 import { eventHub } from './events.ts';
 import { clusterIdOf, decodeGenesis, encodeGenesis, newGenesis } from './genesis.ts';
 import { decodeNumber, encodeNumber } from './meta.ts';
@@ -47,8 +48,8 @@ test('partition 0 takes roster and map from its snapshot, whatever the node was 
   const replicated = genesisState(members, 3);
   const holder = { system: genesisState(new Map([['a', 'h:1']]), 1), isSystemKnown: false };
   const machine = systemMachine({ system: replicated, isSystemKnown: true });
-  const data = await (machine.snapshot?.() ?? assert.fail('it gives its state'));
-  await systemMachine(holder).restore?.(data);
+  const source = await (machine.snapshot?.() ?? assert.fail('it gives its state'));
+  await systemMachine(holder).restore?.(snapshotDataOf(await bytesOfSnapshot(source)));
   assert.deepEqual(holder, { system: replicated, isSystemKnown: true });
 });
 

@@ -16,7 +16,8 @@ import type { Genesis } from './genesis.ts';
 import type { NodeSettings } from './options.ts';
 import type { Outbox } from './outbox.ts';
 import type { Partition } from './partition.ts';
-import type { SnapshotSend } from './snapshots.ts';
+import type { SnapshotReceive } from './snapshot-receiving.ts';
+import type { SendAllowance, SnapshotSend } from './snapshot-sending.ts';
 import type { StorageWriter } from './storage-writer.ts';
 
 export type NodeState = 'forming' | 'running' | 'closing' | 'closed' | 'failed';
@@ -57,7 +58,14 @@ export interface Host {
   isTurnScheduled: boolean;
   readonly outbox: Outbox;
   readonly writer: StorageWriter;
+  /** By partition and peer, in the order in which they are sent. */
   readonly snapshotSends: Map<string, SnapshotSend>;
+  readonly snapshotAllowance: SendAllowance;
+  readonly snapshotReceives: Set<SnapshotReceive>;
+  /** Snapshots of this node that are being written, and those that wait for their turn. */
+  readonly snapshotWrites: { count: number; readonly waiting: (() => void)[] };
+  /** What is under way for them; closing waits for it. */
+  readonly snapshotWork: Set<Promise<void>>;
   readonly checkpoints: CheckpointSchedule;
 
   /** Begins at a timestamp, so that no two lives of a node use the same numbers. */

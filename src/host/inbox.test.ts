@@ -7,17 +7,19 @@ import { emptyConfState } from '../raft/types.ts';
 import type { Host } from './host.ts';
 import { receiveFrame } from './inbox.ts';
 import type { Partition } from './partition.ts';
+import type { SnapshotReceive } from './snapshot-receiving.ts';
 
-/** The announcement of a snapshot, and the first of its two pieces. */
+/** The announcement of a snapshot, and a piece of it. */
 function beginningOfSnapshot(): Frame {
   const snapshot = { index: 9, term: 1, confState: emptyConfState, data: new Uint8Array(0) };
   const message = { type: 'installSnapshot' as const, from: 1, to: 3, term: 1, snapshot };
-  const piece = { partitionId: 1, transferId: 1, offset: 0, totalBytes: 20 };
+  const bytes = new Uint8Array(10);
+  const identity = { index: 9, byteLength: 20, checksum: 1 };
   return {
     timestamp: 1,
     items: [
       { kind: 'raft', partitionId: 1, message },
-      { kind: 'snapshotPiece', ...piece, bytes: new Uint8Array(10) },
+      { kind: 'snapshotPiece', partitionId: 1, snapshot: identity, offset: 0, checksum: 1, bytes },
     ],
   };
 }
@@ -44,12 +46,17 @@ function partitionOf(stopped: Error | undefined): Partition {
 }
 
 test('a replica that stopped collects no snapshot, and lets go of what it had', () => {
-  const partition = partitionOf(undefined);
-  const host = nodeOf(partition);
-  receiveFrame(host, 'a', beginningOfSnapshot(), () => {});
-  assert.equal(partition.snapshotReceive?.receivedBytes, 10);
-  const { stopped } = partitionOf(new Error('a rule was broken'));
-  partition.stopped = stopped;
-  receiveFrame(host, 'a', beginningOfSnapshot(), () => {});
+  const partition = partitionOf(new Error('a rule was broken'));
+  let isWoken = false;
+  const receive: Partial<SnapshotReceive> = {
+    isOver: false,
+    wake() {
+      isWoken = true;
+    },
+  };
+  partition.snapshotReceive = receive as SnapshotReceive;
+  receiveFrame(nodeOf(partition), 'a', beginningOfSnapshot(), () => {});
   assert.equal(partition.snapshotReceive, undefined);
+  assert.equal(receive.isOver, true);
+  assert.ok(isWoken, 'whoever writes it ends');
 });

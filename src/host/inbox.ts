@@ -3,6 +3,7 @@
 
 import { MalformedBytesError } from '../base/bytes.ts';
 import { isKommanderError } from '../base/errors.ts';
+import type { Timestamp } from '../ports/clock.ts';
 import type { Frame, FrameItem, NodeId } from '../ports/transport.ts';
 import { reportUnreachable } from '../raft/raft.ts';
 import type { PeerMessage } from '../raft/types.ts';
@@ -11,13 +12,19 @@ import type { Host } from './host.ts';
 import type { Partition } from './partition.ts';
 import { failForwardsTo, handlePropose, handleProposeResponse } from './proposals.ts';
 import { guard, markDirty, stepPartition } from './ready-loop.ts';
-import { beginSnapshotReceive, failSnapshotsWith, handleSnapshotPiece } from './snapshots.ts';
+import {
+  beginSnapshotReceive,
+  endSnapshotReceive,
+  endSnapshotReceives,
+  handleSnapshotPiece,
+} from './snapshot-receiving.ts';
+import { endSnapshotSends, handleSnapshotProgress } from './snapshot-sending.ts';
 import { isDiskFull, isQueueFull } from './storage-writer.ts';
 
 /** Takes a frame. `formed` is called when it completes the genesis. */
 export function receiveFrame(host: Host, from: NodeId, frame: Frame, formed: () => void): void {
   if (host.state === 'closed' || host.state === 'failed') return;
-  observeTimestamp(host, from, frame);
+  observeTimestamp(host, from, frame.timestamp);
   for (const item of frame.items) {
     try {
       receiveItem(host, from, item, formed);
@@ -30,9 +37,10 @@ export function receiveFrame(host: Host, from: NodeId, frame: Frame, formed: () 
   }
 }
 
-function observeTimestamp(host: Host, from: NodeId, frame: Frame): void {
+/** Merges a timestamp of a peer; one that is too far ahead is not believed. */
+export function observeTimestamp(host: Host, from: NodeId, timestamp: Timestamp): void {
   try {
-    host.hybridClock.observe(frame.timestamp);
+    host.hybridClock.observe(timestamp);
   } catch (error) {
     if (!isKommanderError(error)) throw error;
     host.observe({ level: 'warn', name: 'clock-drift', fields: { from, error } });
@@ -50,9 +58,10 @@ function receiveItem(host: Host, from: NodeId, item: FrameItem, formed: () => vo
   const partition = host.partitions.get(item.partitionId);
   if (partition === undefined) return;
   // A replica that takes no further part collects nothing; callers still get their answer.
-  const isForCore = item.kind === 'raft' || item.kind === 'snapshotPiece';
+  const isForCore =
+    item.kind === 'raft' || item.kind === 'snapshotPiece' || item.kind === 'snapshotProgress';
   if (isForCore && partition.stopped !== undefined) {
-    partition.snapshotReceive = undefined;
+    endSnapshotReceive(partition);
     return;
   }
   switch (item.kind) {
@@ -67,6 +76,9 @@ function receiveItem(host: Host, from: NodeId, item: FrameItem, formed: () => vo
       break;
     case 'snapshotPiece':
       handleSnapshotPiece(host, partition, from, item);
+      break;
+    case 'snapshotProgress':
+      handleSnapshotProgress(host, partition, from, item);
       break;
   }
 }
@@ -85,7 +97,7 @@ function receiveMessage(
   if (!canTake(host, partition, message)) return;
   // A deposed leader's announcement is for the core, which answers it; the present leader's transfer goes on.
   if (message.type === 'installSnapshot' && message.term >= partition.raft.currentTerm) {
-    beginSnapshotReceive(partition, from, message);
+    beginSnapshotReceive(host, partition, from, message);
     return;
   }
   stepPartition(host, partition, message);
@@ -123,7 +135,8 @@ export function noteReachable(host: Host, peer: NodeId, isReachable: boolean): v
   }
   if (!host.reachable.delete(peer)) return;
   host.observe({ level: 'warn', name: 'peer-disconnected', fields: { peer } });
-  failSnapshotsWith(host, peer);
+  endSnapshotSends(host, peer);
+  endSnapshotReceives(host, peer);
   const replicaId = host.replicaIds.get(peer);
   if (replicaId === undefined) return;
   for (const partition of host.partitions.values()) {

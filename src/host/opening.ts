@@ -6,6 +6,7 @@ import { isKommanderError, KommanderError } from '../base/errors.ts';
 import { type Random, seededRandom } from '../base/random.ts';
 import { hashOfBytes } from '../cluster/hash-ranges.ts';
 import { genesisState, partitionIdsOf } from '../cluster/system-state.ts';
+import type { Timestamp } from '../ports/clock.ts';
 import type { DiscoveredNode } from '../ports/discovery.ts';
 import type { StateMachine } from '../ports/state-machine.ts';
 import type { Endpoint, NodeId } from '../ports/transport.ts';
@@ -16,7 +17,6 @@ import { emptyConfState, emptyHardState, type ReplicaId } from '../raft/types.ts
 import { hybridClock } from '../time/hybrid-clock.ts';
 import { drawNonce } from '../time/seed.ts';
 import type { NodeListeners, NodeOptions } from './api.ts';
-import { restoreMachine } from './applier.ts';
 import { newCheckpointSchedule } from './checkpoints.ts';
 import { type EventHub, eventHub } from './events.ts';
 import { stopPartition } from './failure.ts';
@@ -28,6 +28,7 @@ import { checkOptions, invalidOption, type NodeSettings } from './options.ts';
 import { newOutbox } from './outbox.ts';
 import { openPartition, type Partition } from './partition.ts';
 import { guard, markDirty } from './ready-loop.ts';
+import { baseDescriptor, openSnapshots, restoreBase, wantSnapshot } from './snapshots.ts';
 import { statusOf } from './status.ts';
 import { newStorageWriter, partitionWrite } from './storage-writer.ts';
 import { systemMachine } from './system-entries.ts';
@@ -56,7 +57,7 @@ export async function openHost(options: NodeOptions, trace?: CoreTrace): Promise
     opened.push(options.wal);
     const host = await buildHost(options, settings, { members, contents, trace });
     built = host;
-    await restoreAll(host);
+    await restoreAll(host, contents);
     opened.push(options.transport);
     await startListening(host);
     const endpoints = (): Map<NodeId, Endpoint> =>
@@ -128,7 +129,7 @@ async function buildHost(
   const clock = hybridClock({
     clock: settings.clock,
     driftMsMax,
-    floor: decodeNumber(contents.meta.get(metaKeys.clockFloor)),
+    floor: clockFloorOf(contents),
   });
   // Questions are numbered from here on: above all numbers of earlier lives, whose answers may still be on the way.
   const firstRequestId = clock.now();
@@ -181,6 +182,10 @@ async function buildHost(
     outbox: newOutbox(),
     writer: newStorageWriter(),
     snapshotSends: new Map(),
+    snapshotAllowance: { bytes: 0, atMs: settings.clock.monotonicMs() },
+    snapshotReceives: new Set(),
+    snapshotWrites: { count: 0, waiting: [] },
+    snapshotWork: new Set(),
     checkpoints: newCheckpointSchedule(),
     nextRequestId: firstRequestId,
     tickCount: 0,
@@ -196,6 +201,15 @@ async function buildHost(
   return host;
 }
 
+/** No timestamp at or below it may be given again: those of entries, in the log or in a state, among them. */
+function clockFloorOf({ meta, partitions }: WalContents): Timestamp {
+  let floor = decodeNumber(meta.get(metaKeys.clockFloor));
+  for (const { partitionId, base } of partitions) {
+    floor = Math.max(floor, baseDescriptor(partitionId, base)?.clock ?? 0);
+  }
+  return floor;
+}
+
 /** A node's own stream: nodes that were all given one seed must not campaign in step (HAZARDS 5). */
 function randomOf({ seed, nodeId }: NodeSettings): Random {
   const drawn = seededRandom(seed).below(0x20_0000);
@@ -205,7 +219,7 @@ function randomOf({ seed, nodeId }: NodeSettings): Random {
 function openOne(host: Host, stored: StoredPartition, trace: CoreTrace | undefined): Partition {
   const { partitionId, base } = stored;
   const machine = machineFor(host, partitionId);
-  if (machine !== undefined && base.index > 0 && base.data === undefined) {
+  if (machine !== undefined && base.index > 0 && baseDescriptor(partitionId, base) === undefined) {
     throw invalidOption(
       'stateMachine',
       `made a machine for partition ${partitionId}, whose log was written without one and begins behind entry ${base.index}: what was before is not known any more`,
@@ -213,6 +227,7 @@ function openOne(host: Host, stored: StoredPartition, trace: CoreTrace | undefin
   }
   return openPartition({
     stored,
+    descriptor: baseDescriptor(partitionId, stored.base),
     replicaId: host.replicaIds.get(host.settings.nodeId) ?? 0,
     settings: host.settings,
     wal: host.wal,
@@ -221,6 +236,10 @@ function openOne(host: Host, stored: StoredPartition, trace: CoreTrace | undefin
     seed: host.random.below(0x7fff_ffff),
     trace: trace === undefined ? undefined : (event) => trace(partitionId, event),
     pageLoaded: () => withPartition(host, partitionId, (partition) => storageReady(partition.raft)),
+    snapshotMissed: () => {
+      const partition = host.partitions.get(partitionId);
+      if (partition !== undefined) wantSnapshot(host, partition, 'peer');
+    },
     pageFailed: (error) =>
       withPartition(host, partitionId, (partition) => stopPartition(host, partition, error)),
   });
@@ -250,6 +269,13 @@ function machineFor(host: Host, partitionId: PartitionId): StateMachine | undefi
     throw invalidOption(
       'stateMachine',
       `made a machine for partition ${partitionId} that has snapshot() and no restore(): its state would be lost at a restart`,
+    );
+  }
+  const isHalf = machine?.snapshot === undefined || machine.restore === undefined;
+  if (machine?.appliedIndex !== undefined && isHalf) {
+    throw invalidOption(
+      'stateMachine',
+      `made a machine for partition ${partitionId} that has appliedIndex() and not both snapshot() and restore(): a replica that is new or far behind could not get its state`,
     );
   }
   return machine;
@@ -335,10 +361,14 @@ function storedPartitions(
 }
 
 /** Brings every state machine to where it was, from its snapshot and the entries that were committed behind it. */
-async function restoreAll(host: Host): Promise<void> {
+async function restoreAll(host: Host, contents: WalContents): Promise<void> {
+  await openSnapshots(host);
+  const bases = new Map(contents.partitions.map(({ partitionId, base }) => [partitionId, base]));
   for (const partition of host.partitions.values()) {
     host.events.emit('restoreStarted', { partitionId: partition.id });
-    if (partition.snapshot !== undefined) await restoreMachine(partition, partition.snapshot);
+    const base = bases.get(partition.id);
+    const descriptor = base === undefined ? undefined : baseDescriptor(partition.id, base);
+    await restoreBase(host, partition, descriptor);
     if (partition.isRestored) {
       const { id, lastApplied } = partition;
       host.events.emit('restoreFinished', { partitionId: id, lastApplied });

@@ -90,6 +90,8 @@ const numbers: readonly {
   },
   { name: 'proposalTimeoutMs', min: 1, max: 2_147_483_647, byDefault: 5_000 },
   { name: 'trailingEntries', min: 0, max: 1_000_000_000, byDefault: 4_096 },
+  { name: 'snapshotSendsMax', min: 1, max: 1_000, byDefault: 4 },
+  { name: 'snapshotBytesPerSecond', min: 65_536, max: 1_048_576 * mib, byDefault: 64 * mib },
   { name: 'checkpointBytes', min: 0, max: 1_048_576 * mib, byDefault: 64 * mib },
   { name: 'checkpointEntries', min: 0, max: 1_000_000_000, byDefault: 250_000 },
 ];

@@ -38,6 +38,8 @@ type NumericOption =
   | 'queuedBytesMax'
   | 'proposalTimeoutMs'
   | 'trailingEntries'
+  | 'snapshotSendsMax'
+  | 'snapshotBytesPerSecond'
   | 'checkpointBytes'
   | 'checkpointEntries';
 
@@ -57,6 +59,8 @@ const numericOptions: Readonly<Record<NumericOption, Bounds>> = {
   queuedBytesMax: { min: kib, max: 4_096 * mib, byDefault: 64 * mib },
   proposalTimeoutMs: { min: 1, max: 2_147_483_647, byDefault: 5_000 },
   trailingEntries: { min: 0, max: 1_000_000_000, byDefault: 4_096 },
+  snapshotSendsMax: { min: 1, max: 1_000, byDefault: 4 },
+  snapshotBytesPerSecond: { min: 64 * kib, max: 1_048_576 * mib, byDefault: 64 * mib },
   checkpointBytes: { min: 0, max: 1_048_576 * mib, byDefault: 64 * mib },
   checkpointEntries: { min: 0, max: 1_000_000_000, byDefault: 250_000 },
 };

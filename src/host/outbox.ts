@@ -8,7 +8,7 @@ import type { PeerMessage } from '../raft/types.ts';
 import type { Host } from './host.ts';
 import type { Partition } from './partition.ts';
 import { failForward } from './proposals.ts';
-import { startSnapshotSend } from './snapshots.ts';
+import { startSnapshotSend } from './snapshot-sending.ts';
 
 /** Estimated bytes of one frame; one item may be larger. */
 const frameBytesMax = 1_048_576;
@@ -105,8 +105,6 @@ function itemBytes(item: FrameItem): number {
       for (const payload of item.payloads) bytes += payload.byteLength + 8;
       return bytes;
     }
-    case 'snapshotPiece':
-      return itemOverheadBytes + item.bytes.byteLength;
     default:
       return itemOverheadBytes;
   }

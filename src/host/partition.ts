@@ -20,7 +20,8 @@ import type { NodeSettings } from './options.ts';
 import type { Proposal } from './proposals.ts';
 import type { ReadRound, ReadWait } from './reads.ts';
 import { newRetention, type Retention } from './retention.ts';
-import type { SnapshotReceive } from './snapshots.ts';
+import type { SnapshotDescriptor } from './snapshot-descriptor.ts';
+import type { SnapshotReceive } from './snapshot-receiving.ts';
 
 export interface Partition {
   readonly id: PartitionId;
@@ -69,9 +70,29 @@ export interface Partition {
   lazyHardState: HardState | undefined;
   /** Storage requests that are not done yet. */
   queuedRequests: number;
-  /** The latest snapshot, which slow followers get. */
+  /** The last entry that the state machine was given; at a start, what its own store has. */
+  machineIndex: LogIndex;
+
+  /** The latest snapshot that is stored, which slow followers get. */
   snapshot: Snapshot | undefined;
-  snapshotReceive: (SnapshotReceive & { readonly from: NodeId }) | undefined;
+  /** The finished snapshots of this partition in the store. */
+  readonly snapshotNames: Set<string>;
+  /** Those that are being sent or restored; one that has several users stands here as often. */
+  readonly snapshotHolds: string[];
+  /** Index of the last base that was given to the store. */
+  baseIndex: LogIndex;
+  /** The snapshots that bases name: of the durable base, then of those that wait to be written. */
+  readonly baseNames: (string | undefined)[];
+  /** Settles when the snapshot that is being taken is stored or given up. */
+  snapshotting: Promise<void> | undefined;
+  /** A checkpoint came meanwhile. */
+  isCheckpointDue: boolean;
+  /** The snapshot that is being received. */
+  snapshotReceive: SnapshotReceive | undefined;
+  /** The unfinished received one in the store. */
+  snapshotDraft: string | undefined;
+  /** Resolved when nothing is being written of one that is received; never rejected. */
+  receiving: Promise<void>;
   readonly retention: Retention;
   readonly checkpoints: CheckpointCounts;
   /** Unfinished proposals that are checkpoints: they are not held up by the limits on others. */
@@ -89,17 +110,21 @@ const snapshotElectionTimeouts = 15;
 
 export function openPartition(options: {
   readonly stored: StoredPartition;
+  /** What the stored base says. */
+  readonly descriptor: SnapshotDescriptor | undefined;
   readonly replicaId: ReplicaId;
   readonly settings: NodeSettings;
   readonly wal: Wal;
   readonly machine: StateMachine | undefined;
   readonly pageLoaded: () => void;
   readonly pageFailed: (error: unknown) => void;
+  /** A peer needs a snapshot, and there is none. */
+  readonly snapshotMissed: () => void;
   readonly firstReadContext: number;
   readonly seed: number;
   readonly trace: ((event: TraceEvent) => void) | undefined;
 }): Partition {
-  const { stored, replicaId, settings } = options;
+  const { stored, descriptor, replicaId, settings } = options;
   const { base } = stored;
   const pages = logPages({
     partitionId: stored.partitionId,
@@ -121,7 +146,13 @@ export function openPartition(options: {
       termRuns: stored.termRuns,
       appliedIndex: base.index,
     },
-    storage: { entries: pages.entries, snapshot: () => partition.snapshot },
+    storage: {
+      entries: pages.entries,
+      snapshot() {
+        if (partition.snapshot === undefined) options.snapshotMissed();
+        return partition.snapshot;
+      },
+    },
     random: seededRandom(options.seed),
     electionTicks: settings.electionTicks,
     heartbeatTicks: settings.heartbeatTicks,
@@ -169,17 +200,34 @@ export function openPartition(options: {
     promised: stored.hardState,
     lazyHardState: undefined,
     queuedRequests: 0,
-    snapshot:
-      base.data === undefined && (options.machine !== undefined || base.index === 0)
-        ? undefined
-        : snapshotOf(base),
+    machineIndex: 0,
+    snapshot: baseSnapshot(base, descriptor, options.machine),
+    snapshotNames: new Set(),
+    snapshotHolds: [],
+    baseIndex: base.index,
+    baseNames: [descriptor?.stored?.name],
+    snapshotting: undefined,
+    isCheckpointDue: false,
     retention: newRetention(stored.compactedIndex),
     checkpoints: newCheckpointCounts(base.index),
     checkpointProposals: 0,
     snapshotReceive: undefined,
+    snapshotDraft: undefined,
+    receiving: Promise.resolve(),
     stopped: undefined,
   };
   return partition;
+}
+
+/** What peers get of the stored base; undefined when there is nothing, or only the machine's own store has it. */
+function baseSnapshot(
+  base: LogBase,
+  descriptor: SnapshotDescriptor | undefined,
+  machine: StateMachine | undefined,
+): Snapshot | undefined {
+  if (descriptor?.stored !== undefined) return snapshotOf(base);
+  if (machine !== undefined || base.index === 0) return undefined;
+  return snapshotOf({ ...base, data: undefined });
 }
 
 const noData: Uint8Array = new Uint8Array(0);

@@ -14,7 +14,7 @@ import { encodeNumber } from './meta.ts';
 import type { Partition } from './partition.ts';
 import { decodePayload, OutgoingPayload } from './payload.ts';
 import { guard } from './ready-loop.ts';
-import { enqueueBase } from './storage-writer.ts';
+import { enqueueBase, isQueueFull } from './storage-writer.ts';
 
 /** Holds of one partition at one time. */
 const holdsMax = 64;
@@ -49,18 +49,30 @@ export function stampedCheckpoint({ raft }: Partition, type: Uint8Array): Outgoi
   return new OutgoingPayload(type, encodeNumber(storedIndex));
 }
 
-/** What every member had stored when the checkpoint was written. @throws MalformedBytesError */
+/**
+ * How far a checkpoint of a log without a machine may compact it: as the option says, up to what every member had stored
+ * when it was written.
+ *
+ * @throws MalformedBytesError
+ */
+export function membersIndex(host: Host, entry: Entry): LogIndex {
+  return host.settings.logOnlyCompaction === 'slowest' ? storedByAllIndex(entry) : entry.index;
+}
+
 function storedByAllIndex(entry: Entry): LogIndex {
   const { data } = decodePayload(entry);
   return data.byteLength === 0 ? 0 : new ByteReader(data).uint53();
 }
 
 /** The base at this checkpoint is on its way to the store: the log below it is not needed for a restart any more. */
-export function allowCompaction(host: Host, partition: Partition, checkpoint: Entry): void {
+export function allowCompaction(
+  host: Host,
+  partition: Partition,
+  checkpoint: { readonly index: LogIndex; readonly membersIndex: LogIndex },
+): void {
   const { retention } = partition;
-  const { trailingEntries, logOnlyCompaction } = host.settings;
-  const isBound = partition.machine === undefined && logOnlyCompaction === 'slowest';
-  const storedIndex = isBound ? storedByAllIndex(checkpoint) : checkpoint.index;
+  const { trailingEntries } = host.settings;
+  const { membersIndex: storedIndex } = checkpoint;
   const trailingIndex = checkpoint.index - trailingEntries;
   retention.allowedIndex = Math.max(retention.allowedIndex, Math.min(trailingIndex, storedIndex));
   if (storedIndex < Math.min(trailingIndex, checkpoint.index - 1)) {
@@ -74,7 +86,11 @@ export function allowCompaction(host: Host, partition: Partition, checkpoint: En
 /** Removes what neither the last checkpoint nor a hold keeps. */
 function compactAsAllowed(host: Host, partition: Partition): void {
   const { retention, raft } = partition;
-  const allowedIndex = Math.min(retention.allowedIndex, raft.log.appliedIndex);
+  const allowedIndex = Math.min(
+    retention.allowedIndex,
+    raft.log.appliedIndex,
+    transferIndex(partition),
+  );
   const hold = lowestHold(partition);
   const throughIndex = Math.min(
     allowedIndex,
@@ -90,6 +106,18 @@ function compactAsAllowed(host: Host, partition: Partition): void {
   // The core forgets the entries before the store does, so that nobody asks for what is being removed.
   compactLog(raft, throughIndex);
   partition.pages.clear();
+  // Whoever got it would lack the entries behind it.
+  const isPassed = partition.snapshot !== undefined && partition.snapshot.index < throughIndex;
+  if (isPassed) partition.snapshot = undefined;
+}
+
+/** Entries behind it are for replicas that get a snapshot now: without them they would need another one, and so on. */
+function transferIndex({ raft }: Partition): LogIndex {
+  let index = Number.POSITIVE_INFINITY;
+  for (const { snapshotIndex } of raft.progress.values()) {
+    if (snapshotIndex !== undefined) index = Math.min(index, snapshotIndex);
+  }
+  return index;
 }
 
 function lowestHold({ retention }: Partition): Hold | undefined {
@@ -166,6 +194,8 @@ function checkHoldable({ id, raft }: Partition, fromIndex: LogIndex): void {
 /** The owner of a hold calls at any time, also when nothing is to be written any more. */
 function compactBetweenTurns(host: Host, partition: Partition): void {
   if (host.state !== 'forming' && host.state !== 'running') return;
+  // A disk that does not answer has enough to do; the next checkpoint, or move, compacts this as well.
+  if (isQueueFull(host, partition)) return;
   guard(host, partition, () => compactAsAllowed(host, partition));
 }
 
@@ -178,6 +208,7 @@ export function logKeeper(host: Host, partition: Partition): LogKeeper {
     return { reason: 'hold', owner: hold.owner, fromIndex: hold.fromIndex };
   }
   if (checkpoints.index === 0) return { reason: 'noCheckpoint' };
+  if (transferIndex(partition) < retention.allowedIndex) return { reason: 'snapshotTransfer' };
   switch (retention.limitedBy) {
     case 'slowestReplica':
       return { reason: 'slowestReplica', nodeId: slowestReplica(host, partition) };

@@ -1,51 +1,54 @@
 // Checkpoints and snapshots (§7). A checkpoint is an entry; when it is applied, a state machine that can give its state
-// gives it, the state becomes the new base of the stored log, and the log below is compacted except for a tail that
-// serves slow followers. A replica whose entries are gone gets the base: the message first, then its data in pieces, in
-// the bulk lane and at a bounded rate, so that heartbeats and appends go on.
+// gives it, the state is stored, becomes the new base of the stored log, and the log below is compacted except for a tail
+// that serves slow followers. The order holds over any crash: the snapshot is whole and synced, then the base names it,
+// and only when that is durable older snapshots go. How one gets to other replicas is in `snapshot-sending.ts` and
+// `snapshot-receiving.ts`.
 
-import { assert } from '../base/assert.ts';
-import { KommanderError } from '../base/errors.ts';
-import { Lane, type NodeId, type RaftItem, type SnapshotPieceItem } from '../ports/transport.ts';
-import { noteSnapshotProgress, refuseSnapshot, reportSnapshot } from '../raft/raft.ts';
-import type { Entry, InstallSnapshot, Snapshot } from '../raft/types.ts';
-import { isThenable } from './applier.ts';
+import { must } from '../base/assert.ts';
+import { MalformedBytesError } from '../base/bytes.ts';
+import { isKommanderError, KommanderError } from '../base/errors.ts';
+import type { StateMachine } from '../ports/state-machine.ts';
+import type { LogBase, PartitionId } from '../ports/wal.ts';
+import { termAt } from '../raft/log.ts';
+import type { ConfState, Entry, LogIndex, Snapshot, Term } from '../raft/types.ts';
+import { stopPartition } from './failure.ts';
 import type { Host } from './host.ts';
 import { type Partition, snapshotOf } from './partition.ts';
-import { guard, markDirty, stepPartition } from './ready-loop.ts';
-import { allowCompaction } from './retention.ts';
+import { markDirty } from './ready-loop.ts';
+import { allowCompaction, membersIndex } from './retention.ts';
+import {
+  decodeDescriptor,
+  encodeDescriptor,
+  machinePart,
+  ownName,
+  receivedPlace,
+  type SnapshotDescriptor,
+} from './snapshot-descriptor.ts';
+import {
+  appendAll,
+  beginGiving,
+  endGiving,
+  type Giving,
+  GivingFailed,
+  storedData,
+} from './snapshot-stream.ts';
 import { enqueueBase } from './storage-writer.ts';
 
-/** Bytes of one piece. */
-const pieceBytesMax = 262_144;
-/** Pieces of one transfer that are sent per tick. */
-const piecesPerTick = 16;
-/** Ticks in which nothing could be sent, after which a transfer is given up. */
-const stalledTicksMax = 100;
-/** Bytes of a snapshot that this node takes. */
-const snapshotBytesMax = 1_073_741_824;
+/** Snapshots of this node that are written at one time; each one has a file open and a block in memory. */
+const writesMax = 4;
 
-export interface SnapshotSend {
-  readonly partition: Partition;
-  readonly peer: NodeId;
-  readonly message: InstallSnapshot;
-  readonly transferId: number;
-  isAnnounced: boolean;
-  offset: number;
-  stalledTicks: number;
-}
-
-export interface SnapshotReceive {
-  readonly message: InstallSnapshot;
-  transferId: number | undefined;
-  totalBytes: number;
-  readonly pieces: Uint8Array[];
-  receivedBytes: number;
+/** What is snapshotted: the state behind an applied entry. */
+interface Place {
+  readonly index: LogIndex;
+  readonly term: Term;
+  readonly confState: ConfState;
+  readonly descriptor: Pick<SnapshotDescriptor, 'clock' | 'machineIndex'>;
 }
 
 /**
  * Carries out a checkpoint entry.
  *
- * @returns a promise when the state machine takes its time
+ * @returns a promise when applying has to wait
  */
 export function takeCheckpoint(
   host: Host,
@@ -53,225 +56,466 @@ export function takeCheckpoint(
   entry: Entry,
 ): Promise<void> | undefined {
   const { machine } = partition;
+  const position = { index: entry.index, term: entry.term };
   // Without a machine there is no state: a restart begins at the checkpoint, and the log is all that anybody has.
   if (machine === undefined) {
-    storeBase(host, partition, entry, undefined);
+    const { confState } = partition.raft;
+    const base = { ...position, confState, data: undefined };
+    if (base.index >= partition.baseIndex) partition.snapshot = snapshotOf(base);
+    storeBase(host, partition, base, membersIndex(host, entry));
     return undefined;
   }
+  if (machine.appliedIndex !== undefined) return markDurable(host, partition, position, machine);
   // A machine that cannot give its state needs the whole log at a restart.
   if (machine.snapshot === undefined) return undefined;
-  const failed = (cause: unknown): KommanderError => snapshotFailed(partition, entry, cause);
-  let data: Uint8Array | PromiseLike<Uint8Array>;
+  return takeSnapshot(host, partition, position);
+}
+
+/**
+ * Takes a snapshot of what is applied by now.
+ *
+ * @returns a promise when applying has to wait
+ */
+export function takeDueSnapshot(
+  host: Host,
+  partition: Partition,
+  why: 'peer' | 'checkpoint',
+): Promise<void> | undefined {
+  const { lastApplied: index, raft } = partition;
+  if (why === 'peer' && partition.snapshot !== undefined) return undefined;
+  const term = termAt(raft.log, index);
+  // A snapshot of the leader has replaced the log meanwhile.
+  if (term === undefined) return undefined;
+  return takeSnapshot(host, partition, { index, term });
+}
+
+/** A machine that keeps its state itself says up to where: the log below is needed no more. */
+async function markDurable(
+  host: Host,
+  partition: Partition,
+  position: { readonly index: LogIndex; readonly term: Term },
+  machine: StateMachine,
+): Promise<void> {
+  const { confState, confIndex, log } = partition.raft;
+  const givenIndex = Math.min(partition.machineIndex, position.index);
+  const clock = host.hybridClock.now();
+  const durableIndex = await durableIndexOf(partition, machine);
+  if (durableIndex === undefined) return;
+  // Everything behind the last entry that it was given is none of the machine's.
+  const index = durableIndex >= givenIndex ? position.index : durableIndex;
+  const term = termAt(log, index);
+  // The members as they were before the last change of them are not known any more: the next checkpoint will do.
+  if (index < confIndex || term === undefined) return;
+  const machineIndex = Math.min(givenIndex, durableIndex);
+  const data = encodeDescriptor({ stored: undefined, clock, machineIndex, parts: [] });
+  storeBase(host, partition, { index, term, confState, data });
+}
+
+/**
+ * What the machine's own store has for certain; undefined for machines without one.
+ *
+ * @throws APPLY_FAILED it does not say
+ */
+async function durableIndexOf(
+  partition: Partition,
+  machine: StateMachine,
+): Promise<LogIndex | undefined> {
+  if (machine.appliedIndex === undefined) return undefined;
   try {
-    data = machine.snapshot();
-  } catch (error) {
-    throw failed(error);
+    const index = await machine.appliedIndex();
+    if (Number.isSafeInteger(index) && index >= 0) return index;
+    throw new TypeError(`appliedIndex() gave ${index}; it is a log index, 0 for none`);
+  } catch (cause) {
+    throw new KommanderError(
+      `the state machine of partition ${partition.id} could not say in appliedIndex() how far its store is; mend it, then restart`,
+      { code: 'APPLY_FAILED', details: { partitionId: partition.id }, cause },
+    );
   }
-  const store = (bytes: Uint8Array): void => {
-    // What is no state would be believed at the next restart.
-    const isState: boolean = bytes instanceof Uint8Array;
-    if (!isState) throw failed(new TypeError('snapshot() gave no Uint8Array'));
-    storeBase(host, partition, entry, bytes);
-  };
-  if (!isThenable(data)) {
-    store(data);
+}
+
+function takeSnapshot(
+  host: Host,
+  partition: Partition,
+  position: { readonly index: LogIndex; readonly term: Term },
+): Promise<void> | undefined {
+  if (partition.snapshotting !== undefined) {
+    // One at a time: when it is done, another one is taken of what is applied by then.
+    partition.isCheckpointDue = true;
     return undefined;
   }
-  return Promise.resolve(data).then(store, (error: unknown) => {
-    throw failed(error);
+  const { machineIndex, raft } = partition;
+  const place = {
+    ...position,
+    confState: raft.confState,
+    descriptor: {
+      clock: host.hybridClock.now(),
+      machineIndex: Math.min(machineIndex, position.index),
+    },
+  };
+  const { promise, resolve } = Promise.withResolvers<void>();
+  partition.snapshotting = promise;
+  return give(host, partition, place, () => {
+    partition.snapshotting = undefined;
+    resolve();
+    if (!partition.isCheckpointDue) return;
+    partition.isCheckpointDue = false;
+    if (partition.stopped === undefined) wantSnapshot(host, partition, 'checkpoint');
   });
 }
 
-function snapshotFailed(partition: Partition, entry: Entry, cause: unknown): KommanderError {
-  return new KommanderError(
-    `the state machine of partition ${partition.id} could not give its state in snapshot() at index ${entry.index}; the replica stopped, mend the state machine, then restart`,
-    { code: 'APPLY_FAILED', details: { partitionId: partition.id, index: entry.index }, cause },
+/** Resolves when entries may be applied again; calls `done` when it is over. */
+async function give(
+  host: Host,
+  partition: Partition,
+  place: Place,
+  done: () => void,
+): Promise<void> {
+  const machine = must(partition.machine, 'only a machine gives its state');
+  let isFixed = machine.concurrentSnapshots === true;
+  let giving: Giving;
+  try {
+    const source = await machine.snapshot?.();
+    if (source instanceof Uint8Array) isFixed = true;
+    giving = await beginGiving(source);
+  } catch (error) {
+    done();
+    throw snapshotFailed(
+      partition,
+      place.index,
+      error instanceof GivingFailed ? error.cause : error,
+    );
+  }
+  const work = store(host, partition, place, giving).finally(done);
+  host.snapshotWork.add(work);
+  work.then(
+    () => host.snapshotWork.delete(work),
+    () => host.snapshotWork.delete(work),
   );
+  if (!isFixed) return work;
+  work.catch((error: unknown) => stopPartition(host, partition, error));
+}
+
+function snapshotFailed(partition: Partition, index: LogIndex, cause: unknown): KommanderError {
+  return new KommanderError(
+    `the state machine of partition ${partition.id} could not give its state in snapshot() at index ${index}; the replica stopped, mend the state machine, then restart`,
+    { code: 'APPLY_FAILED', details: { partitionId: partition.id, index }, cause },
+  );
+}
+
+/** Stores what the machine gives and makes it the log's base. A disk that cannot take it leaves the log as it is. */
+async function store(
+  host: Host,
+  partition: Partition,
+  place: Place,
+  giving: Giving,
+): Promise<void> {
+  await freeSlot(host);
+  try {
+    const data = await write(host, partition, place, giving);
+    if (data === undefined) return;
+    const { index, term, confState } = place;
+    useSnapshot(host, partition, { index, term, confState, data });
+  } catch (error) {
+    if (error instanceof GivingFailed) throw snapshotFailed(partition, place.index, error.cause);
+    if (!isStoreFailure(error)) throw error;
+    const fields = { partitionId: partition.id, index: place.index, error };
+    host.observe({ level: 'error', name: 'snapshot-not-stored', fields });
+  } finally {
+    leaveSlot(host);
+    await endGiving(giving);
+  }
+}
+
+/** The disk's, not the machine's: the replica goes on without this snapshot. */
+export function isStoreFailure(error: unknown): boolean {
+  return isKommanderError(error, 'DISK_FULL') || isKommanderError(error, 'WAL_FAILED');
+}
+
+/** @returns the descriptor of the whole snapshot; undefined when nobody needs it any more */
+async function write(
+  host: Host,
+  partition: Partition,
+  place: Place,
+  giving: Giving,
+): Promise<Uint8Array | undefined> {
+  const { snapshots } = host.wal;
+  const name = ownName(partition.id, place);
+  const { log } = partition.raft;
+  // A newer one may be there before this is done: then nobody needs it.
+  const isOver = (): boolean =>
+    isHostOver(host) || partition.stopped !== undefined || place.index < log.compactedIndex;
+  const writer = await snapshots.create(name);
+  try {
+    const byteLength = await appendAll(writer, giving, isOver);
+    if (byteLength !== undefined) {
+      const facts = await writer.finish();
+      partition.snapshotNames.add(name);
+      const parts = [{ name: machinePart, byteLength }];
+      return encodeDescriptor({ stored: { name, ...facts }, ...place.descriptor, parts });
+    }
+  } catch (error) {
+    await discarded(host, writer.discard());
+    throw error;
+  }
+  await discarded(host, writer.discard());
+  return undefined;
+}
+
+/** What cannot be removed is removed at the next start. */
+export async function discarded(host: Host, removal: Promise<void>): Promise<void> {
+  try {
+    await removal;
+  } catch (error) {
+    if (!isStoreFailure(error)) throw error;
+    host.observe({ level: 'warn', name: 'snapshot-not-removed', fields: { error } });
+  }
+}
+
+/** Nothing of this node will be needed any more. */
+export function isHostOver(host: Host): boolean {
+  return host.isDrained || host.state === 'failed' || host.state === 'closed';
+}
+
+async function freeSlot(host: Host): Promise<void> {
+  if (host.snapshotWrites.count < writesMax) {
+    host.snapshotWrites.count += 1;
+    return;
+  }
+  // Whoever leaves hands the slot over.
+  await new Promise<void>((resolve) => host.snapshotWrites.waiting.push(resolve));
+}
+
+function leaveSlot({ snapshotWrites }: Host): void {
+  const next = snapshotWrites.waiting.shift();
+  if (next === undefined) snapshotWrites.count -= 1;
+  else next();
+}
+
+/** A stored snapshot of this replica is there for peers, and for the next restart. */
+function useSnapshot(host: Host, partition: Partition, snapshot: Snapshot): void {
+  if (partition.stopped !== undefined) return;
+  // While the state machine took its time, a snapshot of the leader may have replaced the log beyond this one.
+  if (snapshot.index < partition.raft.log.compactedIndex) {
+    sweepSnapshots(host, partition);
+    return;
+  }
+  partition.snapshot = snapshot;
+  storeBase(host, partition, snapshot);
+  sweepSnapshots(host, partition);
 }
 
 function storeBase(
   host: Host,
   partition: Partition,
-  entry: Entry,
-  data: Uint8Array | undefined,
+  base: LogBase,
+  membersIndex: LogIndex = base.index,
 ): void {
-  const { index, term } = entry;
-  const { confState, log } = partition.raft;
-  if (data !== undefined && data.byteLength > snapshotBytesMax) {
-    // Nobody would take it: the log stays as it is.
-    const fields = { partitionId: partition.id, bytes: data.byteLength, snapshotBytesMax };
-    host.observe({ level: 'error', name: 'snapshot-too-large', fields });
-    return;
-  }
-  // While the state machine took its time, a snapshot of the leader may have replaced the log beyond this checkpoint.
-  if (index <= log.compactedIndex) return;
-  const base = { index, term, confState, data };
+  const { log } = partition.raft;
+  // A newer one was stored meanwhile.
+  if (base.index < Math.max(log.compactedIndex, partition.baseIndex)) return;
   enqueueBase(host, partition, { base });
-  partition.snapshot = snapshotOf(base);
-  allowCompaction(host, partition, entry);
+  allowCompaction(host, partition, { index: base.index, membersIndex });
+}
+
+/**
+ * A snapshot is to be taken as soon as what waits is applied.
+ *
+ * @param why for a peer that needs one, or since a checkpoint came while another snapshot was written
+ */
+export function wantSnapshot(host: Host, partition: Partition, why: 'peer' | 'checkpoint'): void {
+  const { machine } = partition;
+  if (machine?.snapshot === undefined || partition.snapshotting !== undefined) return;
+  if (partition.applyUnits.some((unit) => unit.kind === 'snapshot')) return;
+  partition.applyUnits.push({ kind: 'snapshot', why });
+  host.toApply.add(partition);
+  markDirty(host, partition);
 }
 
 /** A snapshot of the leader is to be installed: the state machine gets it, behind everything that it has to apply. */
 export function enqueueRestore(host: Host, partition: Partition, snapshot: Snapshot): void {
+  holdSnapshot(partition, storedName(snapshot.data));
   partition.applyUnits.push({ kind: 'restore', snapshot });
   partition.snapshot = snapshot;
   partition.pages.clear();
   host.toApply.add(partition);
 }
 
-/** The core wants a snapshot sent. */
-export function startSnapshotSend(
+/**
+ * Gives a snapshot's state to the state machine.
+ *
+ * @throws WAL_CORRUPT what is stored is damaged or missing
+ * @throws APPLY_FAILED the machine did not take it
+ */
+export async function restoreMachine(
   host: Host,
   partition: Partition,
-  peer: NodeId,
-  message: InstallSnapshot,
-): void {
-  const transferId = host.nextRequestId;
-  host.nextRequestId += 1;
-  host.snapshotSends.set(`${partition.id} ${peer}`, {
-    partition,
-    peer,
-    message,
-    transferId,
-    isAnnounced: false,
-    offset: 0,
-    stalledTicks: 0,
-  });
-}
-
-/** Sends the next pieces of every transfer. Called at every tick. */
-export function pumpSnapshots(host: Host): void {
-  for (const [key, send] of host.snapshotSends) {
-    const outcome = pump(host, send);
-    if (outcome === 'going') continue;
-    host.snapshotSends.delete(key);
-    if (outcome === 'sent') continue;
-    const { partition, message } = send;
-    guard(host, partition, () => reportSnapshot(partition.raft, message.to, false));
-    markDirty(host, partition);
+  snapshot: Snapshot,
+): Promise<void> {
+  const { machine } = partition;
+  if (machine === undefined) return;
+  const descriptor = descriptorOf(snapshot.data);
+  let failure: unknown;
+  try {
+    // Going on without the state would make the replica diverge silently.
+    if (machine.restore === undefined) throw new Error('the state machine has no restore()');
+    if (descriptor?.stored === undefined) throw new Error('the log was written without a machine');
+    const { name, ...facts } = descriptor.stored;
+    const reader = await host.wal.snapshots.open(name, facts).catch((error: unknown) => {
+      failure = error;
+      throw error;
+    });
+    const data = storedData(reader, { offset: 0, byteLength: facts.byteLength });
+    try {
+      await machine.restore(data);
+    } finally {
+      failure = data.failure;
+      await reader.close();
+    }
+  } catch (error) {
+    if (failure !== undefined) throw damagedBase(partition.id, snapshot.index, failure);
+    throw new KommanderError(
+      `the state machine of partition ${partition.id} could not restore() the state at index ${snapshot.index}; mend it, then restart`,
+      { code: 'APPLY_FAILED', details: { partitionId: partition.id }, cause: error },
+    );
   }
+  partition.machineIndex = descriptor?.machineIndex ?? 0;
 }
 
-function pump(host: Host, send: SnapshotSend): 'going' | 'sent' | 'failed' {
-  const { message, partition } = send;
-  if (partition.stopped !== undefined) return 'failed';
-  const isWanted = partition.raft.progress.get(message.to)?.state === 'snapshot';
-  if (!isWanted || partition.raft.currentTerm !== message.term) return 'failed';
-  if (!send.isAnnounced) {
-    send.isAnnounced = transmit(host, send, announcement(partition, message));
-    if (!send.isAnnounced) return stalled(send);
-  }
-  const { data } = message.snapshot;
-  for (let count = 0; count < piecesPerTick; count++) {
-    const bytes = data.subarray(send.offset, send.offset + pieceBytesMax);
-    const piece: SnapshotPieceItem = {
-      kind: 'snapshotPiece',
-      partitionId: partition.id,
-      transferId: send.transferId,
-      offset: send.offset,
-      totalBytes: data.byteLength,
-      bytes,
-    };
-    if (!transmit(host, send, piece)) return stalled(send);
-    send.stalledTicks = 0;
-    send.offset += bytes.byteLength;
-    // The follower's acknowledgement ends the transfer for the core, or the core's patience, which begins with the
-    // last piece: a large snapshot, or a slow line, takes longer than that.
-    guard(host, partition, () => noteSnapshotProgress(partition.raft, message.to));
-    if (send.offset === data.byteLength) return 'sent';
-  }
-  return 'going';
-}
-
-function stalled(send: SnapshotSend): 'going' | 'failed' {
-  send.stalledTicks += 1;
-  return send.stalledTicks > stalledTicksMax ? 'failed' : 'going';
-}
-
-function transmit(host: Host, send: SnapshotSend, item: RaftItem | SnapshotPieceItem): boolean {
-  const timestamp = host.hybridClock.now();
-  return host.transport.send(send.peer, Lane.bulk, { timestamp, items: [item] });
-}
-
-/** The message without its data. */
-function announcement(partition: Partition, message: InstallSnapshot): RaftItem {
-  const snapshot: Snapshot = { ...message.snapshot, data: new Uint8Array(0) };
-  return { kind: 'raft', partitionId: partition.id, message: { ...message, snapshot } };
+function damagedBase(partitionId: PartitionId, index: LogIndex, cause: unknown): unknown {
+  if (!isKommanderError(cause, 'SNAPSHOT_CORRUPT')) return cause;
+  return new KommanderError(
+    `the state of partition ${partitionId} at index ${index} cannot be read: ${cause.message}`,
+    { code: 'WAL_CORRUPT', details: { ...cause.details, partitionId, index }, cause },
+  );
 }
 
 /**
- * A leader announces a snapshot; its data follows. The announcement is not older than the term of the core. One that is
- * older than what is being received is of a deposed leader: ignored.
+ * Brings a machine at the start to the state that the log begins with.
+ *
+ * @throws WAL_CORRUPT, APPLY_FAILED
  */
-export function beginSnapshotReceive(
-  partition: Partition,
-  from: NodeId,
-  message: InstallSnapshot,
-): void {
-  assert(message.term >= partition.raft.currentTerm, 'the announcement is of no deposed leader');
-  const present = partition.snapshotReceive;
-  if (present !== undefined && message.term < present.message.term) return;
-  partition.snapshotReceive = {
-    from,
-    message,
-    transferId: undefined,
-    totalBytes: 0,
-    pieces: [],
-    receivedBytes: 0,
-  };
-}
-
-/** Takes a piece; the last one gives the whole message to the core. */
-export function handleSnapshotPiece(
+export async function restoreBase(
   host: Host,
   partition: Partition,
-  from: NodeId,
-  item: SnapshotPieceItem,
-): void {
-  const receive = partition.snapshotReceive;
-  if (receive === undefined || receive.from !== from) return;
-  receive.transferId ??= item.transferId;
-  if (receive.transferId !== item.transferId) return;
-  const isNext = item.offset === receive.receivedBytes;
-  const fits = item.offset + item.bytes.byteLength <= item.totalBytes;
-  const isOfOne = receive.pieces.length === 0 || item.totalBytes === receive.totalBytes;
-  // Pieces of nothing would be kept without end.
-  const isSome = item.bytes.byteLength > 0 || item.totalBytes === 0;
-  if (!isNext || !fits || !isOfOne || !isSome || item.totalBytes > snapshotBytesMax) {
-    // A piece was lost or is none: the leader is told to start again. Once per transfer: the pieces that are still on
-    // their way belong to none.
-    partition.snapshotReceive = undefined;
-    guard(host, partition, () => refuseSnapshot(partition.raft, receive.message));
-    markDirty(host, partition);
+  descriptor: SnapshotDescriptor | undefined,
+): Promise<void> {
+  const { machine, snapshot } = partition;
+  const durableIndex = machine === undefined ? undefined : await durableIndexOf(partition, machine);
+  const neededIndex = descriptor?.machineIndex ?? 0;
+  if (durableIndex !== undefined && durableIndex >= neededIndex) {
+    partition.machineIndex = durableIndex;
     return;
   }
-  receive.totalBytes = item.totalBytes;
-  receive.pieces.push(item.bytes);
-  receive.receivedBytes += item.bytes.byteLength;
-  if (receive.receivedBytes < item.totalBytes) return;
-  partition.snapshotReceive = undefined;
-  const snapshot = { ...receive.message.snapshot, data: joined(receive) };
-  stepPartition(host, partition, { ...receive.message, snapshot });
-  markDirty(host, partition);
+  if (snapshot !== undefined) return restoreMachine(host, partition, snapshot);
+  if (descriptor === undefined) return;
+  throw new KommanderError(
+    `the log of partition ${partition.id} begins behind entry ${neededIndex}, and its state machine has ${durableIndex ?? 'no store of its own'}: its store was lost or is another one; bring it back, or replace the node`,
+    { code: 'APPLY_FAILED', details: { partitionId: partition.id, index: neededIndex } },
+  );
 }
 
-function joined(receive: SnapshotReceive): Uint8Array {
-  const data = new Uint8Array(receive.totalBytes);
-  let at = 0;
-  for (const piece of receive.pieces) {
-    data.set(piece, at);
-    at += piece.byteLength;
-  }
-  assert(at === receive.totalBytes, 'the pieces are the whole');
-  return data;
+/** What a base or a message of the core says of its snapshot; undefined where there is no state, only a log. */
+export function descriptorOf(data: Uint8Array | undefined): SnapshotDescriptor | undefined {
+  return data === undefined || data.byteLength === 0 ? undefined : decodeDescriptor(data);
 }
 
-/** The connection to `peer` was lost: what was on its way to it or from it will not be complete. */
-export function failSnapshotsWith(host: Host, peer: NodeId): void {
-  for (const [key, send] of host.snapshotSends) {
-    if (send.peer === peer) host.snapshotSends.delete(key);
+/** The name of the stored snapshot that a base or a message of the core is about. */
+export function storedName(data: Uint8Array | undefined): string | undefined {
+  return descriptorOf(data)?.stored?.name;
+}
+
+/** It stays, whatever becomes of the base, until it is released. */
+export function holdSnapshot({ snapshotHolds }: Partition, name: string | undefined): void {
+  if (name !== undefined) snapshotHolds.push(name);
+}
+
+export function releaseSnapshot(host: Host, partition: Partition, name: string | undefined): void {
+  const at = name === undefined ? -1 : partition.snapshotHolds.indexOf(name);
+  if (at >= 0) partition.snapshotHolds.splice(at, 1);
+  sweepSnapshots(host, partition);
+}
+
+/** The base that was given to the store first is durable now: what only earlier ones named may go. */
+export function noteBaseStored(host: Host, partition: Partition): void {
+  partition.baseNames.shift();
+  sweepSnapshots(host, partition);
+}
+
+/** Removes the snapshots that nobody needs any more. */
+export function sweepSnapshots(host: Host, partition: Partition): void {
+  const { snapshotNames, snapshotHolds, baseNames, snapshot, raft } = partition;
+  const needed = new Set([
+    ...baseNames,
+    ...snapshotHolds,
+    storedName(snapshot?.data),
+    storedName(raft.log.pendingSnapshot?.data),
+  ]);
+  for (const name of snapshotNames) {
+    if (needed.has(name)) continue;
+    snapshotNames.delete(name);
+    discarded(host, host.wal.snapshots.remove(name)).catch((error: unknown) => {
+      stopPartition(host, partition, error);
+    });
   }
-  for (const partition of host.partitions.values()) {
-    if (partition.snapshotReceive?.from === peer) partition.snapshotReceive = undefined;
+}
+
+/**
+ * Looks after the stored snapshots at the start: those that bases name must be there, others go. What was received in
+ * part stays, for its sender to go on.
+ *
+ * @throws WAL_CORRUPT a base names a snapshot that is not there or damaged
+ */
+export async function openSnapshots(host: Host): Promise<void> {
+  const { snapshots } = host.wal;
+  for (const partition of host.partitions.values()) await checkBase(host, partition);
+  for (const { name, isFinished } of await snapshots.list()) {
+    const isKept = isFinished
+      ? [...host.partitions.values()].some(({ snapshotNames }) => snapshotNames.has(name))
+      : keepsDraft(host, name);
+    if (!isKept) await snapshots.remove(name);
+  }
+}
+
+async function checkBase(host: Host, partition: Partition): Promise<void> {
+  const { snapshot } = partition;
+  if (snapshot === undefined) return;
+  const stored = descriptorOf(snapshot.data)?.stored;
+  if (stored === undefined) return;
+  const { name, ...facts } = stored;
+  try {
+    await (await host.wal.snapshots.open(name, facts)).close();
+  } catch (error) {
+    throw damagedBase(partition.id, snapshot.index, error);
+  }
+  partition.snapshotNames.add(name);
+}
+
+function keepsDraft(host: Host, name: string): boolean {
+  const place = receivedPlace(name);
+  const partition = place === undefined ? undefined : host.partitions.get(place.partitionId);
+  if (place === undefined || partition === undefined) return false;
+  // One per partition is gone on with.
+  const isOfUse = partition.snapshotDraft === undefined && place.index > partition.baseIndex;
+  if (isOfUse) partition.snapshotDraft = name;
+  return isOfUse;
+}
+
+/**
+ * What the base of a stored log says.
+ *
+ * @throws WAL_CORRUPT, WAL_VERSION
+ */
+export function baseDescriptor(
+  partitionId: PartitionId,
+  base: LogBase,
+): SnapshotDescriptor | undefined {
+  try {
+    return descriptorOf(base.data);
+  } catch (error) {
+    if (!(error instanceof MalformedBytesError)) throw error;
+    throw new KommanderError(
+      `the base of partition ${partitionId} at index ${base.index} cannot be read: ${error.message}. Restore the directory or replace the node`,
+      { code: 'WAL_CORRUPT', details: { partitionId, index: base.index }, cause: error },
+    );
   }
 }

@@ -4,7 +4,7 @@
 // refused has written nothing: its requests stay first in line, and it is tried again after a pause.
 
 import { isKommanderError, KommanderError } from '../base/errors.ts';
-import type { PartitionId, PartitionWrite } from '../ports/wal.ts';
+import type { LogBase, PartitionId, PartitionWrite } from '../ports/wal.ts';
 import { restartElectionTimer } from '../raft/raft.ts';
 import type { StorageAppend } from '../raft/ready.ts';
 import type { HardState, Message } from '../raft/types.ts';
@@ -15,6 +15,7 @@ import { encodeNumber, metaKeys } from './meta.ts';
 import { queueMessage } from './outbox.ts';
 import type { Partition } from './partition.ts';
 import { markDirty, runTurn, stepPartition } from './ready-loop.ts';
+import { noteBaseStored, storedName } from './snapshots.ts';
 
 interface StorageRequest {
   readonly partition: Partition;
@@ -89,6 +90,7 @@ export function enqueueAppend(host: Host, partition: Partition, request: Storage
     resetLog: snapshot !== undefined,
     entries,
   });
+  if (snapshot !== undefined) noteBase(partition, snapshot);
   enqueue(host, {
     partition,
     write,
@@ -124,12 +126,18 @@ function promiseOf(
   return hardState;
 }
 
+function noteBase(partition: Partition, base: LogBase): void {
+  partition.baseIndex = base.index;
+  partition.baseNames.push(storedName(base.data));
+}
+
 /** Stores a new base (a checkpoint), or compacts the log below the present one. */
 export function enqueueBase(
   host: Host,
   partition: Partition,
   parts: Partial<Pick<PartitionWrite, 'base' | 'compactThroughIndex'>>,
 ): void {
+  if (parts.base !== undefined) noteBase(partition, parts.base);
   enqueue(host, {
     partition,
     write: partitionWrite(partition.id, parts),
@@ -292,8 +300,9 @@ export function partitionWrite(
 }
 
 function complete(host: Host, requests: readonly StorageRequest[]): void {
-  for (const { partition, responses } of requests) {
+  for (const { partition, write, responses } of requests) {
     partition.queuedRequests -= 1;
+    if (write.base !== undefined) noteBaseStored(host, partition);
     if (partition.stopped !== undefined) continue;
     for (const response of responses) give(host, partition, response);
     trimCache(partition);

@@ -67,8 +67,8 @@ export function systemMachine(holder: Pick<Host, 'system' | 'isSystemKnown'>): S
   return {
     apply: () => undefined,
     snapshot: () => encodeSystemState(holder.system),
-    restore(data) {
-      holder.system = decodeSystemState(data);
+    async restore(data) {
+      holder.system = decodeSystemState(await data.bytes());
       holder.isSystemKnown = true;
     },
   };

@@ -14,7 +14,8 @@ import type { Partition } from './partition.ts';
 import { expireProposals } from './proposals.ts';
 import { sweepReads } from './reads.ts';
 import { guard, markDirty } from './ready-loop.ts';
-import { pumpSnapshots } from './snapshots.ts';
+import { tickSnapshotReceives } from './snapshot-receiving.ts';
+import { tickSnapshotSends } from './snapshot-sending.ts';
 import { flushLazyHardStates, isDiskFull, isQueueFull, retryWrite } from './storage-writer.ts';
 
 /** Ticks between two writes of commit indexes that wait for a quiet moment. */
@@ -71,7 +72,8 @@ function tickAll(host: Host, stall: DiskStall, latenessMs: number): void {
   retryWrite(host);
   if (host.state === 'running' || host.state === 'closing') {
     for (const partition of host.partitions.values()) tickPartition(host, partition);
-    pumpSnapshots(host);
+    tickSnapshotSends(host);
+    tickSnapshotReceives(host);
     proposeDueCheckpoints(host);
     giveAwayIfUseless(host, stall, latenessMs);
     offerWhileFull(host, stall.offers);

@@ -13,7 +13,7 @@ export type NodeId = string;
 export type Endpoint = string;
 
 /**
- * `control`: heartbeats, votes, acks, read rounds. `bulk`: appends, forwarded proposals, snapshot pieces. A lane is
+ * `control`: heartbeats, votes, acks, read rounds, progress of snapshots. `bulk`: appends, forwarded proposals, snapshot pieces. A lane is
  * never behind the other one.
  */
 export const Lane = { control: 'control', bulk: 'bulk' } as const;
@@ -26,17 +26,35 @@ export interface RaftItem {
   readonly message: PeerMessage;
 }
 
-/** A piece of a snapshot's data; the last piece completes the `installSnapshot` message that came before it. */
+/** Which snapshot of a partition is meant: replicas whose states are the same bytes have the same one. */
+export interface SnapshotIdentity {
+  readonly index: LogIndex;
+  readonly byteLength: number;
+  /** CRC-32 of all bytes. */
+  readonly checksum: number;
+}
+
+/** A piece of the snapshot that an `installSnapshot` message announced. */
 export interface SnapshotPieceItem {
   readonly kind: 'snapshotPiece';
   readonly partitionId: PartitionId;
-  /** Names the transfer: unique for the sender. */
-  readonly transferId: number;
+  readonly snapshot: SnapshotIdentity;
   /** Bytes before this piece. */
   readonly offset: number;
-  /** Bytes of the whole snapshot. */
-  readonly totalBytes: number;
+  /** CRC-32 of `bytes`. */
+  readonly checksum: number;
   readonly bytes: Uint8Array;
+}
+
+/** How far the receiver of a snapshot is: the answer to its announcement, and to its pieces. */
+export interface SnapshotProgressItem {
+  readonly kind: 'snapshotProgress';
+  readonly partitionId: PartitionId;
+  readonly snapshot: SnapshotIdentity;
+  /** Bytes that it has. */
+  readonly receivedBytes: number;
+  /** What was sent beyond `receivedBytes` is lost: to be sent again from there. */
+  readonly isBroken: boolean;
 }
 
 /** Proposals that a node passes on to the leader. `payloads` are encoded entry payloads (host/payload.ts). */
@@ -81,6 +99,7 @@ export interface GenesisItem {
 export type FrameItem =
   | RaftItem
   | SnapshotPieceItem
+  | SnapshotProgressItem
   | ProposeItem
   | ProposeResponseItem
   | GenesisItem;

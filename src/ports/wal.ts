@@ -2,6 +2,7 @@
 // says in tests what it must do. Who may call: the ready loop, one `write` at a time.
 
 import type { ConfState, Entry, HardState, LogIndex, Term, TermRun } from '../raft/types.ts';
+import type { SnapshotStore } from './snapshot-store.ts';
 
 /** 0 is the system partition. An integer, 0 … 2^31 - 1. */
 export type PartitionId = number;
@@ -12,7 +13,10 @@ export interface LogBase {
   readonly index: LogIndex;
   readonly term: Term;
   readonly confState: ConfState;
-  /** State of the state machine at `index`, or undefined when there is none (a new group, a machine without snapshots). */
+  /**
+   * Says where the state at `index` is, a few hundred bytes: a snapshot of `Wal.snapshots`, or the state machine's own
+   * store. Undefined when there is none (a new group, a partition without a state machine).
+   */
   readonly data: Uint8Array | undefined;
 }
 
@@ -75,6 +79,8 @@ export interface WalStats {
 export interface Wal {
   /** Whether what was written is still there when the process is gone. */
   readonly durable: boolean;
+  /** The states that bases name. To be used while the store is open. */
+  readonly snapshots: SnapshotStore;
   /**
    * Opens the store and says what is in it.
    *

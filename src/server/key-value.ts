@@ -2,12 +2,12 @@
 // answers reads from memory. The index of a key's last write is its version: conditions compare it. Whether a read is
 // linearizable is decided by the caller (`node.read` first), not here.
 
-import { crc32 } from 'node:zlib';
-import { ByteReader, ByteWriter, MalformedBytesError, utf8Bytes } from '../base/bytes.ts';
+import { utf8Bytes } from '../base/bytes.ts';
 import { KommanderError } from '../base/errors.ts';
-import type { CommittedEntry, StateMachine } from '../ports/state-machine.ts';
+import type { CommittedEntry, SnapshotData, StateMachine } from '../ports/state-machine.ts';
 import type { LogIndex, Term } from '../raft/types.ts';
 import { commandEntryType, decodeCommand, type KeyValueCommand } from './key-value-command.ts';
+import { readState, type StateView, viewState } from './key-value-snapshot.ts';
 import { type SortedKeys, sortedKeys } from './sorted-keys.ts';
 
 /** What a key holds. */
@@ -36,15 +36,16 @@ export interface ListedKey {
   readonly valueBytes: number;
 }
 
-const snapshotVersion = 1;
-/** Version (u8), three zero bytes, CRC-32 of everything behind it (u32). */
-const snapshotHeaderBytes = 8;
 /** What a key costs beside its own bytes and its value's, in a snapshot and roughly in memory. */
 const recordOverheadBytes = 32;
 
 export class KeyValueMachine implements StateMachine {
-  readonly #values = new Map<string, StoredValue>();
+  readonly concurrentSnapshots = true;
+  #values = new Map<string, StoredValue>();
   #keys: SortedKeys = sortedKeys();
+  /** Snapshots that are being taken. */
+  readonly #views = new Set<StateView>();
+  #lastIndex: LogIndex = 0;
   #stateBytes = 0;
 
   get keyCount(): number {
@@ -58,7 +59,10 @@ export class KeyValueMachine implements StateMachine {
 
   /** @throws MALFORMED_COMMAND an entry is no command; the replica stops rather than to guess */
   apply(entries: readonly CommittedEntry[]): readonly KeyValueResult[] {
-    return entries.map((entry) => this.#applyCommand(commandOf(entry), entry.index, entry.term));
+    return entries.map((entry) => {
+      this.#lastIndex = entry.index;
+      return this.#applyCommand(commandOf(entry), entry.index, entry.term);
+    });
   }
 
   get(key: string): StoredValue | undefined {
@@ -85,27 +89,12 @@ export class KeyValueMachine implements StateMachine {
     return listed;
   }
 
-  /** The whole state as bytes; deterministic for equal states. */
-  snapshot(): Uint8Array {
-    const body = new ByteWriter(this.#stateBytes + recordOverheadBytes);
-    body.raw(new Uint8Array(snapshotHeaderBytes));
-    body.varint(this.#values.size);
-    for (const key of this.#keys.from('')) {
-      const stored = this.#values.get(key);
-      if (stored === undefined) continue;
-      body.text(key);
-      body.varint(stored.index);
-      body.varint(stored.term);
-      body.varint(stored.value.byteLength);
-      body.raw(stored.value);
-    }
-    const bytes = body.finish();
-    const header = new ByteWriter(snapshotHeaderBytes);
-    header.uint8(snapshotVersion);
-    header.raw(new Uint8Array(3));
-    header.uint32(crc32(bytes.subarray(snapshotHeaderBytes)));
-    bytes.set(header.finish());
-    return bytes;
+  /** The whole state as bytes, in pieces; deterministic for equal states. Writes may go on while they are taken. */
+  snapshot(): Iterable<Uint8Array> {
+    const state = { values: this.#values, keys: this.#keys, index: this.#lastIndex };
+    const view = viewState(state, (ended) => this.#views.delete(ended));
+    this.#views.add(view);
+    return view;
   }
 
   /**
@@ -113,12 +102,17 @@ export class KeyValueMachine implements StateMachine {
    *
    * @throws SNAPSHOT_CORRUPT the checksum or the version does not match
    */
-  restore(data: Uint8Array): void {
-    const restored = readSnapshot(data);
-    this.#values.clear();
+  async restore(data: SnapshotData): Promise<void> {
+    const restored = await readState(data);
+    this.#values = new Map();
     this.#keys = sortedKeys();
+    this.#views.clear();
     this.#stateBytes = 0;
-    for (const [key, stored] of restored) this.#put(key, stored);
+    this.#lastIndex = 0;
+    for (const [key, stored] of restored) {
+      this.#put(key, stored);
+      this.#lastIndex = Math.max(this.#lastIndex, stored.index);
+    }
   }
 
   #applyCommand(command: KeyValueCommand, index: LogIndex, term: Term): KeyValueResult {
@@ -138,6 +132,7 @@ export class KeyValueMachine implements StateMachine {
 
   #put(key: string, stored: StoredValue): void {
     const replaced = this.#values.get(key);
+    if (replaced !== undefined) this.#noteChange(key, replaced, false);
     if (replaced === undefined) {
       this.#keys.add(key);
       this.#stateBytes += utf8Bytes(key).byteLength + recordOverheadBytes;
@@ -149,9 +144,14 @@ export class KeyValueMachine implements StateMachine {
   #remove(key: string): void {
     const removed = this.#values.get(key);
     if (removed === undefined) return;
+    this.#noteChange(key, removed, true);
     this.#values.delete(key);
     this.#keys.remove(key);
     this.#stateBytes -= utf8Bytes(key).byteLength + recordOverheadBytes + removed.value.byteLength;
+  }
+
+  #noteChange(key: string, present: StoredValue, isRemoved: boolean): void {
+    for (const view of this.#views) view.noteChange(key, present, isRemoved);
   }
 }
 
@@ -169,40 +169,4 @@ function commandOf(entry: CommittedEntry): KeyValueCommand {
       details: { partitionId: entry.partitionId, index: entry.index, type: entry.type },
     },
   );
-}
-
-function readSnapshot(data: Uint8Array): ReadonlyMap<string, StoredValue> {
-  try {
-    const reader = new ByteReader(data);
-    const version = reader.uint8();
-    if (version !== snapshotVersion) throw new MalformedBytesError(`unknown version ${version}`);
-    reader.skip(3);
-    const checksum = reader.uint32();
-    if (checksum !== crc32(data.subarray(snapshotHeaderBytes))) {
-      throw new MalformedBytesError('the checksum does not match');
-    }
-    return readValues(reader);
-  } catch (error) {
-    if (!(error instanceof MalformedBytesError)) throw error;
-    throw new KommanderError(`a snapshot of ${data.byteLength} bytes cannot be restored`, {
-      code: 'SNAPSHOT_CORRUPT',
-      details: { bytes: data.byteLength, reason: error.message },
-      cause: error,
-    });
-  }
-}
-
-function readValues(reader: ByteReader): ReadonlyMap<string, StoredValue> {
-  const values = new Map<string, StoredValue>();
-  const count = reader.varint();
-  for (let read = 0; read < count; read++) {
-    const key = reader.text();
-    const index = reader.varint();
-    const term = reader.varint();
-    const value = copyOf(reader.view(reader.varint()));
-    values.set(key, { value, index, term });
-  }
-  if (values.size !== count) throw new MalformedBytesError('a key that appears twice');
-  if (reader.remaining > 0) throw new MalformedBytesError('bytes behind the last key');
-  return values;
 }

@@ -5,6 +5,7 @@ import { mkdir, readdir, rename, rm, rmdir } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { KommanderError } from '../base/errors.ts';
 import { emptyConfState, emptyHardState } from '../raft/types.ts';
+import { copySnapshots } from '../wal/snapshot-copy.ts';
 import { copyStore } from '../wal/store-copy.ts';
 import { publishMark, syncDirectory, withholdMark } from '../wal/store-directory.ts';
 import type { StoreFind } from '../wal/store-reader.ts';
@@ -21,6 +22,8 @@ import type { WalEngine } from './wal-engines.ts';
 export async function buildStore(build: {
   readonly engine: WalEngine;
   readonly draft: string;
+  /** The store whose bases the finds have: their snapshots come along. */
+  readonly source: string;
   readonly finds: AsyncIterable<StoreFind>;
   readonly check: (survey: StoreSurvey) => readonly string[];
 }): Promise<void> {
@@ -31,6 +34,7 @@ export async function buildStore(build: {
     try {
       await wal.open();
       await withholdMark(draft);
+      await copySnapshots(build.source, wal.snapshots);
       await copyStore(build.finds, wal);
     } finally {
       await wal.close();

@@ -40,7 +40,13 @@ export async function convertStore(
     }
     const draft = `${to}.unfinished`;
     const finds = countingFinds(source.finds(), progressOf('written', say));
-    await buildStore({ engine, draft, finds, check: (found) => differences(survey, found) });
+    await buildStore({
+      engine,
+      draft,
+      source: from,
+      finds,
+      check: (found) => differences(survey, found),
+    });
     await placeStore(draft, to);
     const entryCount = survey.partitions.reduce((sum, each) => sum + each.entryCount, 0);
     say(

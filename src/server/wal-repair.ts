@@ -52,7 +52,7 @@ export async function repairStore(
     const mends = await mendsOf(report, peerUrls);
     const finds = countingFinds(mendedFinds(store.finds(), mends), progressOf('written', say));
     const check = (found: StoreSurvey): string[] => mistakesIn(found, survey, mends);
-    await buildStore({ engine: store.engine, draft, finds, check });
+    await buildStore({ engine: store.engine, draft, source: store.path, finds, check });
     const kept = await swap(target, draft);
     for (const mend of mends) say(`${path}: ${mendText(mend)}\n`);
     say(`${path}: repaired and whole; the damaged store is kept as ${kept}\n`);

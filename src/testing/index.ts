@@ -50,6 +50,7 @@ export type { FaultKind, FaultProfile, ProfileName } from './simulation/profiles
 export { type SmallerRun, shrink } from './simulation/shrink.ts';
 export { type SimulationResult, simulate } from './simulation/simulate.ts';
 export { ViolationError } from './simulation/violation.ts';
+export { bytesOfSnapshot, snapshotDataOf } from './snapshot-bytes.ts';
 export { stateMachineContract } from './state-machine-contract.ts';
 export { transportContract } from './transport-contract.ts';
 export { type VirtualClock, type VirtualClockOptions, virtualClock } from './virtual-clock.ts';

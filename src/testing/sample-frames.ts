@@ -102,10 +102,17 @@ const sampleOtherItems: { readonly [Kind in Exclude<FrameItem['kind'], 'raft'>]:
   snapshotPiece: {
     kind: 'snapshotPiece',
     partitionId: 3,
-    transferId: 8,
+    snapshot: { index: 9_007_199_254_740_991, byteLength: 1_000_000, checksum: 4_294_967_295 },
     offset: 65_536,
-    totalBytes: 1_000_000,
+    checksum: 12_345,
     bytes: new Uint8Array(9_000).fill(4),
+  },
+  snapshotProgress: {
+    kind: 'snapshotProgress',
+    partitionId: 6,
+    snapshot: { index: 70_000, byteLength: 9_007_199_254_740_991, checksum: 1 },
+    receivedBytes: 524_288,
+    isBroken: true,
   },
   propose: {
     kind: 'propose',

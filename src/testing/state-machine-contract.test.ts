@@ -4,7 +4,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { seededRandom } from '../base/random.ts';
-import type { CommittedEntry, StateMachine } from '../ports/state-machine.ts';
+import type {
+  CommittedEntry,
+  SnapshotBytes,
+  SnapshotData,
+  StateMachine,
+} from '../ports/state-machine.ts';
+import { snapshotDataOf } from './snapshot-bytes.ts';
 import {
   type StateMachineContractOptions,
   type StateMachineSubject,
@@ -26,20 +32,29 @@ class Registers {
     return { index, before };
   }
 
-  snapshot(): Uint8Array {
+  snapshot(): SnapshotBytes {
+    return this.state();
+  }
+
+  state(): Uint8Array {
     const sorted = [...this.values].sort(([a], [b]) => (a < b ? -1 : 1));
     return new TextEncoder().encode(
       JSON.stringify(sorted.map(([name, bytes]) => [name, ...bytes])),
     );
   }
 
-  restore(data: Uint8Array): void {
+  async restore(data: SnapshotData): Promise<void> {
+    const text = new TextDecoder().decode(await data.bytes());
     this.values.clear();
-    const rows = JSON.parse(new TextDecoder().decode(data)) as [string, ...number[]][];
+    const rows = JSON.parse(text) as [string, ...number[]][];
     for (const [name, ...bytes] of rows) {
       this.values.set(name, new Uint8Array(bytes));
     }
   }
+}
+
+async function* inPieces(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < bytes.byteLength; at += 7) yield bytes.subarray(at, at + 7);
 }
 
 function subjectOf<Machine extends StateMachine>(
@@ -82,7 +97,7 @@ test('the contract accepts a machine that keeps it, synchronous or not, with res
         await Promise.resolve();
         registers.apply(entries);
       },
-      snapshot: async () => registers.snapshot(),
+      snapshot: async () => inPieces(registers.state()),
       restore: async (data) => registers.restore(data),
     };
   };
@@ -145,8 +160,8 @@ const broken: Readonly<Record<string, readonly (() => StateMachine)[]>> = {
     () =>
       new (class extends Registers {
         readonly own = machineCount++;
-        override snapshot(): Uint8Array {
-          return new Uint8Array([...super.snapshot(), this.own]);
+        override snapshot(): SnapshotBytes {
+          return new Uint8Array([...this.state(), this.own]);
         }
       })(),
   ],
@@ -251,9 +266,9 @@ const broken: Readonly<Record<string, readonly (() => StateMachine)[]>> = {
         override carryOut(entry: CommittedEntry): unknown {
           return [super.carryOut(entry), this.snapshots];
         }
-        override snapshot(): Uint8Array {
+        override snapshot(): SnapshotBytes {
           this.snapshots += 1;
-          return super.snapshot();
+          return this.state();
         }
       })(),
   ],
@@ -261,8 +276,8 @@ const broken: Readonly<Record<string, readonly (() => StateMachine)[]>> = {
     () =>
       new (class extends Registers {
         readonly buffer = new Uint8Array(4_096).fill(0x20);
-        override snapshot(): Uint8Array {
-          this.buffer.fill(0x20).set(super.snapshot());
+        override snapshot(): SnapshotBytes {
+          this.buffer.fill(0x20).set(this.state());
           return this.buffer;
         }
       })(),
@@ -280,8 +295,8 @@ const broken: Readonly<Record<string, readonly (() => StateMachine)[]>> = {
     // An empty register comes back as one that is there.
     () =>
       new (class extends Registers {
-        override restore(data: Uint8Array): void {
-          super.restore(data);
+        override async restore(data: SnapshotData): Promise<void> {
+          await super.restore(data);
           for (let name = 0; name < 10; name++) {
             if (!this.values.has(String(name))) this.values.set(String(name), new Uint8Array());
           }
@@ -291,10 +306,10 @@ const broken: Readonly<Record<string, readonly (() => StateMachine)[]>> = {
   'restore replaces everything that was there': [
     () =>
       new (class extends Registers {
-        override restore(data: Uint8Array): void {
+        override async restore(data: SnapshotData): Promise<void> {
           const before = this.values;
           this.values = new Map();
-          super.restore(data);
+          await super.restore(data);
           this.values = new Map([...before, ...this.values]);
         }
       })(),
@@ -303,22 +318,52 @@ const broken: Readonly<Record<string, readonly (() => StateMachine)[]>> = {
     () =>
       new (class extends Registers {
         isRestored = false;
-        override snapshot(): Uint8Array {
+        override snapshot(): SnapshotBytes {
           if (this.isRestored) this.values.clear();
-          return super.snapshot();
+          return this.state();
         }
-        override restore(data: Uint8Array): void {
-          super.restore(data);
+        override async restore(data: SnapshotData): Promise<void> {
+          await super.restore(data);
           this.isRestored = true;
         }
       })(),
   ],
-  'the bytes that a machine was restored from are left as they were': [
+  'a snapshot restores in pieces of any length': [
+    // It takes the first piece for the whole.
     () =>
       new (class extends Registers {
-        override restore(data: Uint8Array): void {
-          super.restore(data);
-          data.fill(0);
+        override async restore(data: SnapshotData): Promise<void> {
+          for await (const piece of data) {
+            await super.restore(snapshotDataOf(piece));
+            break;
+          }
+        }
+      })(),
+  ],
+  'a snapshot of concurrentSnapshots is not disturbed by what is applied': [
+    // Its pieces are made of the state as it is when they are asked for.
+    () =>
+      new (class extends Registers {
+        readonly concurrentSnapshots = true;
+        override *snapshot(): Generator<Uint8Array> {
+          yield new TextEncoder().encode(' ');
+          yield this.state();
+        }
+      })(),
+  ],
+  'a snapshot that is not read to its end disturbs nothing': [
+    // It applies nothing until the snapshot is read to its end.
+    () =>
+      new (class extends Registers {
+        isGiving = false;
+        override apply(entries: readonly CommittedEntry[]): readonly unknown[] | void {
+          return this.isGiving ? entries.map(() => 'later') : super.apply(entries);
+        }
+        override *snapshot(): Generator<Uint8Array> {
+          this.isGiving = true;
+          yield this.state();
+          yield new Uint8Array(0);
+          this.isGiving = false;
         }
       })(),
   ],

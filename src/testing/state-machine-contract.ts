@@ -5,10 +5,11 @@
 import assert from 'node:assert/strict';
 import { must } from '../base/assert.ts';
 import { type Random, seededRandom } from '../base/random.ts';
-import type { CommittedEntry, StateMachine } from '../ports/state-machine.ts';
+import type { CommittedEntry, SnapshotBytes, StateMachine } from '../ports/state-machine.ts';
 import type { LogIndex } from '../raft/types.ts';
 import { systemClock } from '../time/system-clock.ts';
 import type { ContractRunner } from './contract-runner.ts';
+import { bytesOfSnapshot, snapshotDataOf } from './snapshot-bytes.ts';
 
 /** What a proposer would write: the type and the data of an entry. */
 export interface SampleCommand {
@@ -230,14 +231,44 @@ function defineSnapshots(rule: Rule): void {
     }
   });
 
-  rule('the bytes that a machine was restored from are left as they were', async (bench) => {
+  rule('a snapshot restores in pieces of any length', async (bench) => {
+    const first = await applied(bench, [bench.entries()]);
+    const data = await snapshotOf(first.machine);
+    for (const pieceBytes of [1 + bench.random().below(40), 4_096]) {
+      const trial = bench.trial();
+      await restoreOf(trial.machine, data, pieceBytes);
+      assert.deepStrictEqual(await trial.state(), await first.state(), `pieces of ${pieceBytes}`);
+    }
+  });
+
+  rule('a snapshot of concurrentSnapshots is not disturbed by what is applied', async (bench) => {
     const trial = bench.trial();
-    const source = await applied(bench, [bench.otherEntries()]);
-    const data = await snapshotOf(source.machine);
-    const copy = new Uint8Array(data);
-    await restoreOf(trial.machine, data);
-    await trial.apply(bench.entries());
-    assert.deepStrictEqual(new Uint8Array(data), copy);
+    const [first = [], ...rest] = pagesOf(bench.entries(), bench.random());
+    await trial.apply(first);
+    if (trial.machine.concurrentSnapshots !== true) return;
+    const before = await trial.state();
+    const bytes = await takenSlowly(await sourceOf(trial.machine), async () => {
+      await trial.apply(rest.shift() ?? []);
+    });
+    for (const page of rest) await trial.apply(page);
+    const restored = bench.trial();
+    await restoreOf(restored.machine, bytes);
+    assert.deepStrictEqual(await restored.state(), before);
+    await expectEqual(trial, await applied(bench, [bench.entries()]));
+  });
+
+  rule('a snapshot that is not read to its end disturbs nothing', async (bench) => {
+    const trial = bench.trial();
+    for (const page of pagesOf(bench.entries(), bench.random())) {
+      await trial.apply(page);
+      const source = await sourceOf(trial.machine);
+      if (source instanceof Uint8Array) continue;
+      for await (const piece of source) {
+        assert.ok(piece instanceof Uint8Array, 'a piece is a Uint8Array');
+        break;
+      }
+    }
+    await expectEqual(trial, await applied(bench, [bench.entries()]));
   });
 }
 
@@ -375,13 +406,36 @@ async function wallClockMoved(): Promise<void> {
 }
 
 async function snapshotOf(machine: StateMachine): Promise<Uint8Array> {
-  assert.ok(machine.snapshot !== undefined, 'the machine has snapshot(), or its subject state()');
-  const bytes = await machine.snapshot();
-  assert.ok(bytes instanceof Uint8Array, 'a snapshot is a Uint8Array');
+  const bytes = await bytesOfSnapshot(await sourceOf(machine));
+  assert.ok(bytes instanceof Uint8Array, 'a snapshot is a Uint8Array, or pieces that are');
   return bytes;
 }
 
-async function restoreOf(machine: StateMachine, data: Uint8Array): Promise<void> {
+async function sourceOf(machine: StateMachine): Promise<SnapshotBytes> {
+  assert.ok(machine.snapshot !== undefined, 'the machine has snapshot(), or its subject state()');
+  return await machine.snapshot();
+}
+
+async function restoreOf(
+  machine: StateMachine,
+  data: Uint8Array,
+  pieceBytes?: number,
+): Promise<void> {
   assert.ok(machine.restore !== undefined, 'a machine with snapshot() has restore()');
-  await machine.restore(data);
+  await machine.restore(snapshotDataOf(data, pieceBytes));
+}
+
+/** Takes a snapshot piece by piece; `between` is called before every piece but the first. */
+async function takenSlowly(
+  source: SnapshotBytes,
+  between: () => Promise<void>,
+): Promise<Uint8Array> {
+  if (source instanceof Uint8Array) return source;
+  async function* pieces(): AsyncGenerator<Uint8Array> {
+    for await (const piece of source as Iterable<Uint8Array> | AsyncIterable<Uint8Array>) {
+      yield piece;
+      await between();
+    }
+  }
+  return bytesOfSnapshot(pieces());
 }

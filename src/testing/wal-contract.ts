@@ -22,6 +22,7 @@ import {
   type Term,
 } from '../raft/types.ts';
 import type { ContractRunner } from './contract-runner.ts';
+import { defineSnapshots } from './snapshot-contract.ts';
 import {
   contentsOf,
   emptyModel,
@@ -71,6 +72,7 @@ export function walContract(
   defineCompaction(define);
   definePartitions(define);
   defineReads(define);
+  defineSnapshots(define);
   defineLife(define, (name, body) => runner.test(name, () => withPlace(factory, body)));
   const { seeds = Array.from({ length: 20 }, (_, i) => i + 1), batchesPerSeed = 60 } = options;
   for (const seed of seeds) {

@@ -154,6 +154,9 @@ const partitionId = fc.oneof(
 const fact = fc.oneof(text, fc.integer(), fc.boolean());
 const codes = Object.keys(errorCatalogue) as ErrorCode[];
 
+const checksum = fc.nat(0xffff_ffff);
+const snapshotIdentity = fc.record({ index: number, byteLength: number, checksum });
+
 const items: { readonly [Kind in FrameItem['kind']]: fc.Arbitrary<FrameItem> } = {
   raft: fc.record({
     kind: fc.constant('raft'),
@@ -163,10 +166,17 @@ const items: { readonly [Kind in FrameItem['kind']]: fc.Arbitrary<FrameItem> } =
   snapshotPiece: fc.record({
     kind: fc.constant('snapshotPiece'),
     partitionId,
-    transferId: number,
+    snapshot: snapshotIdentity,
     offset: number,
-    totalBytes: number,
+    checksum,
     bytes,
+  }),
+  snapshotProgress: fc.record({
+    kind: fc.constant('snapshotProgress'),
+    partitionId,
+    snapshot: snapshotIdentity,
+    receivedBytes: number,
+    isBroken: fc.boolean(),
   }),
   propose: fc.record({
     kind: fc.constant('propose'),

@@ -10,7 +10,7 @@ import {
   KommanderError,
 } from '../base/errors.ts';
 import { decodeRun } from '../ports/run.ts';
-import type { Frame, FrameItem, GenesisAcceptance } from '../ports/transport.ts';
+import type { Frame, FrameItem, GenesisAcceptance, SnapshotIdentity } from '../ports/transport.ts';
 import type { PartitionId } from '../ports/wal.ts';
 import type {
   ConfState,
@@ -242,10 +242,17 @@ const otherReaders: Readonly<Record<keyof typeof itemField, ItemReader>> = {
   snapshotPiece: (fields, partitionId) => ({
     kind: 'snapshotPiece',
     partitionId,
-    transferId: fields.number(1),
+    snapshot: readIdentity(required(fields.bytes(1), 'snapshot')),
     offset: fields.number(2),
-    totalBytes: fields.number(3),
+    checksum: fields.number(3),
     bytes: owned(fields.bytes(4) ?? noBytes),
+  }),
+  snapshotProgress: (fields, partitionId) => ({
+    kind: 'snapshotProgress',
+    partitionId,
+    snapshot: readIdentity(required(fields.bytes(1), 'snapshot')),
+    receivedBytes: fields.number(2),
+    isBroken: fields.flag(3),
   }),
   propose: (fields, partitionId) => ({
     kind: 'propose',
@@ -342,6 +349,12 @@ function readSnapshot(bytes: Uint8Array): Snapshot {
     confState: readConfState(required(fields.bytes(3), 'conf_state')),
     data: owned(fields.bytes(4) ?? noBytes),
   };
+}
+
+function readIdentity(bytes: Uint8Array): SnapshotIdentity {
+  const fields = new FieldReader(fieldMax);
+  fields.read(bytes, 0, bytes.byteLength);
+  return { index: fields.number(1), byteLength: fields.number(2), checksum: fields.number(3) };
 }
 
 function readConfState(bytes: Uint8Array): ConfState {

@@ -11,7 +11,9 @@ import type {
   GenesisItem,
   ProposeItem,
   ProposeResponseItem,
+  SnapshotIdentity,
   SnapshotPieceItem,
+  SnapshotProgressItem,
 } from '../ports/transport.ts';
 import type { PartitionId } from '../ports/wal.ts';
 import type {
@@ -159,6 +161,11 @@ export class FrameEncoder {
         return this.#tryMessage(item.partitionId, item.message, frames);
       case 'snapshotPiece':
         return this.#tryLongItem(snapshotPieceParts(item, this.#scratch), frames);
+      case 'snapshotProgress':
+        return this.#tryLongItem(
+          wholeBody(item.partitionId, itemField.snapshotProgress, snapshotProgressBody(item)),
+          frames,
+        );
       case 'propose':
         return this.#tryLongItem(proposeParts(item, this.#scratch), frames);
       case 'proposeResponse':
@@ -340,9 +347,9 @@ function appendEntriesParts(
 }
 
 function snapshotPieceParts(item: SnapshotPieceItem, scratch: Uint8Array): LongItem {
-  let at = putNumber(scratch, 0, 8, item.transferId);
+  let at = putIdentity(scratch, 0, item.snapshot);
   at = putNumber(scratch, at, 16, item.offset);
-  at = putNumber(scratch, at, 24, item.totalBytes);
+  at = putNumber(scratch, at, 24, item.checksum);
   return {
     partitionId: item.partitionId,
     field: itemField.snapshotPiece,
@@ -350,6 +357,25 @@ function snapshotPieceParts(item: SnapshotPieceItem, scratch: Uint8Array): LongI
     partField: 4,
     parts: item.bytes.byteLength === 0 ? [] : [item.bytes],
   };
+}
+
+/** Field 1: a message of three numbers, whose length takes one byte. */
+function putIdentity(bytes: Uint8Array, offset: number, identity: SnapshotIdentity): number {
+  bytes[offset] = bytesTag(1);
+  const start = offset + 2;
+  let at = putNumber(bytes, start, 8, identity.index);
+  at = putNumber(bytes, at, 16, identity.byteLength);
+  at = putNumber(bytes, at, 24, identity.checksum);
+  bytes[offset + 1] = at - start;
+  return at;
+}
+
+function snapshotProgressBody(item: SnapshotProgressItem): Uint8Array {
+  const body = new Uint8Array(scalarItemBytesMax);
+  let at = putIdentity(body, 0, item.snapshot);
+  at = putNumber(body, at, 16, item.receivedBytes);
+  at = putFlag(body, at, 24, item.isBroken);
+  return body.subarray(0, at);
 }
 
 function proposeParts(item: ProposeItem, scratch: Uint8Array): LongItem {

@@ -30,10 +30,11 @@ export const itemField: Readonly<Record<Exclude<FrameItem['kind'], 'raft'>, numb
   propose: 14,
   proposeResponse: 15,
   genesis: 16,
+  snapshotProgress: 17,
 };
 
 /** The largest field number of any message of the format. */
-export const fieldMax = 16;
+export const fieldMax = 17;
 
 export function varintTag(field: number): number {
   return field * 8 + wireType.varint;

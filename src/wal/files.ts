@@ -8,7 +8,10 @@ export interface Files {
   /** Idempotent. */
   release(): Promise<void>;
   list(): Promise<readonly FileEntry[]>;
-  /** Opens a file for reading and writing. `create`: it must not be there yet; else it must. */
+  /**
+   * Opens a file for reading and writing. `create`: it must not be there yet; else it must (`isMissing` knows what is
+   * thrown when it is not).
+   */
   open(name: string, options: { readonly create: boolean }): Promise<StoredFile>;
   /** Replaces `to` if it is there. Survives a power loss once `syncNames` has resolved. */
   rename(from: string, to: string): Promise<void>;
@@ -34,6 +37,11 @@ export interface StoredFile {
   /** Fewer bytes at the end of the file. The result is nobody else's. */
   read(range: { readonly position: number; readonly byteLength: number }): Promise<Uint8Array>;
   close(): Promise<void>;
+}
+
+/** Whether a failure says that there is no such file. */
+export function isMissing(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
 }
 
 /** Whether a failure says that the disk, or the quota on it, is full. */

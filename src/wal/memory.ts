@@ -15,6 +15,8 @@ import type {
   WalStats,
 } from '../ports/wal.ts';
 import { type Entry, payloadBytes, payloadBytesOf } from '../raft/types.ts';
+import { memoryFiles } from './memory-files.ts';
+import { fileSnapshots } from './snapshot-files.ts';
 import {
   afterBatch,
   afterWrite,
@@ -90,6 +92,7 @@ export function memoryWal(): Wal {
 
   return {
     durable: false,
+    snapshots: fileSnapshots(memoryFiles()),
     open,
     write,
     read,

@@ -3,7 +3,7 @@
 // a good disk takes. When syncs become slow they wait in the pool, so that the node can say so and give leadership away.
 
 import * as fs from 'node:fs';
-import { readdir, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hrtime } from 'node:process';
 import { setImmediate } from 'node:timers/promises';
@@ -41,16 +41,43 @@ export function nodeFiles(path: string, format: StoreFormat): Files {
       lock?.release();
       lock = undefined;
     },
+    ...filesIn(path, (fd) => syncFile(fd, pace)),
+  };
+}
+
+/**
+ * The files in directory `name` of the store at `storePath`: whoever has the store has them. Their syncs have much to do,
+ * and wait in the thread pool.
+ */
+export function directoryFiles(storePath: string, name: string): Files {
+  const path = join(storePath, name);
+  return {
+    async claim() {
+      if ((await mkdir(path, { recursive: true, mode: 0o700 })) !== undefined) {
+        await syncDirectory(storePath);
+      }
+    },
+    async release() {},
+    ...filesIn(path, (fd) => fdatasync(fd)),
+  };
+}
+
+function filesIn(
+  path: string,
+  sync: (fd: number) => Promise<void>,
+): Omit<Files, 'claim' | 'release'> {
+  return {
     async list() {
       const found: FileEntry[] = [];
-      for (const name of await readdir(path)) {
-        const { size } = await stat(join(path, name));
-        found.push({ name, byteLength: size });
+      for (const entry of await readdir(path, { withFileTypes: true })) {
+        if (!entry.isFile()) continue;
+        const { size } = await stat(join(path, entry.name));
+        found.push({ name: entry.name, byteLength: size });
       }
       return found;
     },
     async open(name, { create }) {
-      return openStoredFile(join(path, name), create, pace);
+      return openStoredFile(join(path, name), create, sync);
     },
     rename: (from, to) => rename(join(path, from), join(path, to)),
     remove: (name) => rm(join(path, name), { force: true }),
@@ -74,7 +101,11 @@ async function syncFile(fd: number, pace: SyncPace): Promise<void> {
   pace.meanMs += (tookMs - pace.meanMs) * lastSyncWeight;
 }
 
-async function openStoredFile(path: string, create: boolean, pace: SyncPace): Promise<StoredFile> {
+async function openStoredFile(
+  path: string,
+  create: boolean,
+  sync: (fd: number) => Promise<void>,
+): Promise<StoredFile> {
   const flags = fs.constants.O_RDWR | (create ? fs.constants.O_CREAT | fs.constants.O_EXCL : 0);
   const fd = await openFile(path, flags, 0o600);
   const { size } = fs.fstatSync(fd);
@@ -86,7 +117,7 @@ async function openStoredFile(path: string, create: boolean, pace: SyncPace): Pr
         at = await writeAll(fd, parts.slice(from, from + partsMax), at);
       }
     },
-    sync: () => syncFile(fd, pace),
+    sync: () => sync(fd),
     read: (range) => readAll(fd, range),
     close: () => closeFile(fd),
   };

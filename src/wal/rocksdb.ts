@@ -21,8 +21,9 @@ import type {
 } from '../ports/wal.ts';
 import { type Entry, type LogIndex, payloadBytes, payloadBytesOf } from '../raft/types.ts';
 import { decoded, missing } from './damage.ts';
-import { isOutOfSpace } from './files.ts';
+import { type Files, isOutOfSpace } from './files.ts';
 import type { ScannedPartition } from './gathered-partition.ts';
+import { directoryFiles } from './node-files.ts';
 import {
   encodeBase,
   encodeBatchMark,
@@ -40,6 +41,7 @@ import {
 } from './rocksdb-library.ts';
 import { scanStore } from './rocksdb-scan.ts';
 import { emptyRunIndex, popRuns, pushRun, type RunIndex, runOf, shiftRuns } from './run-index.ts';
+import { fileSnapshots } from './snapshot-files.ts';
 import {
   afterBatch,
   checkReadRange,
@@ -70,6 +72,8 @@ export interface RocksDbWalOptions {
   readonly library?: RocksDbLibrary;
   /** Default: the directory `path` of the file system. */
   readonly directory?: RocksDbDirectory;
+  /** Where snapshots lie. Default: the directory `snapshots` in `path`. */
+  readonly snapshotFiles?: Files;
 }
 
 const reserveBytesByDefault = 134_217_728;
@@ -78,7 +82,6 @@ const readChunkBytesMax = 262_144;
 const noStats: WalStats = { writeCount: 0, syncCount: 0, entryCount: 0, bytesWritten: 0 };
 
 interface RocksDbPartition {
-  /** Without the base's data, which may be large and is only needed at `open`. */
   stored: StoredPartition;
   /** Runs of `stored.compactedIndex + 1 … stored.lastIndex`; the first one may begin lower. */
   readonly runs: RunIndex;
@@ -114,7 +117,13 @@ interface Interruption {
  * @throws MISSING_DEPENDENCY (from `open`) `@nxtedition/rocksdb` is not installed
  */
 export function rocksdbWal(options: RocksDbWalOptions): Wal {
-  const { path, reserveBytes = reserveBytesByDefault, directory = fileDirectory(path) } = options;
+  const {
+    path,
+    reserveBytes = reserveBytesByDefault,
+    directory = fileDirectory(path),
+    snapshotFiles = directoryFiles(path, 'snapshots'),
+  } = options;
+  const snapshots = fileSnapshots(snapshotFiles);
   if (!Number.isSafeInteger(reserveBytes) || reserveBytes < 0) {
     throw new KommanderError(`option reserveBytes is ${reserveBytes}; it is a number of bytes`, {
       code: 'INVALID_OPTION',
@@ -310,7 +319,7 @@ export function rocksdbWal(options: RocksDbWalOptions): Wal {
     }
   }
 
-  return { durable: true, open, write, read, stats: () => stats, close };
+  return { durable: true, snapshots, open, write, read, stats: () => stats, close };
 }
 
 async function openStore(
@@ -335,12 +344,7 @@ async function openStore(
 }
 
 function indexOf(scanned: readonly ScannedPartition[]): Map<PartitionId, RocksDbPartition> {
-  return new Map(
-    scanned.map(({ stored, runs }) => [
-      stored.partitionId,
-      { stored: withoutBaseData(stored), runs },
-    ]),
-  );
+  return new Map(scanned.map(({ stored, runs }) => [stored.partitionId, { stored, runs }]));
 }
 
 async function openHandle(
@@ -510,12 +514,7 @@ function planWrite(
       value: encodeCompactionMark({ index: after.compactedIndex, term: after.compactedTerm }),
     });
   }
-  partition.stored = withoutBaseData(after);
-}
-
-function withoutBaseData(stored: StoredPartition): StoredPartition {
-  if (stored.base.data === undefined) return stored;
-  return { ...stored, base: { ...stored.base, data: undefined } };
+  partition.stored = after;
 }
 
 /** Reads from the run that holds `fromIndex` on; believes only what is contiguous. */

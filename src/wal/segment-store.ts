@@ -39,7 +39,6 @@ export interface Segment {
 }
 
 export interface SegmentPartition {
-  /** Without the base's data. */
   stored: StoredPartition;
   readonly runs: PlacedRuns;
   /** Numbers of the segments with the newest records. */
@@ -101,7 +100,7 @@ export function newStore(
   }
   for (const { stored, runs, hardStateAt, base, compactionAt } of found.partitions) {
     store.partitions.set(stored.partitionId, {
-      stored: withoutBaseData(stored),
+      stored,
       runs,
       hardStateAt,
       base,
@@ -110,11 +109,6 @@ export function newStore(
     for (let i = 0; i < runCount(runs); i++) noteLive(store, runAt(runs, i) as PlacedRun);
   }
   return store;
-}
-
-export function withoutBaseData(stored: StoredPartition): StoredPartition {
-  if (stored.base.data === undefined) return stored;
-  return { ...stored, base: { ...stored.base, data: undefined } };
 }
 
 export function partitionOf(store: SegmentStore, partitionId: PartitionId): SegmentPartition {

@@ -17,7 +17,7 @@ import type {
 import { type Entry, type LogIndex, payloadBytes } from '../raft/types.ts';
 import { corrupt, decoded, missing } from './damage.ts';
 import type { Files } from './files.ts';
-import { nodeFiles } from './node-files.ts';
+import { directoryFiles, nodeFiles } from './node-files.ts';
 import {
   decodeBase,
   encodeBase,
@@ -58,9 +58,9 @@ import {
   readFrom,
   type SegmentPartition,
   type SegmentStore,
-  withoutBaseData,
 } from './segment-store.ts';
 import { noteRecord } from './segment-summary.ts';
+import { fileSnapshots } from './snapshot-files.ts';
 import type { StoreFormat } from './store-directory.ts';
 import {
   afterBatch,
@@ -77,6 +77,8 @@ export interface SegmentWalOptions {
   readonly segmentBytes?: number;
   /** Default: the directory `path` of the file system. */
   readonly files?: Files;
+  /** Where snapshots lie. Default: the directory `snapshots` in `path`. */
+  readonly snapshotFiles?: Files;
 }
 
 const segmentBytesDefault = 16_777_216;
@@ -102,6 +104,7 @@ export function segmentWal(options: SegmentWalOptions): Wal {
   const { path, segmentBytes = segmentBytesDefault } = options;
   checkSegmentBytes(segmentBytes);
   const files = options.files ?? nodeFiles(path, segmentFormat);
+  const snapshots = fileSnapshots(options.snapshotFiles ?? directoryFiles(path, 'snapshots'));
   let opening: Promise<{ store: SegmentStore; contents: WalContents }> | undefined;
   let closing: Promise<void> | undefined;
   let store: SegmentStore | undefined;
@@ -230,7 +233,7 @@ export function segmentWal(options: SegmentWalOptions): Wal {
     }
   }
 
-  return { durable: true, open, write, read, stats: () => stats, close };
+  return { durable: true, snapshots, open, write, read, stats: () => stats, close };
 }
 
 function checkSegmentBytes(segmentBytes: number): void {
@@ -273,7 +276,7 @@ function noteStored(store: SegmentStore, after: readonly StoredPartition[]): voi
     const partition = store.partitions.get(partitionId);
     // A part without content makes no partition.
     if (partition === undefined) continue;
-    partition.stored = withoutBaseData(stored);
+    partition.stored = stored;
     noteDead(store, removeThrough(partition.runs, { throughIndex, lastIndex }));
   }
 }

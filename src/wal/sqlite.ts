@@ -18,6 +18,7 @@ import type {
 } from '../ports/wal.ts';
 import { type Entry, type LogIndex, payloadBytes } from '../raft/types.ts';
 import { decoded, missing } from './damage.ts';
+import { directoryFiles } from './node-files.ts';
 import {
   encodeBase,
   encodeBatchMark,
@@ -25,6 +26,7 @@ import {
   encodeHardState,
   encodeMeta,
 } from './record.ts';
+import { fileSnapshots } from './snapshot-files.ts';
 import { openConnection, type SqliteConnection } from './sqlite-connection.ts';
 import { OperationKind, packOperations, type SqliteOperation } from './sqlite-operations.ts';
 import {
@@ -65,7 +67,6 @@ const rowsPerReadMax = 512;
 const noStats: WalStats = { writeCount: 0, syncCount: 0, entryCount: 0, bytesWritten: 0 };
 
 interface SqlitePartition {
-  /** Without the base's data, which may be large and is only needed at `open`. */
   stored: StoredPartition;
   /** Runs of `stored.compactedIndex + 1 … stored.lastIndex`; the first one may begin lower. */
   runs: SqliteRuns;
@@ -94,6 +95,7 @@ interface OpenStore {
  * on.
  */
 export function sqliteWal({ path }: SqliteWalOptions): Wal {
+  const snapshots = fileSnapshots(directoryFiles(path, 'snapshots'));
   let opening: Promise<{ store: OpenStore; contents: WalContents }> | undefined;
   let closing: Promise<void> | undefined;
   let store: OpenStore | undefined;
@@ -210,7 +212,7 @@ export function sqliteWal({ path }: SqliteWalOptions): Wal {
     }
   }
 
-  return { durable: true, open, write, read, stats: () => stats, close };
+  return { durable: true, snapshots, open, write, read, stats: () => stats, close };
 }
 
 async function openStore(
@@ -233,7 +235,7 @@ async function openStore(
     const partitions = new Map<PartitionId, SqlitePartition>();
     for (const { stored, runs } of scanned)
       partitions.set(stored.partitionId, {
-        stored: withoutBaseData(stored),
+        stored,
         runs,
         removalCount: 0,
       });
@@ -382,7 +384,7 @@ function planWrite(
     remove(removeRowsThrough(runs, { throughIndex: index, lastIndex }));
     row.compaction = encodeCompactionMark({ index, term });
   }
-  partition.stored = withoutBaseData(after);
+  partition.stored = after;
 }
 
 /** Row of the run that the write cuts in two: stored entries of it stay, others are replaced. */
@@ -517,9 +519,4 @@ function newTurns(countMax: number): Turns {
       }
     },
   };
-}
-
-function withoutBaseData(stored: StoredPartition): StoredPartition {
-  if (stored.base.data === undefined) return stored;
-  return { ...stored, base: { ...stored.base, data: undefined } };
 }

@@ -3,6 +3,8 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { crc32 } from 'node:zlib';
+import { encodeDescriptor, type SnapshotDescriptor } from '../../src/host/snapshot-descriptor.ts';
 import type { DiscoveredNode, Discovery } from '../../src/ports/discovery.ts';
 import type { FrameItem } from '../../src/ports/transport.ts';
 import { electionMs, type NodeCluster, nodeCluster, text } from '../support/node-cluster.ts';
@@ -53,15 +55,39 @@ async function othersLeader(cluster: NodeCluster): Promise<string> {
   return found() ?? '';
 }
 
+interface Piece {
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+  /** Default: that of the bytes. */
+  readonly checksum?: number;
+}
+
+interface SentSnapshot {
+  readonly byteLength: number;
+  /** Default: that of all pieces. */
+  readonly checksum?: number;
+  readonly pieces: readonly Piece[];
+  /** Parts besides the machine's. */
+  readonly parts?: SnapshotDescriptor['parts'];
+}
+
 /** An announcement of a snapshot to replica 1, and pieces of it, as member c could send them. */
-async function sendSnapshot(
-  cluster: NodeCluster,
-  pieces: readonly { offset: number; totalBytes: number; bytes: Uint8Array }[],
-): Promise<void> {
+async function sendSnapshot(cluster: NodeCluster, sent: SentSnapshot): Promise<void> {
   const status = cluster.node('a').status().partitions[1];
+  const { byteLength, pieces, parts = [] } = sent;
   const send = (item: FrameItem): void => {
     cluster.seat('c').transport?.send('a', 'bulk', { timestamp: 1, items: [item] });
   };
+  let wholeChecksum = 0;
+  for (const { bytes } of pieces) wholeChecksum = crc32(bytes, wholeChecksum);
+  const index = (status?.lastIndex ?? 0) + 1_000;
+  const checksum = sent.checksum ?? wholeChecksum;
+  const data = encodeDescriptor({
+    stored: { name: 'any', byteLength, checksum },
+    clock: 1,
+    machineIndex: index,
+    parts: [{ name: 'machine', byteLength }, ...parts],
+  });
   send({
     kind: 'raft',
     partitionId: 1,
@@ -71,55 +97,77 @@ async function sendSnapshot(
       to: 1,
       term: status?.term ?? 0,
       snapshot: {
-        index: (status?.lastIndex ?? 0) + 1_000,
+        index,
         term: status?.term ?? 0,
         confState: status?.confState ?? assert.fail('partition 1 is there'),
-        data: new Uint8Array(0),
+        data,
       },
     },
   });
-  for (const piece of pieces) {
-    send({ kind: 'snapshotPiece', partitionId: 1, transferId: 1, ...piece });
+  await cluster.run(1);
+  const snapshot = { index, byteLength, checksum };
+  for (const { offset, bytes, checksum: pieceChecksum = crc32(bytes) } of pieces) {
+    send({
+      kind: 'snapshotPiece',
+      partitionId: 1,
+      snapshot,
+      offset,
+      checksum: pieceChecksum,
+      bytes,
+    });
     await cluster.run(1);
   }
 }
 
-const restored = async (
-  pieces: readonly { offset: number; totalBytes: number; bytes: Uint8Array }[],
-): Promise<number> => {
+const restored = async (sent: SentSnapshot): Promise<number> => {
   await using cluster = nodeCluster();
   await cluster.openAll();
   await cluster.makeLeader('c');
   await cluster.drive(cluster.node('c').replicate(1, 'put', text('x')));
   await cluster.converge();
   const before = cluster.journal('a').restoreCount;
-  await sendSnapshot(cluster, pieces);
+  await sendSnapshot(cluster, sent);
   await cluster.run(2 * electionMs);
   await cluster.drive(cluster.node('c').replicate(1, 'put', text('the group goes on')));
   return cluster.journal('a').restoreCount - before;
 };
 
-test('pieces of a snapshot that are too many, too large or of other totals are given up', async () => {
+test('pieces of a snapshot that are too many, too large, damaged or of nothing are not taken', async () => {
   const state = text('[]');
-  const whole = { offset: 0, totalBytes: state.byteLength, bytes: state };
-  assert.equal(await restored([whole]), 1, 'a snapshot that fits is taken');
-  const first = { offset: 0, totalBytes: 2, bytes: text('[') };
-  const last = { offset: 1, totalBytes: 2, bytes: text(']') };
-  assert.equal(await restored([first, last]), 1);
-  const nothing = { ...first, bytes: new Uint8Array(0) };
-  for (const [what, pieces] of Object.entries({
-    'more than 1 GiB': [{ ...first, totalBytes: 2 ** 30 + 1 }, last],
-    'a hole': [first, { ...last, offset: 2, totalBytes: 3 }],
-    'more than the total': [first, { ...last, bytes: text(']]') }],
-    'another total': [first, { ...last, totalBytes: 3 }, { ...last, offset: 2, totalBytes: 3 }],
-    'pieces of nothing': [nothing, first, last],
+  const whole = { offset: 0, bytes: state };
+  const first = { offset: 0, bytes: text('[') };
+  const last = { offset: 1, bytes: text(']') };
+  const nothing = { offset: 0, bytes: text('') };
+  const checksum = crc32(state);
+  for (const [what, sent] of Object.entries({
+    'one piece': { byteLength: 2, pieces: [whole] },
+    'two pieces': { byteLength: 2, pieces: [first, last] },
+    'pieces twice': { byteLength: 2, checksum, pieces: [first, first, last, last] },
+    'a piece of nothing first': { byteLength: 2, pieces: [nothing, first, last] },
   })) {
-    assert.equal(await restored(pieces), 0, what);
+    assert.equal(await restored(sent), 1, what);
+  }
+  for (const [what, sent] of Object.entries({
+    'a hole': { byteLength: 3, pieces: [first, { ...last, offset: 2 }] },
+    'more than the total': { byteLength: 2, pieces: [first, { ...last, bytes: text(']]') }] },
+    'less than the total': { byteLength: 3, pieces: [first, last] },
+    'a damaged piece': { byteLength: 2, pieces: [first, { ...last, checksum: 1 }] },
+    'another whole': { byteLength: 2, checksum: 1, pieces: [first, last] },
+    'a piece that is too large': {
+      byteLength: 262_145,
+      pieces: [{ offset: 0, bytes: new Uint8Array(262_145).fill(0x20) }],
+    },
+  })) {
+    assert.equal(await restored(sent), 0, what);
   }
 });
 
-test('a snapshot that is larger than a node takes is refused at its first piece', async () => {
-  for (const totalBytes of [2 ** 30, 2 ** 30 + 1]) {
+for (const [what, sent, isRefused] of [
+  ['1 TiB', { byteLength: 2 ** 40 }, false],
+  ['more than 1 TiB', { byteLength: 2 ** 40 + 1 }, true],
+  ['parts unknown', { byteLength: 4, parts: [{ name: 'later', byteLength: 0 }] }, true],
+] as const) {
+  test(`a snapshot of ${what} is ${isRefused ? 'refused' : 'taken'} at its announcement`, async () => {
     await using cluster = nodeCluster();
     await cluster.openAll();
     await cluster.makeLeader('c');
@@ -134,8 +182,8 @@ test('a snapshot that is larger than a node takes is refused at its first piece'
       }
       return false;
     });
-    await sendSnapshot(cluster, [{ offset: 0, totalBytes, bytes: text('[') }]);
+    await sendSnapshot(cluster, { ...sent, pieces: [] });
     await cluster.run(electionMs);
-    assert.equal(refusedCount, totalBytes > 2 ** 30 ? 1 : 0, `${totalBytes} bytes`);
-  }
-});
+    assert.equal(refusedCount, isRefused ? 1 : 0);
+  });
+}

@@ -104,7 +104,8 @@ test('a snapshot that arrives while entries wait for a slow state machine comes 
           keep([...indexes, ...entries.map(({ index }) => index)]);
         },
         snapshot: () => text(JSON.stringify(indexes)),
-        restore: (data) => keep(JSON.parse(Buffer.from(data).toString()) as number[]),
+        restore: async (data) =>
+          keep(JSON.parse(Buffer.from(await data.bytes()).toString()) as number[]),
       };
     },
   });

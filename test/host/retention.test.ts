@@ -126,6 +126,27 @@ test('a partition has a bounded number of holds', async () => {
   for (const hold of holds) hold.release();
 });
 
+test('a hold that moves on and on beside a disk that stands still does not fill the queue of the store', async () => {
+  await using cluster = nodeCluster({
+    nodes: 1,
+    settings: { trailingEntries: 0, inflightMessagesMax: 1 },
+  });
+  await cluster.openAll();
+  await write(cluster, 60);
+  const hold = cluster.node('a').retain(1, 2, 'reader');
+  const index = await checkpoint(cluster);
+  const { disk } = cluster.seat('a');
+  disk.hold();
+  for (let fromIndex = 3; fromIndex <= 50; fromIndex++) hold.moveTo(fromIndex);
+  // One that is being written may be among the sixteen or beside them.
+  const compacted = compactedIndex(cluster, 'a');
+  assert.ok(compacted >= 17 && compacted <= 19, `compacted up to ${compacted}`);
+  disk.release();
+  await cluster.run(20);
+  hold.release();
+  assert.equal(compactedIndex(cluster, 'a'), index);
+});
+
 test('a restart forgets holds, and the next checkpoint compacts what they kept', async () => {
   await using cluster = nodeCluster({ nodes: 1, settings: { trailingEntries: 0 } });
   await cluster.openAll();

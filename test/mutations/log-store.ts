@@ -316,8 +316,8 @@ export const logStoreMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/host/system-entries.ts',
-        find: 'restore(data) {\n      holder.system = decodeSystemState(data);',
-        replace: 'restore(data) {\n      decodeSystemState(data);',
+        find: 'async restore(data) {\n      holder.system = decodeSystemState(await data.bytes());',
+        replace: 'async restore(data) {\n      decodeSystemState(await data.bytes());',
       },
     ],
     says: 'A replica that got the roster in a snapshot goes on with the one that it was started with.',
@@ -372,8 +372,9 @@ export const logStoreMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/host/snapshots.ts',
-        find: 'if (index <= log.compactedIndex) return;',
-        replace: 'if (index <= log.compactedIndex || log.lastIndex > index) return;',
+        find: 'if (base.index < Math.max(log.compactedIndex, partition.baseIndex)) return;',
+        replace:
+          'if (base.index < Math.max(log.compactedIndex, partition.baseIndex, log.lastIndex)) return;',
       },
     ],
     says: 'A checkpoint is taken only when nothing was written behind it: a busy partition never gets one.',

@@ -98,7 +98,7 @@ export const retentionMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/host/checkpoints.ts',
-        find: 'return isLong && bytes >= (partition.snapshot?.data.byteLength ?? 0);',
+        find: 'return isLong && bytes >= (descriptorOf(partition.snapshot?.data)?.stored?.byteLength ?? 0);',
         replace: 'return isLong;',
       },
     ],
@@ -168,8 +168,9 @@ export const retentionMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/host/retention.ts',
-        find: "partition.machine === undefined && logOnlyCompaction === 'slowest';",
-        replace: "partition.machine !== undefined && logOnlyCompaction === 'slowest';",
+        find: "return host.settings.logOnlyCompaction === 'slowest' ? storedByAllIndex(entry) : entry.index;",
+        replace:
+          "return host.settings.logOnlyCompaction !== 'slowest' ? storedByAllIndex(entry) : entry.index;",
       },
     ],
     says: 'A log without a machine is compacted although a member lacks the entries.',
@@ -211,13 +212,13 @@ export const retentionMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/host/snapshots.ts',
-        find: '  partition.snapshot = snapshotOf(base);',
-        replace: '  if (data !== undefined) partition.snapshot = snapshotOf(base);',
+        find: 'if (base.index >= partition.baseIndex) partition.snapshot = snapshotOf(base);',
+        replace: 'if (base.index < 0) partition.snapshot = snapshotOf(base);',
       },
       {
         file: 'src/host/partition.ts',
-        find: 'base.data === undefined && (options.machine !== undefined || base.index === 0)',
-        replace: 'base.data === undefined',
+        find: 'if (machine !== undefined || base.index === 0) return undefined;',
+        replace: 'if (machine !== undefined || base.index >= 0) return undefined;',
       },
     ],
     says: 'A member that lacks the beginning of a log without a machine is sent nothing for ever.',

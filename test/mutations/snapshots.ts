@@ -51,12 +51,12 @@ export const snapshotMutations: readonly Mutation[] = [
         replace: "message.type === 'installSnapshot') {",
       },
       {
-        file: 'src/host/snapshots.ts',
+        file: 'src/host/snapshot-receiving.ts',
         find: "assert(message.term >= partition.raft.currentTerm, 'the announcement is of no deposed leader');",
         replace: '',
       },
       {
-        file: 'src/host/snapshots.ts',
+        file: 'src/host/snapshot-receiving.ts',
         find: 'if (present !== undefined && message.term < present.message.term) return;',
         replace: 'if (present?.message.snapshot === message.snapshot) return;',
       },
@@ -71,13 +71,24 @@ export const snapshotMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/host/snapshots.ts',
-        find: 'if (index <= log.compactedIndex) return;',
-        replace: 'if (index <= 0) return;',
+        find: 'isHostOver(host) || partition.stopped !== undefined || place.index < log.compactedIndex;',
+        replace:
+          'isHostOver(host) || partition.stopped !== undefined || place.index > log.lastIndex;',
+      },
+      {
+        file: 'src/host/snapshots.ts',
+        find: 'if (snapshot.index < partition.raft.log.compactedIndex) {',
+        replace: 'if (snapshot.index < 0) {',
+      },
+      {
+        file: 'src/host/snapshots.ts',
+        find: 'if (base.index < Math.max(log.compactedIndex, partition.baseIndex)) return;',
+        replace: 'if (base.index < 0) return;',
       },
     ],
     says: 'A checkpoint whose state took its time is stored over a newer snapshot.',
     tests: ['test/host/checkpoint.test.ts'],
-    simulator: { blind: 'simulated state machines give their state at once' },
+    simulator: 'snapshots',
   },
   {
     id: 'snapshot-never-given-up',
@@ -112,14 +123,193 @@ export const snapshotMutations: readonly Mutation[] = [
     hazards: [23, 46],
     edits: [
       {
-        file: 'src/host/snapshots.ts',
-        find: 'guard(host, partition, () => refuseSnapshot(partition.raft, receive.message));',
+        file: 'src/host/snapshot-receiving.ts',
+        find: 'if (!receive.isBrokenTold) answer(host, receive, true);',
         replace: '',
       },
     ],
-    says: 'The receiver of a broken transfer says nothing, and the leader waits for it.',
+    says: 'The receiver says nothing of a piece that is missing, and the leader asks an election timeout later.',
     tests: ['test/host/snapshot-transfer.test.ts'],
-    simulator: { blind: 'the patience ends it, which is only later' },
+    simulator: { blind: 'the leader asks by itself, which is only later' },
+  },
+  {
+    id: 'snapshot-begins-anew',
+    hazards: [46],
+    edits: [
+      {
+        file: 'src/host/snapshot-receiving.ts',
+        find: '(await snapshots.resume(name)) ?? (await snapshots.create(name));',
+        replace: 'await snapshots.create(name);',
+      },
+    ],
+    says: 'A transfer that broke off begins again from its first byte.',
+    tests: ['test/host/snapshot-streams.test.ts'],
+    simulator: { blind: 'what comes twice breaks no rule' },
+  },
+  {
+    id: 'snapshot-loop-under-load',
+    hazards: [46, 48],
+    edits: [
+      {
+        file: 'src/host/retention.ts',
+        find: '    transferIndex(partition),\n',
+        replace: '    transferIndex(partition) + raft.log.lastIndex,\n',
+      },
+    ],
+    says: 'A checkpoint removes the entries behind a snapshot that is on its way: its receiver needs another one.',
+    tests: ['test/host/snapshot-streams.test.ts'],
+    simulator: { blind: 'the next snapshot arrives, in the end' },
+  },
+  {
+    id: 'snapshot-removed-early',
+    hazards: [47],
+    edits: [
+      {
+        file: 'src/host/storage-writer.ts',
+        find: 'if (write.base !== undefined) noteBaseStored(host, partition);',
+        replace: '',
+      },
+      {
+        file: 'src/host/storage-writer.ts',
+        find: 'partition.baseNames.push(storedName(base.data));',
+        replace: 'partition.baseNames.splice(0, 1, storedName(base.data));',
+      },
+    ],
+    says: 'An older snapshot is removed before the base that names the newer one is durable.',
+    tests: ['test/host/snapshot-streams.test.ts'],
+    simulator: 'snapshots',
+  },
+  {
+    id: 'snapshot-renamed-unsynced',
+    hazards: [47],
+    edits: [
+      {
+        file: 'src/wal/snapshot-files.ts',
+        find: '        await file.sync();\n        await end();',
+        replace: '        await end();',
+      },
+    ],
+    says: 'A snapshot gets its name before its bytes are synced.',
+    tests: ['src/wal/snapshot-files.test.ts'],
+    simulator: 'snapshots',
+  },
+  {
+    id: 'snapshot-name-unsynced',
+    hazards: [47],
+    edits: [
+      {
+        file: 'src/wal/snapshot-files.ts',
+        find: '        await files.syncNames();\n        return facts;',
+        replace: '        return facts;',
+      },
+    ],
+    says: 'The name of a finished snapshot may be lost while a base names it.',
+    tests: ['src/wal/snapshot-files.test.ts'],
+    simulator: 'snapshots',
+  },
+  {
+    id: 'snapshot-block-unchecked',
+    hazards: [47],
+    edits: [
+      {
+        file: 'src/wal/snapshot-format.ts',
+        find: '  if (actual !== checksum)\n',
+        replace: '  if (actual < 0)\n',
+      },
+    ],
+    says: 'Damage of a stored snapshot is given to a state machine, or to a peer.',
+    tests: ['src/wal/snapshot-files.test.ts'],
+    simulator: { blind: 'it lets no snapshot rot' },
+  },
+  {
+    id: 'missing-snapshot-is-empty-state',
+    hazards: [42, 47],
+    edits: [
+      {
+        file: 'src/host/snapshots.ts',
+        find: '    throw damagedBase(partition.id, snapshot.index, error);\n  }\n  partition.snapshotNames',
+        replace:
+          '    partition.snapshot = undefined;\n    if (error === undefined) throw error;\n  }\n  partition.snapshotNames',
+      },
+      {
+        file: 'src/host/snapshots.ts',
+        find: '  if (descriptor === undefined) return;\n',
+        replace: '  if (descriptor !== undefined) return;\n',
+      },
+    ],
+    says: 'A node whose base names a snapshot that is missing opens with an empty state.',
+    tests: ['test/host/snapshot-streams.test.ts'],
+    simulator: { blind: 'no snapshot is missing there' },
+  },
+  {
+    id: 'piece-unchecked',
+    hazards: [47],
+    edits: [
+      {
+        file: 'src/host/snapshot-receiving.ts',
+        find: 'return crc32(bytes) === checksum;',
+        replace: 'return crc32(bytes) >= 0 && checksum >= 0;',
+      },
+    ],
+    says: 'A piece that was damaged on its way is stored; the whole is thrown away at its end.',
+    tests: ['test/host/snapshot-streams.test.ts'],
+    simulator: { blind: 'simulated links damage nothing' },
+  },
+  {
+    id: 'applied-while-giving',
+    hazards: [45],
+    edits: [
+      {
+        file: 'src/host/snapshots.ts',
+        find: 'if (!isFixed) return work;',
+        replace: 'if (!isFixed && place.index < 0) return work;',
+      },
+    ],
+    says: 'Entries are applied while a state machine gives its state in pieces.',
+    tests: ['test/host/snapshot-streams.test.ts'],
+    simulator: 'snapshots',
+  },
+  {
+    id: 'machine-given-twice',
+    hazards: [33],
+    edits: [
+      {
+        file: 'src/host/applier.ts',
+        find: 'if (first === undefined || first.index > machineIndex) return entries;',
+        replace: 'if (first === undefined || first.index > 0) return entries;',
+      },
+    ],
+    says: 'A state machine with a store of its own is given again what it has.',
+    tests: ['test/host/machine-on-disk.test.ts'],
+    simulator: { blind: 'simulated state machines have no store of their own' },
+  },
+  {
+    id: 'compacted-beyond-machine',
+    hazards: [33, 42],
+    edits: [
+      {
+        file: 'src/host/snapshots.ts',
+        find: 'const index = durableIndex >= givenIndex ? position.index : durableIndex;',
+        replace: 'const { index } = position;',
+      },
+    ],
+    says: 'The log is compacted beyond what the state machine’s own store has for certain.',
+    tests: ['test/host/machine-on-disk.test.ts'],
+    simulator: { blind: 'simulated state machines have no store of their own' },
+  },
+  {
+    id: 'snapshot-window-open',
+    hazards: [27, 47],
+    edits: [
+      {
+        file: 'src/host/snapshot-sending.ts',
+        find: 'if (windowBytes + pieceBytesMax > peerWindowBytes) return false;',
+        replace: 'if (windowBytes < 0) return false;',
+      },
+    ],
+    says: 'A leader sends a snapshot as fast as it can, whatever the receiver answers.',
+    tests: ['test/host/snapshot-streams.test.ts'],
+    simulator: { blind: 'it costs memory and time, which are not looked at' },
   },
   {
     id: 'applied-before-snapshot',
@@ -158,6 +348,11 @@ export const snapshotMutations: readonly Mutation[] = [
         find: "partition.applyUnits.push({ kind: 'restore', snapshot });",
         replace: "partition.applyUnits.unshift({ kind: 'restore', snapshot });",
       },
+      {
+        file: 'src/host/snapshots.ts',
+        find: '  partition.machineIndex = descriptor?.machineIndex ?? 0;\n',
+        replace: '  partition.machineIndex = Math.min(0, descriptor?.machineIndex ?? 0);\n',
+      },
     ],
     says: 'A snapshot is given to the state machine before older entries that still wait.',
     tests: ['test/host/overtaken.test.ts'],
@@ -168,9 +363,9 @@ export const snapshotMutations: readonly Mutation[] = [
     hazards: [47],
     edits: [
       {
-        file: 'src/host/snapshots.ts',
-        find: '!isSome || item.totalBytes > snapshotBytesMax) {',
-        replace: '!isSome) {',
+        file: 'src/host/snapshot-receiving.ts',
+        find: 'if (stored !== undefined && stored.byteLength <= snapshotBytesMax) {',
+        replace: 'if (stored !== undefined) {',
       },
     ],
     says: 'A receiver collects a snapshot of any size.',
@@ -182,9 +377,9 @@ export const snapshotMutations: readonly Mutation[] = [
     hazards: [47],
     edits: [
       {
-        file: 'src/host/snapshots.ts',
-        find: 'const isNext = item.offset === receive.receivedBytes;',
-        replace: 'const isNext = item.offset >= receive.receivedBytes;',
+        file: 'src/host/snapshot-receiving.ts',
+        find: 'if (offset > receive.receivedBytes || !fits(receive, item)) {',
+        replace: 'if (!fits(receive, item)) {',
       },
     ],
     says: 'A lost piece of a snapshot goes unnoticed: the receiver waits for bytes that never come.',
@@ -225,9 +420,8 @@ export const snapshotMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/host/snapshots.ts',
-        find: 'const { confState, log } = partition.raft;',
-        replace:
-          'const { log } = partition.raft;\n  const { confState } = partition.raft.config.initial;',
+        find: '    confState: raft.confState,\n',
+        replace: '    confState: raft.config.initial.confState,\n',
       },
     ],
     says: 'A checkpoint keeps the members of the start instead of the present ones.',

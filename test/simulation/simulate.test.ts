@@ -40,8 +40,8 @@ function counter(add: (total: number, entry: CommittedEntry) => number): Counter
         return machine.total;
       }),
     snapshot: () => utf8Bytes(String(machine.total)),
-    restore: (data) => {
-      machine.total = Number(utf8Text(data));
+    restore: async (data) => {
+      machine.total = Number(utf8Text(await data.bytes()));
     },
   };
   return machine;

@@ -3,7 +3,7 @@
 
 import { assert } from '../../src/base/assert.ts';
 import { utf8Bytes, utf8Text } from '../../src/base/bytes.ts';
-import type { CommittedEntry, StateMachine } from '../../src/ports/state-machine.ts';
+import type { CommittedEntry, SnapshotData, StateMachine } from '../../src/ports/state-machine.ts';
 
 export interface JournalEntry {
   readonly index: number;
@@ -12,7 +12,8 @@ export interface JournalEntry {
   readonly text: string;
 }
 
-export interface Journal extends Required<StateMachine> {
+export interface Journal extends Required<Pick<StateMachine, 'snapshot' | 'restore'>> {
+  readonly apply: StateMachine['apply'];
   /** Everything that took effect, in order. */
   readonly entries: readonly JournalEntry[];
   /** The entries that this very object was given one by one, and whether they came as restored. */
@@ -41,9 +42,9 @@ export function journal(): Journal {
       });
     },
     snapshot: () => utf8Bytes(JSON.stringify(entries)),
-    restore(data: Uint8Array) {
+    async restore(data: SnapshotData) {
       restoreCount += 1;
-      entries = JSON.parse(utf8Text(data)) as JournalEntry[];
+      entries = JSON.parse(utf8Text(await data.bytes())) as JournalEntry[];
     },
     get entries() {
       return entries;

@@ -3,9 +3,13 @@
 // the disk keeps as little as its promise allows.
 
 import { KommanderError } from '../../src/base/errors.ts';
+import { seededRandom } from '../../src/base/random.ts';
 import type { Clock } from '../../src/ports/clock.ts';
 import type { Wal, WalBatch } from '../../src/ports/wal.ts';
+import { diskFiles } from '../../src/testing/simulation/disk-files.ts';
+import type { Files } from '../../src/wal/files.ts';
 import { memoryWal } from '../../src/wal/memory.ts';
+import { fileSnapshots } from '../../src/wal/snapshot-files.ts';
 
 export interface NodeDisk {
   /** The store as the next node sees it. A store that was handed out before does nothing any more. */
@@ -32,6 +36,10 @@ export interface NodeDisk {
   failReads(): void;
   /** Reads of entries wait until `release`. */
   holdReads(): void;
+  /** How the disk takes snapshots from now on. */
+  snapshotState: 'good' | 'full' | 'failing';
+  /** The files of the snapshots, as nobody's process sees them. */
+  readonly files: Files;
   readonly syncCount: number;
   readonly writeCount: number;
   readonly readCount: number;
@@ -43,6 +51,12 @@ export interface NodeDisk {
 
 export function nodeDisk(): NodeDisk {
   let store = memoryWal();
+  const files = diskFiles({
+    random: seededRandom(1),
+    state: () => disk.snapshotState,
+    syncMsMax: () => 0,
+    unsynced: 'lost',
+  });
   let generation = 0;
   let isHeld = false;
   let areReadsHeld = false;
@@ -68,6 +82,8 @@ export function nodeDisk(): NodeDisk {
 
   const disk: NodeDisk = {
     latencyMs: 0,
+    snapshotState: 'good',
+    files: files.attach({ defer: queueMicrotask, setTimer: () => ({ cancel() {} }) }),
     beforeDurable: undefined,
     attach(clock) {
       generation += 1;
@@ -78,6 +94,7 @@ export function nodeDisk(): NodeDisk {
       const released = (): Promise<void> => new Promise((resolve) => waiting.push(resolve));
       return {
         durable: true,
+        snapshots: fileSnapshots(files.attach(clock)),
         open: () => store.open(),
         async write(batch) {
           if (isWriting) throw new Error('one write at a time');
@@ -126,11 +143,13 @@ export function nodeDisk(): NodeDisk {
       areReadsHeld = false;
       disk.latencyMs = 0;
       wake();
+      files.losePower();
       await store.close();
     },
     async wipe() {
       await disk.crash();
       store = memoryWal();
+      files.wipe();
       isFailed = false;
       doReadsFail = false;
     },

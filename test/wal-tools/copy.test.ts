@@ -126,12 +126,12 @@ test('a store is one only when all is written and compared: until then it is ref
     }
   }
   const check = (found: StoreSurvey): string[] => differences(expected, found);
-  await buildStore({ engine, draft, finds: watched(), check });
+  await buildStore({ engine, draft, source, finds: watched(), check });
   assert.ok(refusals.length >= 10);
   assert.match(refusals[0] ?? '', /cut short: remove it/);
 
   // A second run finds the first one's directory.
-  const again = buildStore({ engine, draft, finds: reader.finds(), check });
+  const again = buildStore({ engine, draft, source, finds: reader.finds(), check });
   await assert.rejects(again, (error) => isKommanderError(error, 'INVALID_ARGUMENT'));
   await placeStore(draft, target);
   assert.deepEqual(differences(expected, await surveyed(target)), []);
@@ -140,8 +140,17 @@ test('a store is one only when all is written and compared: until then it is ref
     yield* reader.finds();
     throw new Error('the power is gone');
   }
-  await assert.rejects(buildStore({ engine, draft, finds: failing(), check }), /power is gone/);
-  const wrong = buildStore({ engine, draft, finds: reader.finds(), check: () => ['it differs'] });
+  await assert.rejects(
+    buildStore({ engine, draft, source, finds: failing(), check }),
+    /power is gone/,
+  );
+  const wrong = buildStore({
+    engine,
+    draft,
+    source,
+    finds: reader.finds(),
+    check: () => ['it differs'],
+  });
   await assert.rejects(wrong, (error) => isKommanderError(error, 'WAL_FAILED'));
   await reader.close();
   assert.deepEqual((await readdir(path)).sort(), ['source', 'target']);

@@ -3,7 +3,8 @@
 // lost, kept or torn by a power loss; syncs can be slow or fail, the disk can be full, records can rot.
 
 import { KommanderError } from '../../base/errors.ts';
-import type { Random } from '../../base/random.ts';
+import { type Random, seededRandom } from '../../base/random.ts';
+import type { Files } from '../../wal/files.ts';
 import { marksIn } from '../../wal/recovery-evidence.ts';
 import type { RocksDbDirectory } from '../../wal/rocksdb-directory.ts';
 import type {
@@ -13,6 +14,7 @@ import type {
   RocksDbRange,
   RocksDbScan,
 } from '../../wal/rocksdb-library.ts';
+import { diskFiles } from './disk-files.ts';
 import {
   applyOperations,
   copyRowStore,
@@ -39,6 +41,7 @@ export interface SimulatedDisk {
   attach(clock: ProcessClock): {
     readonly library: RocksDbLibrary;
     readonly directory: RocksDbDirectory;
+    readonly snapshotFiles: Files;
   };
   /** The process, or the machine, is gone. */
   crash(kind: CrashKind): UnsyncedFate;
@@ -137,6 +140,12 @@ export function simulatedDisk(options: {
     disk.aside = [];
   };
   empty();
+  const snapshotFiles = diskFiles({
+    random: seededRandom(random.below(0x7fff_ffff)),
+    state: () => face.state,
+    syncMsMax: () => face.syncMsMax,
+    unsynced: 'chance',
+  });
   const face: SimulatedDisk = {
     syncMsMax: syncMsHealthy,
     state: 'good',
@@ -154,14 +163,19 @@ export function simulatedDisk(options: {
     attach: (clock) => ({
       library: { open: async () => openStore(disk, face, clock) },
       directory: directoryOf(disk, face),
+      snapshotFiles: snapshotFiles.attach(clock),
     }),
     crash(kind) {
+      if (kind === 'power') snapshotFiles.losePower();
       disk.owner = undefined;
       disk.deadly = undefined;
       if (disk.closedLog !== undefined) return 'none';
       return closeLog(disk, kind, face.state === 'failing');
     },
-    wipe: empty,
+    wipe() {
+      empty();
+      snapshotFiles.wipe();
+    },
     tryDamage: () => tryDamage(disk),
     crashInWrite(phase, die) {
       disk.deadly = { phase, die };

@@ -7,7 +7,8 @@ import type { CommittedEntry, StateMachine } from '../../ports/state-machine.ts'
 import type { KeyValueInput, KeyValueOutput } from '../linearizability/models.ts';
 import { oneOf, type SimulatedOperation, type SimulatedWorkload } from './options.ts';
 
-export interface KeyValueMachine extends Required<StateMachine> {
+export interface KeyValueMachine extends Required<Pick<StateMachine, 'snapshot' | 'restore'>> {
+  apply: StateMachine['apply'];
   get(key: string): string | undefined;
 }
 
@@ -39,8 +40,8 @@ export function keyValueMachine(): KeyValueMachine {
   return {
     apply: (entries) => entries.map(applyOne),
     snapshot: () => utf8Bytes(JSON.stringify([...values].sort(([a], [b]) => (a < b ? -1 : 1)))),
-    restore(data) {
-      values = new Map(JSON.parse(utf8Text(data)) as [string, string][]);
+    async restore(data) {
+      values = new Map(JSON.parse(utf8Text(await data.bytes())) as [string, string][]);
     },
     get: (key) => values.get(key),
   };

@@ -11,6 +11,7 @@ import { type ReplicaId, Role } from '../../raft/types.ts';
 import { checkLinearizability } from '../linearizability/check.ts';
 import type { SequentialModel } from '../linearizability/history.ts';
 import { historyText } from '../linearizability/history-text.ts';
+import { bytesOfSnapshot } from '../snapshot-bytes.ts';
 import { type AppliedPlace, lastPlace } from './applied-order.ts';
 import {
   type Clients,
@@ -141,8 +142,9 @@ function checkPlace(
 }
 
 async function stateText(machine: StateMachine | undefined): Promise<string | undefined> {
-  const bytes = await machine?.snapshot?.();
-  return bytes === undefined ? undefined : Buffer.from(bytes).toString('latin1');
+  const source = await machine?.snapshot?.();
+  if (source === undefined) return undefined;
+  return Buffer.from(await bytesOfSnapshot(source)).toString('latin1');
 }
 
 /** What a replica has recorded of its last inputs leads a fresh core to where it stands; one replica is tried. */

@@ -2,7 +2,13 @@
 // were given, its own invariant is checked after every batch, it may take its time, and its snapshots carry their place.
 
 import { ByteReader, ByteWriter } from '../../base/bytes.ts';
-import type { CommittedEntry, StateMachine } from '../../ports/state-machine.ts';
+import type {
+  CommittedEntry,
+  SnapshotBytes,
+  SnapshotData,
+  StateMachine,
+} from '../../ports/state-machine.ts';
+import { bytesOfSnapshot, snapshotDataOf } from '../snapshot-bytes.ts';
 import {
   type AppliedOrder,
   type AppliedPlace,
@@ -23,12 +29,16 @@ export interface WatchedMachine {
   readonly place: AppliedPlace;
 }
 
+/** How a machine gives its state: at once, or in pieces, with or without entries in between. */
+export type Giving = 'whole' | 'inPieces' | 'concurrently';
+
 export interface WatchOptions {
   readonly inner: StateMachine;
   readonly order: AppliedOrder;
   readonly clock: ProcessClock;
   /** Milliseconds that `apply` and `snapshot` take; 0: they answer at once. */
   readonly delayMs: () => number;
+  readonly giving: Giving;
   /** Bytes that snapshots are larger than they need be, so that they travel in several pieces. */
   readonly snapshotPadding: number;
   /** What does not hold of the machine, or undefined. */
@@ -38,9 +48,13 @@ export interface WatchOptions {
   readonly nextMoment: () => number;
 }
 
+/** Bytes of a piece of a snapshot that is given in pieces: a small state has several too. */
+const pieceBytes = 100_000;
+
 export function watchedMachine(options: WatchOptions): WatchedMachine {
   const { inner, order, clock } = options;
   let place: AppliedPlace = appliedNothing;
+  let isGiving = false;
 
   async function pause(ms: number): Promise<void> {
     await new Promise<void>((resolve) => clock.setTimer(ms, resolve));
@@ -57,6 +71,13 @@ export function watchedMachine(options: WatchOptions): WatchedMachine {
   }
 
   function apply(entries: readonly CommittedEntry[]): ReturnType<StateMachine['apply']> {
+    if (isGiving) {
+      throw new ViolationError(
+        'Nothing is applied while a state machine gives its state',
+        `entry ${entries[0]?.index} was, while it gave that of entry ${place.index}`,
+        order.partitionId,
+      );
+    }
     const moment = options.nextMoment();
     for (const entry of entries) place = noteApplied(order, place, entry, moment);
     const restoredCount = entries.filter(({ restored }) => restored).length;
@@ -77,9 +98,9 @@ export function watchedMachine(options: WatchOptions): WatchedMachine {
     })();
   }
 
-  async function snapshot(): Promise<Uint8Array> {
+  async function snapshot(): Promise<SnapshotBytes> {
     const { index, chain } = place;
-    const state = (await inner.snapshot?.()) ?? new Uint8Array(0);
+    const state = await bytesOfSnapshot((await inner.snapshot?.()) ?? new Uint8Array(0));
     const delayMs = options.delayMs();
     if (delayMs > 0) await pause(delayMs);
     const writer = new ByteWriter(32 + state.byteLength + options.snapshotPadding);
@@ -88,15 +109,29 @@ export function watchedMachine(options: WatchOptions): WatchedMachine {
     writer.varint(state.byteLength);
     writer.raw(state);
     writer.raw(new Uint8Array(options.snapshotPadding));
-    return writer.finish();
+    const bytes = writer.finish();
+    return options.giving === 'whole' ? bytes : pieces(bytes);
   }
 
-  async function restore(data: Uint8Array): Promise<void> {
-    const reader = new ByteReader(data);
+  async function* pieces(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+    isGiving = options.giving === 'inPieces';
+    try {
+      for (let at = 0; at < bytes.byteLength; at += pieceBytes) {
+        const delayMs = options.delayMs();
+        if (delayMs > 0) await pause(delayMs);
+        yield bytes.subarray(at, at + pieceBytes);
+      }
+    } finally {
+      isGiving = false;
+    }
+  }
+
+  async function restore(data: SnapshotData): Promise<void> {
+    const reader = new ByteReader(await data.bytes());
     const restored = { index: reader.uint53(), chain: reader.uint32() };
     const state = reader.view(reader.varint());
     noteRestored(order, restored);
-    await inner.restore?.(state);
+    await inner.restore?.(snapshotDataOf(state));
     place = restored;
     checkInvariant();
   }
@@ -106,6 +141,7 @@ export function watchedMachine(options: WatchOptions): WatchedMachine {
     machine: {
       apply,
       ...(inner.snapshot === undefined ? {} : { snapshot }),
+      concurrentSnapshots: options.giving === 'concurrently',
       ...(inner.restore === undefined ? {} : { restore }),
     },
     inner,

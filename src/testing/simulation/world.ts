@@ -24,7 +24,7 @@ import type { CrashKind, SimulatedDisk } from './disk.ts';
 import { type DurableView, newDurableView, watchedWal } from './durable-view.ts';
 import type { EventLog } from './event-log.ts';
 import type { LinkQuality, SimulatedNetwork } from './network.ts';
-import { type SimulationSettings, streamOf } from './options.ts';
+import { oneOf, type SimulationSettings, streamOf } from './options.ts';
 import { type ProcessClock, processClock } from './process-clock.ts';
 import { checkDurableQuorum, partitionRecord, type ReplicaWatch, type Safety } from './safety.ts';
 import { ViolationError } from './violation.ts';
@@ -196,6 +196,11 @@ function machineOf(world: World, life: Life, partitionId: PartitionId): StateMac
     order: partitionRecord(world.safety, partitionId).order,
     clock: life.clock,
     delayMs: () => (settings.applyMsMax === 0 ? 0 : random.below(settings.applyMsMax + 1)),
+    giving: oneOf(streamOf(settings.seed, `giving ${nodeId} ${life.number} ${partitionId}`), [
+      'whole',
+      'inPieces',
+      'concurrently',
+    ]),
     snapshotPadding: settings.snapshotPadding,
     invariant: invariant === undefined ? undefined : (inner) => invariant(inner, partitionId),
     entriesRestored: (count) => {

@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file kommander/v1/raft.proto.
  */
 export const file_kommander_v1_raft: GenFile = /*@__PURE__*/
-  fileDesc("Chdrb21tYW5kZXIvdjEvcmFmdC5wcm90bxIMa29tbWFuZGVyLnYxIkIKBUZyYW1lEhEKCXRpbWVzdGFtcBgBIAEoBBImCgVpdGVtcxgCIAMoCzIXLmtvbW1hbmRlci52MS5GcmFtZUl0ZW0i7gYKCUZyYW1lSXRlbRIUCgxwYXJ0aXRpb25faWQYASABKA0SNQoOYXBwZW5kX2VudHJpZXMYAiABKAsyGy5rb21tYW5kZXIudjEuQXBwZW5kRW50cmllc0gAEkYKF2FwcGVuZF9lbnRyaWVzX3Jlc3BvbnNlGAMgASgLMiMua29tbWFuZGVyLnYxLkFwcGVuZEVudHJpZXNSZXNwb25zZUgAEjEKDHJlcXVlc3Rfdm90ZRgEIAEoCzIZLmtvbW1hbmRlci52MS5SZXF1ZXN0Vm90ZUgAEkIKFXJlcXVlc3Rfdm90ZV9yZXNwb25zZRgFIAEoCzIhLmtvbW1hbmRlci52MS5SZXF1ZXN0Vm90ZVJlc3BvbnNlSAASLAoJaGVhcnRiZWF0GAYgASgLMhcua29tbWFuZGVyLnYxLkhlYXJ0YmVhdEgAEj0KEmhlYXJ0YmVhdF9yZXNwb25zZRgHIAEoCzIfLmtvbW1hbmRlci52MS5IZWFydGJlYXRSZXNwb25zZUgAEjkKEGluc3RhbGxfc25hcHNob3QYCCABKAsyHS5rb21tYW5kZXIudjEuSW5zdGFsbFNuYXBzaG90SAASLwoLdGltZW91dF9ub3cYCSABKAsyGC5rb21tYW5kZXIudjEuVGltZW91dE5vd0gAEj8KE3RyYW5zZmVyX2xlYWRlcnNoaXAYCiABKAsyIC5rb21tYW5kZXIudjEuVHJhbnNmZXJMZWFkZXJzaGlwSAASLQoKcmVhZF9pbmRleBgLIAEoCzIXLmtvbW1hbmRlci52MS5SZWFkSW5kZXhIABI+ChNyZWFkX2luZGV4X3Jlc3BvbnNlGAwgASgLMh8ua29tbWFuZGVyLnYxLlJlYWRJbmRleFJlc3BvbnNlSAASNQoOc25hcHNob3RfcGllY2UYDSABKAsyGy5rb21tYW5kZXIudjEuU25hcHNob3RQaWVjZUgAEigKB3Byb3Bvc2UYDiABKAsyFS5rb21tYW5kZXIudjEuUHJvcG9zZUgAEjkKEHByb3Bvc2VfcmVzcG9uc2UYDyABKAsyHS5rb21tYW5kZXIudjEuUHJvcG9zZVJlc3BvbnNlSAASKAoHZ2VuZXNpcxgQIAEoCzIVLmtvbW1hbmRlci52MS5HZW5lc2lzSABCBgoEaXRlbSKLAQoNQXBwZW5kRW50cmllcxIMCgRmcm9tGAEgASgNEgoKAnRvGAIgASgNEgwKBHRlcm0YAyABKAQSFgoOcHJldl9sb2dfaW5kZXgYBCABKAQSFQoNcHJldl9sb2dfdGVybRgFIAEoBBIVCg1sZWFkZXJfY29tbWl0GAYgASgEEgwKBHJ1bnMYByADKAwihwEKFUFwcGVuZEVudHJpZXNSZXNwb25zZRIMCgRmcm9tGAEgASgNEgoKAnRvGAIgASgNEgwKBHRlcm0YAyABKAQSDQoFaW5kZXgYBCABKAQSEAoIcmVqZWN0ZWQYBSABKAgSEgoKaGludF9pbmRleBgGIAEoBBIRCgloaW50X3Rlcm0YByABKAQikwEKC1JlcXVlc3RWb3RlEgwKBGZyb20YASABKA0SCgoCdG8YAiABKA0SDAoEdGVybRgDIAEoBBIQCghwcmVfdm90ZRgEIAEoCBIWCg5sYXN0X2xvZ19pbmRleBgFIAEoBBIVCg1sYXN0X2xvZ190ZXJtGAYgASgEEhsKE2xlYWRlcnNoaXBfdHJhbnNmZXIYByABKAgiuwEKE1JlcXVlc3RWb3RlUmVzcG9uc2USDAoEZnJvbRgBIAEoDRIKCgJ0bxgCIAEoDRIMCgR0ZXJtGAMgASgEEhAKCHByZV92b3RlGAQgASgIEhAKCHJlamVjdGVkGAUgASgIEhYKDmxhc3RfbG9nX2luZGV4GAYgASgEEhUKDWxhc3RfbG9nX3Rlcm0YByABKAQSFAoMY29tbWl0X2luZGV4GAggASgEEhMKC2NvbW1pdF90ZXJtGAkgASgEInIKCUhlYXJ0YmVhdBIMCgRmcm9tGAEgASgNEgoKAnRvGAIgASgNEgwKBHRlcm0YAyABKAQSFQoNbGVhZGVyX2NvbW1pdBgEIAEoBBIXCgpyZWFkX3JvdW5kGAUgASgESACIAQFCDQoLX3JlYWRfcm91bmQiYwoRSGVhcnRiZWF0UmVzcG9uc2USDAoEZnJvbRgBIAEoDRIKCgJ0bxgCIAEoDRIMCgR0ZXJtGAMgASgEEhcKCnJlYWRfcm91bmQYBCABKARIAIgBAUINCgtfcmVhZF9yb3VuZCJjCg9JbnN0YWxsU25hcHNob3QSDAoEZnJvbRgBIAEoDRIKCgJ0bxgCIAEoDRIMCgR0ZXJtGAMgASgEEigKCHNuYXBzaG90GAQgASgLMhYua29tbWFuZGVyLnYxLlNuYXBzaG90ImIKCFNuYXBzaG90Eg0KBWluZGV4GAEgASgEEgwKBHRlcm0YAiABKAQSKwoKY29uZl9zdGF0ZRgDIAEoCzIXLmtvbW1hbmRlci52MS5Db25mU3RhdGUSDAoEZGF0YRgEIAEoDCJxCglDb25mU3RhdGUSDgoGdm90ZXJzGAEgAygNEhcKD3ZvdGVyc19vdXRnb2luZxgCIAMoDRIQCghsZWFybmVycxgDIAMoDRIVCg1sZWFybmVyc19uZXh0GAQgAygNEhIKCmF1dG9fbGVhdmUYBSABKAgiNAoKVGltZW91dE5vdxIMCgRmcm9tGAEgASgNEgoKAnRvGAIgASgNEgwKBHRlcm0YAyABKAQiUAoSVHJhbnNmZXJMZWFkZXJzaGlwEgwKBGZyb20YASABKA0SCgoCdG8YAiABKA0SDAoEdGVybRgDIAEoBBISCgp0cmFuc2ZlcmVlGAQgASgNIkQKCVJlYWRJbmRleBIMCgRmcm9tGAEgASgNEgoKAnRvGAIgASgNEgwKBHRlcm0YAyABKAQSDwoHY29udGV4dBgEIAEoBCJbChFSZWFkSW5kZXhSZXNwb25zZRIMCgRmcm9tGAEgASgNEgoKAnRvGAIgASgNEgwKBHRlcm0YAyABKAQSDwoHY29udGV4dBgEIAEoBBINCgVpbmRleBgFIAEoBCJYCg1TbmFwc2hvdFBpZWNlEhMKC3RyYW5zZmVyX2lkGAEgASgEEg4KBm9mZnNldBgCIAEoBBITCgt0b3RhbF9ieXRlcxgDIAEoBBINCgVieXRlcxgEIAEoDCIvCgdQcm9wb3NlEhIKCnJlcXVlc3RfaWQYASABKAQSEAoIcGF5bG9hZHMYAiADKAwidwoPUHJvcG9zZVJlc3BvbnNlEhIKCnJlcXVlc3RfaWQYASABKAQSKAoIYXBwZW5kZWQYAiABKAsyFi5rb21tYW5kZXIudjEuQXBwZW5kZWQSJgoHcmVmdXNlZBgDIAEoCzIVLmtvbW1hbmRlci52MS5SZWZ1c2FsIi0KCEFwcGVuZGVkEhMKC2ZpcnN0X2luZGV4GAEgASgEEgwKBHRlcm0YAiABKAQiPgoHUmVmdXNhbBIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSFAoMZGV0YWlsc19qc29uGAMgASgJIngKB0dlbmVzaXMSEwoLcmVjb3JkX2hhc2gYASABKAkSEAoIY29tcGxldGUYAiABKAgSNAoLYWNjZXB0YW5jZXMYAyADKAsyHy5rb21tYW5kZXIudjEuR2VuZXNpc0FjY2VwdGFuY2USEAoIZW5kcG9pbnQYBCABKAkiMwoRR2VuZXNpc0FjY2VwdGFuY2USDwoHbm9kZV9pZBgBIAEoCRINCgVub25jZRgCIAEoCSJsCgtTdHJlYW1FdmVudBIqCghhY2NlcHRlZBgBIAEoCzIWLmtvbW1hbmRlci52MS5BY2NlcHRlZEgAEigKB3JlZnVzZWQYAiABKAsyFS5rb21tYW5kZXIudjEuUmVmdXNhbEgAQgcKBWV2ZW50Il4KCEFjY2VwdGVkEhIKCmNsdXN0ZXJfaWQYASABKAkSDwoHbm9kZV9pZBgCIAEoCRITCgtpbmNhcm5hdGlvbhgDIAEoBBIYChBwcm90b2NvbF92ZXJzaW9uGAQgASgNIg8KDVN0YXR1c1JlcXVlc3QiJQoOU3RhdHVzUmVzcG9uc2USEwoLc3RhdHVzX2pzb24YASABKAkyiQEKBFJhZnQSPAoGU3RyZWFtEhMua29tbWFuZGVyLnYxLkZyYW1lGhkua29tbWFuZGVyLnYxLlN0cmVhbUV2ZW50KAEwARJDCgZTdGF0dXMSGy5rb21tYW5kZXIudjEuU3RhdHVzUmVxdWVzdBocLmtvbW1hbmRlci52MS5TdGF0dXNSZXNwb25zZWIGcHJvdG8z");
+  fileDesc("Chdrb21tYW5kZXIvdjEvcmFmdC5wcm90bxIMa29tbWFuZGVyLnYxIkIKBUZyYW1lEhEKCXRpbWVzdGFtcBgBIAEoBBImCgVpdGVtcxgCIAMoCzIXLmtvbW1hbmRlci52MS5GcmFtZUl0ZW0iqwcKCUZyYW1lSXRlbRIUCgxwYXJ0aXRpb25faWQYASABKA0SNQoOYXBwZW5kX2VudHJpZXMYAiABKAsyGy5rb21tYW5kZXIudjEuQXBwZW5kRW50cmllc0gAEkYKF2FwcGVuZF9lbnRyaWVzX3Jlc3BvbnNlGAMgASgLMiMua29tbWFuZGVyLnYxLkFwcGVuZEVudHJpZXNSZXNwb25zZUgAEjEKDHJlcXVlc3Rfdm90ZRgEIAEoCzIZLmtvbW1hbmRlci52MS5SZXF1ZXN0Vm90ZUgAEkIKFXJlcXVlc3Rfdm90ZV9yZXNwb25zZRgFIAEoCzIhLmtvbW1hbmRlci52MS5SZXF1ZXN0Vm90ZVJlc3BvbnNlSAASLAoJaGVhcnRiZWF0GAYgASgLMhcua29tbWFuZGVyLnYxLkhlYXJ0YmVhdEgAEj0KEmhlYXJ0YmVhdF9yZXNwb25zZRgHIAEoCzIfLmtvbW1hbmRlci52MS5IZWFydGJlYXRSZXNwb25zZUgAEjkKEGluc3RhbGxfc25hcHNob3QYCCABKAsyHS5rb21tYW5kZXIudjEuSW5zdGFsbFNuYXBzaG90SAASLwoLdGltZW91dF9ub3cYCSABKAsyGC5rb21tYW5kZXIudjEuVGltZW91dE5vd0gAEj8KE3RyYW5zZmVyX2xlYWRlcnNoaXAYCiABKAsyIC5rb21tYW5kZXIudjEuVHJhbnNmZXJMZWFkZXJzaGlwSAASLQoKcmVhZF9pbmRleBgLIAEoCzIXLmtvbW1hbmRlci52MS5SZWFkSW5kZXhIABI+ChNyZWFkX2luZGV4X3Jlc3BvbnNlGAwgASgLMh8ua29tbWFuZGVyLnYxLlJlYWRJbmRleFJlc3BvbnNlSAASNQoOc25hcHNob3RfcGllY2UYDSABKAsyGy5rb21tYW5kZXIudjEuU25hcHNob3RQaWVjZUgAEigKB3Byb3Bvc2UYDiABKAsyFS5rb21tYW5kZXIudjEuUHJvcG9zZUgAEjkKEHByb3Bvc2VfcmVzcG9uc2UYDyABKAsyHS5rb21tYW5kZXIudjEuUHJvcG9zZVJlc3BvbnNlSAASKAoHZ2VuZXNpcxgQIAEoCzIVLmtvbW1hbmRlci52MS5HZW5lc2lzSAASOwoRc25hcHNob3RfcHJvZ3Jlc3MYESABKAsyHi5rb21tYW5kZXIudjEuU25hcHNob3RQcm9ncmVzc0gAQgYKBGl0ZW0iiwEKDUFwcGVuZEVudHJpZXMSDAoEZnJvbRgBIAEoDRIKCgJ0bxgCIAEoDRIMCgR0ZXJtGAMgASgEEhYKDnByZXZfbG9nX2luZGV4GAQgASgEEhUKDXByZXZfbG9nX3Rlcm0YBSABKAQSFQoNbGVhZGVyX2NvbW1pdBgGIAEoBBIMCgRydW5zGAcgAygMIocBChVBcHBlbmRFbnRyaWVzUmVzcG9uc2USDAoEZnJvbRgBIAEoDRIKCgJ0bxgCIAEoDRIMCgR0ZXJtGAMgASgEEg0KBWluZGV4GAQgASgEEhAKCHJlamVjdGVkGAUgASgIEhIKCmhpbnRfaW5kZXgYBiABKAQSEQoJaGludF90ZXJtGAcgASgEIpMBCgtSZXF1ZXN0Vm90ZRIMCgRmcm9tGAEgASgNEgoKAnRvGAIgASgNEgwKBHRlcm0YAyABKAQSEAoIcHJlX3ZvdGUYBCABKAgSFgoObGFzdF9sb2dfaW5kZXgYBSABKAQSFQoNbGFzdF9sb2dfdGVybRgGIAEoBBIbChNsZWFkZXJzaGlwX3RyYW5zZmVyGAcgASgIIrsBChNSZXF1ZXN0Vm90ZVJlc3BvbnNlEgwKBGZyb20YASABKA0SCgoCdG8YAiABKA0SDAoEdGVybRgDIAEoBBIQCghwcmVfdm90ZRgEIAEoCBIQCghyZWplY3RlZBgFIAEoCBIWCg5sYXN0X2xvZ19pbmRleBgGIAEoBBIVCg1sYXN0X2xvZ190ZXJtGAcgASgEEhQKDGNvbW1pdF9pbmRleBgIIAEoBBITCgtjb21taXRfdGVybRgJIAEoBCJyCglIZWFydGJlYXQSDAoEZnJvbRgBIAEoDRIKCgJ0bxgCIAEoDRIMCgR0ZXJtGAMgASgEEhUKDWxlYWRlcl9jb21taXQYBCABKAQSFwoKcmVhZF9yb3VuZBgFIAEoBEgAiAEBQg0KC19yZWFkX3JvdW5kImMKEUhlYXJ0YmVhdFJlc3BvbnNlEgwKBGZyb20YASABKA0SCgoCdG8YAiABKA0SDAoEdGVybRgDIAEoBBIXCgpyZWFkX3JvdW5kGAQgASgESACIAQFCDQoLX3JlYWRfcm91bmQiYwoPSW5zdGFsbFNuYXBzaG90EgwKBGZyb20YASABKA0SCgoCdG8YAiABKA0SDAoEdGVybRgDIAEoBBIoCghzbmFwc2hvdBgEIAEoCzIWLmtvbW1hbmRlci52MS5TbmFwc2hvdCJiCghTbmFwc2hvdBINCgVpbmRleBgBIAEoBBIMCgR0ZXJtGAIgASgEEisKCmNvbmZfc3RhdGUYAyABKAsyFy5rb21tYW5kZXIudjEuQ29uZlN0YXRlEgwKBGRhdGEYBCABKAwicQoJQ29uZlN0YXRlEg4KBnZvdGVycxgBIAMoDRIXCg92b3RlcnNfb3V0Z29pbmcYAiADKA0SEAoIbGVhcm5lcnMYAyADKA0SFQoNbGVhcm5lcnNfbmV4dBgEIAMoDRISCgphdXRvX2xlYXZlGAUgASgIIjQKClRpbWVvdXROb3cSDAoEZnJvbRgBIAEoDRIKCgJ0bxgCIAEoDRIMCgR0ZXJtGAMgASgEIlAKElRyYW5zZmVyTGVhZGVyc2hpcBIMCgRmcm9tGAEgASgNEgoKAnRvGAIgASgNEgwKBHRlcm0YAyABKAQSEgoKdHJhbnNmZXJlZRgEIAEoDSJECglSZWFkSW5kZXgSDAoEZnJvbRgBIAEoDRIKCgJ0bxgCIAEoDRIMCgR0ZXJtGAMgASgEEg8KB2NvbnRleHQYBCABKAQiWwoRUmVhZEluZGV4UmVzcG9uc2USDAoEZnJvbRgBIAEoDRIKCgJ0bxgCIAEoDRIMCgR0ZXJtGAMgASgEEg8KB2NvbnRleHQYBCABKAQSDQoFaW5kZXgYBSABKAQiSAoQU25hcHNob3RJZGVudGl0eRINCgVpbmRleBgBIAEoBBITCgtieXRlX2xlbmd0aBgCIAEoBBIQCghjaGVja3N1bRgDIAEoDSJyCg1TbmFwc2hvdFBpZWNlEjAKCHNuYXBzaG90GAEgASgLMh4ua29tbWFuZGVyLnYxLlNuYXBzaG90SWRlbnRpdHkSDgoGb2Zmc2V0GAIgASgEEhAKCGNoZWNrc3VtGAMgASgNEg0KBWJ5dGVzGAQgASgMIm8KEFNuYXBzaG90UHJvZ3Jlc3MSMAoIc25hcHNob3QYASABKAsyHi5rb21tYW5kZXIudjEuU25hcHNob3RJZGVudGl0eRIWCg5yZWNlaXZlZF9ieXRlcxgCIAEoBBIRCglpc19icm9rZW4YAyABKAgiLwoHUHJvcG9zZRISCgpyZXF1ZXN0X2lkGAEgASgEEhAKCHBheWxvYWRzGAIgAygMIncKD1Byb3Bvc2VSZXNwb25zZRISCgpyZXF1ZXN0X2lkGAEgASgEEigKCGFwcGVuZGVkGAIgASgLMhYua29tbWFuZGVyLnYxLkFwcGVuZGVkEiYKB3JlZnVzZWQYAyABKAsyFS5rb21tYW5kZXIudjEuUmVmdXNhbCItCghBcHBlbmRlZBITCgtmaXJzdF9pbmRleBgBIAEoBBIMCgR0ZXJtGAIgASgEIj4KB1JlZnVzYWwSDAoEY29kZRgBIAEoCRIPCgdtZXNzYWdlGAIgASgJEhQKDGRldGFpbHNfanNvbhgDIAEoCSJ4CgdHZW5lc2lzEhMKC3JlY29yZF9oYXNoGAEgASgJEhAKCGNvbXBsZXRlGAIgASgIEjQKC2FjY2VwdGFuY2VzGAMgAygLMh8ua29tbWFuZGVyLnYxLkdlbmVzaXNBY2NlcHRhbmNlEhAKCGVuZHBvaW50GAQgASgJIjMKEUdlbmVzaXNBY2NlcHRhbmNlEg8KB25vZGVfaWQYASABKAkSDQoFbm9uY2UYAiABKAkibAoLU3RyZWFtRXZlbnQSKgoIYWNjZXB0ZWQYASABKAsyFi5rb21tYW5kZXIudjEuQWNjZXB0ZWRIABIoCgdyZWZ1c2VkGAIgASgLMhUua29tbWFuZGVyLnYxLlJlZnVzYWxIAEIHCgVldmVudCJeCghBY2NlcHRlZBISCgpjbHVzdGVyX2lkGAEgASgJEg8KB25vZGVfaWQYAiABKAkSEwoLaW5jYXJuYXRpb24YAyABKAQSGAoQcHJvdG9jb2xfdmVyc2lvbhgEIAEoDSIPCg1TdGF0dXNSZXF1ZXN0IiUKDlN0YXR1c1Jlc3BvbnNlEhMKC3N0YXR1c19qc29uGAEgASgJMokBCgRSYWZ0EjwKBlN0cmVhbRITLmtvbW1hbmRlci52MS5GcmFtZRoZLmtvbW1hbmRlci52MS5TdHJlYW1FdmVudCgBMAESQwoGU3RhdHVzEhsua29tbWFuZGVyLnYxLlN0YXR1c1JlcXVlc3QaHC5rb21tYW5kZXIudjEuU3RhdHVzUmVzcG9uc2ViBnByb3RvMw");
 
 /**
  * The messages of all partitions for one peer and lane of one turn.
@@ -143,6 +143,12 @@ export type FrameItem = Message<"kommander.v1.FrameItem"> & {
      */
     value: Genesis;
     case: "genesis";
+  } | {
+    /**
+     * @generated from field: kommander.v1.SnapshotProgress snapshot_progress = 17;
+     */
+    value: SnapshotProgress;
+    case: "snapshotProgress";
   } | { case: undefined; value?: undefined };
 };
 
@@ -477,6 +483,8 @@ export type Snapshot = Message<"kommander.v1.Snapshot"> & {
   confState?: ConfState | undefined;
 
   /**
+   * What the snapshot is (docs/internals/log-format.md, "Snapshots"); its bytes follow in pieces.
+   *
    * @generated from field: bytes data = 4;
    */
   data: Uint8Array;
@@ -655,25 +663,60 @@ export const ReadIndexResponseSchema: GenMessage<ReadIndexResponse> = /*@__PURE_
   messageDesc(file_kommander_v1_raft, 14);
 
 /**
- * A piece of a snapshot's data; the last one completes the InstallSnapshot that came before it.
+ * Which snapshot of the partition is meant.
+ *
+ * @generated from message kommander.v1.SnapshotIdentity
+ */
+export type SnapshotIdentity = Message<"kommander.v1.SnapshotIdentity"> & {
+  /**
+   * @generated from field: uint64 index = 1;
+   */
+  index: bigint;
+
+  /**
+   * @generated from field: uint64 byte_length = 2;
+   */
+  byteLength: bigint;
+
+  /**
+   * CRC-32 of all bytes.
+   *
+   * @generated from field: uint32 checksum = 3;
+   */
+  checksum: number;
+};
+
+/**
+ * Describes the message kommander.v1.SnapshotIdentity.
+ * Use `create(SnapshotIdentitySchema)` to create a new message.
+ */
+export const SnapshotIdentitySchema: GenMessage<SnapshotIdentity> = /*@__PURE__*/
+  messageDesc(file_kommander_v1_raft, 15);
+
+/**
+ * A piece of the snapshot that an InstallSnapshot announced.
  *
  * @generated from message kommander.v1.SnapshotPiece
  */
 export type SnapshotPiece = Message<"kommander.v1.SnapshotPiece"> & {
   /**
-   * @generated from field: uint64 transfer_id = 1;
+   * @generated from field: kommander.v1.SnapshotIdentity snapshot = 1;
    */
-  transferId: bigint;
+  snapshot?: SnapshotIdentity | undefined;
 
   /**
+   * Bytes before this piece.
+   *
    * @generated from field: uint64 offset = 2;
    */
   offset: bigint;
 
   /**
-   * @generated from field: uint64 total_bytes = 3;
+   * CRC-32 of the piece.
+   *
+   * @generated from field: uint32 checksum = 3;
    */
-  totalBytes: bigint;
+  checksum: number;
 
   /**
    * @generated from field: bytes bytes = 4;
@@ -686,7 +729,38 @@ export type SnapshotPiece = Message<"kommander.v1.SnapshotPiece"> & {
  * Use `create(SnapshotPieceSchema)` to create a new message.
  */
 export const SnapshotPieceSchema: GenMessage<SnapshotPiece> = /*@__PURE__*/
-  messageDesc(file_kommander_v1_raft, 15);
+  messageDesc(file_kommander_v1_raft, 16);
+
+/**
+ * How far the receiver of a snapshot is: the answer to the announcement, and to pieces.
+ *
+ * @generated from message kommander.v1.SnapshotProgress
+ */
+export type SnapshotProgress = Message<"kommander.v1.SnapshotProgress"> & {
+  /**
+   * @generated from field: kommander.v1.SnapshotIdentity snapshot = 1;
+   */
+  snapshot?: SnapshotIdentity | undefined;
+
+  /**
+   * @generated from field: uint64 received_bytes = 2;
+   */
+  receivedBytes: bigint;
+
+  /**
+   * What was sent beyond received_bytes is lost: to be sent again from there.
+   *
+   * @generated from field: bool is_broken = 3;
+   */
+  isBroken: boolean;
+};
+
+/**
+ * Describes the message kommander.v1.SnapshotProgress.
+ * Use `create(SnapshotProgressSchema)` to create a new message.
+ */
+export const SnapshotProgressSchema: GenMessage<SnapshotProgress> = /*@__PURE__*/
+  messageDesc(file_kommander_v1_raft, 17);
 
 /**
  * Proposals that a node passes on to the leader.
@@ -710,7 +784,7 @@ export type Propose = Message<"kommander.v1.Propose"> & {
  * Use `create(ProposeSchema)` to create a new message.
  */
 export const ProposeSchema: GenMessage<Propose> = /*@__PURE__*/
-  messageDesc(file_kommander_v1_raft, 16);
+  messageDesc(file_kommander_v1_raft, 18);
 
 /**
  * @generated from message kommander.v1.ProposeResponse
@@ -737,7 +811,7 @@ export type ProposeResponse = Message<"kommander.v1.ProposeResponse"> & {
  * Use `create(ProposeResponseSchema)` to create a new message.
  */
 export const ProposeResponseSchema: GenMessage<ProposeResponse> = /*@__PURE__*/
-  messageDesc(file_kommander_v1_raft, 17);
+  messageDesc(file_kommander_v1_raft, 19);
 
 /**
  * @generated from message kommander.v1.Appended
@@ -759,7 +833,7 @@ export type Appended = Message<"kommander.v1.Appended"> & {
  * Use `create(AppendedSchema)` to create a new message.
  */
 export const AppendedSchema: GenMessage<Appended> = /*@__PURE__*/
-  messageDesc(file_kommander_v1_raft, 18);
+  messageDesc(file_kommander_v1_raft, 20);
 
 /**
  * Why something was refused: a code of the error catalogue, a sentence, and facts as a JSON object.
@@ -788,7 +862,7 @@ export type Refusal = Message<"kommander.v1.Refusal"> & {
  * Use `create(RefusalSchema)` to create a new message.
  */
 export const RefusalSchema: GenMessage<Refusal> = /*@__PURE__*/
-  messageDesc(file_kommander_v1_raft, 19);
+  messageDesc(file_kommander_v1_raft, 21);
 
 /**
  * What a node knows about the birth of the cluster.
@@ -824,7 +898,7 @@ export type Genesis = Message<"kommander.v1.Genesis"> & {
  * Use `create(GenesisSchema)` to create a new message.
  */
 export const GenesisSchema: GenMessage<Genesis> = /*@__PURE__*/
-  messageDesc(file_kommander_v1_raft, 20);
+  messageDesc(file_kommander_v1_raft, 22);
 
 /**
  * @generated from message kommander.v1.GenesisAcceptance
@@ -846,7 +920,7 @@ export type GenesisAcceptance = Message<"kommander.v1.GenesisAcceptance"> & {
  * Use `create(GenesisAcceptanceSchema)` to create a new message.
  */
 export const GenesisAcceptanceSchema: GenMessage<GenesisAcceptance> = /*@__PURE__*/
-  messageDesc(file_kommander_v1_raft, 21);
+  messageDesc(file_kommander_v1_raft, 23);
 
 /**
  * @generated from message kommander.v1.StreamEvent
@@ -875,7 +949,7 @@ export type StreamEvent = Message<"kommander.v1.StreamEvent"> & {
  * Use `create(StreamEventSchema)` to create a new message.
  */
 export const StreamEventSchema: GenMessage<StreamEvent> = /*@__PURE__*/
-  messageDesc(file_kommander_v1_raft, 22);
+  messageDesc(file_kommander_v1_raft, 24);
 
 /**
  * Who answered the greeting.
@@ -909,7 +983,7 @@ export type Accepted = Message<"kommander.v1.Accepted"> & {
  * Use `create(AcceptedSchema)` to create a new message.
  */
 export const AcceptedSchema: GenMessage<Accepted> = /*@__PURE__*/
-  messageDesc(file_kommander_v1_raft, 23);
+  messageDesc(file_kommander_v1_raft, 25);
 
 /**
  * @generated from message kommander.v1.StatusRequest
@@ -922,7 +996,7 @@ export type StatusRequest = Message<"kommander.v1.StatusRequest"> & {
  * Use `create(StatusRequestSchema)` to create a new message.
  */
 export const StatusRequestSchema: GenMessage<StatusRequest> = /*@__PURE__*/
-  messageDesc(file_kommander_v1_raft, 24);
+  messageDesc(file_kommander_v1_raft, 26);
 
 /**
  * @generated from message kommander.v1.StatusResponse
@@ -941,7 +1015,7 @@ export type StatusResponse = Message<"kommander.v1.StatusResponse"> & {
  * Use `create(StatusResponseSchema)` to create a new message.
  */
 export const StatusResponseSchema: GenMessage<StatusResponse> = /*@__PURE__*/
-  messageDesc(file_kommander_v1_raft, 25);
+  messageDesc(file_kommander_v1_raft, 27);
 
 /**
  * @generated from service kommander.v1.Raft

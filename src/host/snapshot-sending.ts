@@ -1,0 +1,293 @@
+// A replica whose entries are gone gets a snapshot: the message first, then its bytes in pieces, in the bulk lane. The
+// receiver answers how much it has, at the beginning and as it goes, so a transfer goes on where an earlier one broke off,
+// also after a restart of either side. What may be on its way at one time is bounded, and so is the rate: appends and
+// heartbeats go on.
+
+import { crc32 } from 'node:zlib';
+import { must } from '../base/assert.ts';
+import { isKommanderError } from '../base/errors.ts';
+import type { SnapshotReader } from '../ports/snapshot-store.ts';
+import {
+  type FrameItem,
+  Lane,
+  type NodeId,
+  type SnapshotIdentity,
+  type SnapshotProgressItem,
+} from '../ports/transport.ts';
+import { noteSnapshotProgress, reportSnapshot } from '../raft/raft.ts';
+import type { InstallSnapshot } from '../raft/types.ts';
+import { stopPartition } from './failure.ts';
+import { type Host, nowMs } from './host.ts';
+import type { Partition } from './partition.ts';
+import { guard, markDirty } from './ready-loop.ts';
+import type { NamedSnapshot } from './snapshot-descriptor.ts';
+import {
+  descriptorOf,
+  discarded,
+  holdSnapshot,
+  isStoreFailure,
+  releaseSnapshot,
+  storedName,
+} from './snapshots.ts';
+
+/** Bytes of one piece. */
+export const pieceBytesMax = 262_144;
+/** Bytes on their way to one peer that it has not answered. */
+export const peerWindowBytes = 1_048_576;
+
+export interface SnapshotSend {
+  readonly partition: Partition;
+  readonly peer: NodeId;
+  readonly message: InstallSnapshot;
+  /** Undefined for a log without a state: the message is all there is. */
+  readonly stored: NamedSnapshot | undefined;
+  /** There once the first piece is read. */
+  reader: SnapshotReader | undefined;
+  /** Whether the receiver has said where to begin. */
+  isAnswered: boolean;
+  /** Invariant: receivedBytes <= sentBytes, while both know of each other. */
+  sentBytes: number;
+  receivedBytes: number;
+  /** Ticks since the receiver was heard from, or was told something for the first time. */
+  silentTicks: number;
+  /** A piece is being read. */
+  isPumping: boolean;
+}
+
+/** What snapshots may send: it fills up with time. */
+export interface SendAllowance {
+  bytes: number;
+  /** When it was looked at last, on the monotonic clock. */
+  atMs: number;
+}
+
+/** The core wants a snapshot sent. */
+export function startSnapshotSend(
+  host: Host,
+  partition: Partition,
+  peer: NodeId,
+  message: InstallSnapshot,
+): void {
+  const key = keyOf(partition, peer);
+  const present = host.snapshotSends.get(key);
+  if (present !== undefined) endSend(host, present);
+  const stored = descriptorOf(message.snapshot.data)?.stored;
+  const send: SnapshotSend = {
+    partition,
+    peer,
+    message,
+    stored,
+    reader: undefined,
+    isAnswered: false,
+    sentBytes: 0,
+    receivedBytes: 0,
+    // It is announced at the next tick.
+    silentTicks: Number.POSITIVE_INFINITY,
+    isPumping: false,
+  };
+  holdSnapshot(partition, stored?.name);
+  host.snapshotSends.set(key, send);
+}
+
+function keyOf(partition: Partition, peer: NodeId): string {
+  return `${partition.id} ${peer}`;
+}
+
+/** Looks after every transfer. Called at every tick. */
+export function tickSnapshotSends(host: Host): void {
+  let position = 0;
+  for (const send of host.snapshotSends.values()) {
+    if (!isWanted(send)) {
+      failSend(host, send);
+      continue;
+    }
+    position += 1;
+    // The others wait for their turn; the core's patience with them begins when it comes.
+    if (position > host.settings.snapshotSendsMax) noteProgress(host, send);
+    else tickSend(host, send);
+  }
+}
+
+/** Whether the core still waits for it. A leader of another term, or none, has nothing to send. */
+function isWanted({ partition, message }: SnapshotSend): boolean {
+  if (partition.stopped !== undefined) return false;
+  const { raft } = partition;
+  const progress = raft.progress.get(message.to);
+  return progress?.state === 'snapshot' && raft.currentTerm === message.term;
+}
+
+function tickSend(host: Host, send: SnapshotSend): void {
+  if (send.isAnswered && send.sentBytes === send.receivedBytes) {
+    // It waits for the rate, or for the disk, and nobody has to answer anything.
+    send.silentTicks = 0;
+    noteProgress(host, send);
+  } else if (send.silentTicks >= host.settings.electionTicks) {
+    announce(host, send);
+  } else {
+    send.silentTicks += 1;
+  }
+  pump(host, send);
+}
+
+/** Asks the receiver where to begin, or where to go on when what was sent or answered seems lost. */
+function announce(host: Host, send: SnapshotSend): void {
+  const { partition, message } = send;
+  send.isAnswered = false;
+  if (transmit(host, send.peer, Lane.bulk, { kind: 'raft', partitionId: partition.id, message })) {
+    send.silentTicks = 0;
+  }
+}
+
+function noteProgress(host: Host, { partition, message }: SnapshotSend): void {
+  guard(host, partition, () => noteSnapshotProgress(partition.raft, message.to));
+}
+
+/** The receiver says how much it has. */
+export function handleSnapshotProgress(
+  host: Host,
+  partition: Partition,
+  from: NodeId,
+  item: SnapshotProgressItem,
+): void {
+  const send = host.snapshotSends.get(keyOf(partition, from));
+  if (send === undefined || !isSame(identityOf(send), item.snapshot)) return;
+  const { byteLength } = identityOf(send);
+  if (item.receivedBytes > byteLength) return;
+  send.silentTicks = 0;
+  if (item.receivedBytes > send.receivedBytes || !send.isAnswered) noteProgress(host, send);
+  if (item.isBroken || !send.isAnswered) {
+    send.isAnswered = true;
+    send.sentBytes = item.receivedBytes;
+    send.receivedBytes = item.receivedBytes;
+  } else {
+    // Answers may overtake each other.
+    send.receivedBytes = Math.max(send.receivedBytes, item.receivedBytes);
+    send.sentBytes = Math.max(send.sentBytes, send.receivedBytes);
+  }
+  // It is installed now; the replica's own answer, or the core's patience, ends it for the core.
+  if (item.receivedBytes === byteLength) endSend(host, send);
+  else pump(host, send);
+}
+
+function identityOf({ message, stored }: SnapshotSend): SnapshotIdentity {
+  const { byteLength = 0, checksum = 0 } = stored ?? {};
+  return { index: message.snapshot.index, byteLength, checksum };
+}
+
+/** Whether both are the same bytes of the same place. */
+export function isSame(a: SnapshotIdentity, b: SnapshotIdentity): boolean {
+  return a.index === b.index && a.byteLength === b.byteLength && a.checksum === b.checksum;
+}
+
+/** Sends what may be sent now. */
+function pump(host: Host, send: SnapshotSend): void {
+  if (send.isPumping || !send.isAnswered || send.stored === undefined) return;
+  send.isPumping = true;
+  sendPieces(host, send)
+    .catch((error: unknown) => failReading(host, send, error))
+    .catch((error: unknown) => stopPartition(host, send.partition, error));
+}
+
+async function sendPieces(host: Host, send: SnapshotSend): Promise<void> {
+  const { partition } = send;
+  const { name, ...facts } = must(send.stored, 'what has pieces is stored');
+  try {
+    while (isPresent(host, send) && mayPump(host, send)) {
+      send.reader ??= await host.wal.snapshots.open(name, facts);
+      const offset = send.sentBytes;
+      const bytes = await send.reader.read(offset, pieceBytesMax);
+      // The receiver may have asked for other bytes meanwhile.
+      if (!isPresent(host, send) || !send.isAnswered) break;
+      if (send.sentBytes !== offset) continue;
+      const isSent = transmit(host, send.peer, Lane.bulk, {
+        kind: 'snapshotPiece',
+        partitionId: partition.id,
+        snapshot: identityOf(send),
+        offset,
+        checksum: crc32(bytes),
+        bytes,
+      });
+      // The outbox is full or the connection gone: the next tick tries again.
+      if (!isSent) break;
+      if (send.sentBytes === send.receivedBytes) send.silentTicks = 0;
+      send.sentBytes += bytes.byteLength;
+      host.snapshotAllowance.bytes -= bytes.byteLength;
+    }
+  } finally {
+    send.isPumping = false;
+    if (!isPresent(host, send)) await closeReader(host, send);
+  }
+}
+
+function isPresent(host: Host, send: SnapshotSend): boolean {
+  return host.snapshotSends.get(keyOf(send.partition, send.peer)) === send;
+}
+
+function mayPump(host: Host, send: SnapshotSend): boolean {
+  if (send.sentBytes >= identityOf(send).byteLength) return false;
+  let windowBytes = 0;
+  for (const other of host.snapshotSends.values()) {
+    if (other.peer === send.peer) windowBytes += other.sentBytes - other.receivedBytes;
+  }
+  if (windowBytes + pieceBytesMax > peerWindowBytes) return false;
+  return refilled(host) >= pieceBytesMax;
+}
+
+/** What may be sent by now. */
+function refilled(host: Host): number {
+  const { snapshotAllowance: allowance, settings } = host;
+  const perMs = settings.snapshotBytesPerSecond / 1_000;
+  const now = nowMs(host);
+  // What a tick allows, so that nothing is lost when only ticks look at it.
+  const bytesMax = Math.max(2 * pieceBytesMax, 2 * settings.tickMs * perMs);
+  allowance.bytes = Math.min(bytesMax, allowance.bytes + (now - allowance.atMs) * perMs);
+  allowance.atMs = now;
+  return allowance.bytes;
+}
+
+/** The leader's own snapshot cannot be read: it sends none of it, and takes another one of what its machine has. */
+function failReading(host: Host, send: SnapshotSend, error: unknown): void {
+  const { partition, stored } = send;
+  const isDamaged = isKommanderError(error, 'SNAPSHOT_CORRUPT');
+  if (!isDamaged && !isStoreFailure(error)) throw error;
+  const fields = { partitionId: partition.id, snapshot: stored?.name, error };
+  host.observe({ level: 'error', name: 'snapshot-not-read', fields });
+  const isNewest = storedName(partition.snapshot?.data) === stored?.name;
+  if (isDamaged && isNewest) partition.snapshot = undefined;
+  failSend(host, send);
+}
+
+/** It came to nothing: the core tries again at the next sign of life. */
+function failSend(host: Host, send: SnapshotSend): void {
+  const { partition, message } = send;
+  if (!isPresent(host, send)) return;
+  endSend(host, send);
+  if (!isWanted(send)) return;
+  guard(host, partition, () => reportSnapshot(partition.raft, message.to, false));
+  markDirty(host, partition);
+}
+
+function endSend(host: Host, send: SnapshotSend): void {
+  const { partition, peer, stored } = send;
+  host.snapshotSends.delete(keyOf(partition, peer));
+  releaseSnapshot(host, partition, stored?.name);
+  if (!send.isPumping) void closeReader(host, send);
+}
+
+async function closeReader(host: Host, send: SnapshotSend): Promise<void> {
+  const { reader } = send;
+  send.reader = undefined;
+  if (reader !== undefined) await discarded(host, reader.close());
+}
+
+/** The connection to `peer` was lost, or to all: the core begins again when it is there. */
+export function endSnapshotSends(host: Host, peer?: NodeId): void {
+  for (const send of host.snapshotSends.values()) {
+    if (peer === undefined || send.peer === peer) endSend(host, send);
+  }
+}
+
+/** @returns whether it is on its way */
+export function transmit(host: Host, peer: NodeId, lane: Lane, item: FrameItem): boolean {
+  return host.transport.send(peer, lane, { timestamp: host.hybridClock.now(), items: [item] });
+}
