@@ -81,23 +81,17 @@ test('a demo that kills a leader loses nothing and prints one line of JSON', asy
   ]);
 });
 
-test('a demo on SQLite that kills a leader loses nothing either', async (t) => {
-  const demo = startDemo(
-    t,
-    '--wal',
-    'sqlite',
-    '--seconds',
-    '9',
-    '--kill-leader-every',
-    '4',
-    '--json',
-  );
-  assert.equal(await exitCode(demo), 0, demo.stderr);
-  const summary = JSON.parse(demo.stdout) as Record<string, number>;
-  assert.equal(summary.lost, 0);
-  assert.ok((summary.acknowledged ?? 0) > 0);
-  assert.match(demo.stderr, /killed [abc], which led/);
-});
+for (const wal of ['segment', 'sqlite']) {
+  test(`a demo on ${wal} that kills a leader loses nothing either`, async (t) => {
+    const kills = ['--seconds', '9', '--kill-leader-every', '4'];
+    const demo = startDemo(t, '--wal', wal, ...kills, '--json');
+    assert.equal(await exitCode(demo), 0, demo.stderr);
+    const summary = JSON.parse(demo.stdout) as Record<string, number>;
+    assert.equal(summary.lost, 0);
+    assert.ok((summary.acknowledged ?? 0) > 0);
+    assert.match(demo.stderr, /killed [abc], which led/);
+  });
+}
 
 test('Ctrl-C ends an endless demo with its summary, and every process that it started', async (t) => {
   const demo = startDemo(t, '--wal', 'memory', '--partitions', '2', '--clients', '4');

@@ -29,6 +29,8 @@ export interface CheckpointCounts {
   bytes: number;
   /** The state machine is giving its state. */
   isTaking: boolean;
+  /** This node's proposal of one is not decided yet. */
+  isProposed: boolean;
   /** Not tried again before then, on the monotonic clock. */
   notBeforeMs: number;
 }
@@ -42,7 +44,14 @@ export interface CheckpointSchedule {
 }
 
 export function newCheckpointCounts(baseIndex: LogIndex): CheckpointCounts {
-  return { index: baseIndex, entries: 0, bytes: 0, isTaking: false, notBeforeMs: 0 };
+  return {
+    index: baseIndex,
+    entries: 0,
+    bytes: 0,
+    isTaking: false,
+    isProposed: false,
+    notBeforeMs: 0,
+  };
 }
 
 export function newCheckpointSchedule(): CheckpointSchedule {
@@ -83,7 +92,12 @@ export function noteCheckpoint(host: Host, partition: Partition, index: LogIndex
   checkpoints.bytes = 0;
   checkpoints.isTaking = false;
   host.checkpoints.due.delete(partition);
-  host.checkpoints.underWay.delete(partition);
+  if (!isAtWork(partition)) host.checkpoints.underWay.delete(partition);
+}
+
+/** The state is being given, or what was given is still being written. */
+function isAtWork({ checkpoints, snapshotting }: Partition): boolean {
+  return checkpoints.isTaking || snapshotting !== undefined;
 }
 
 /** Proposes the checkpoints whose turn has come. Called at every tick. */
@@ -91,8 +105,10 @@ export function proposeDueCheckpoints(host: Host): void {
   const { due, underWay } = host.checkpoints;
   for (const partition of underWay) {
     // A replica that stopped, or does not lead any more, decides nothing that others should wait for.
-    const isLost = partition.raft.role !== Role.leader && !partition.checkpoints.isTaking;
-    if (partition.stopped !== undefined || isLost) underWay.delete(partition);
+    const isLost = partition.raft.role !== Role.leader || !partition.checkpoints.isProposed;
+    if (partition.stopped !== undefined || (isLost && !isAtWork(partition))) {
+      underWay.delete(partition);
+    }
   }
   if (host.state !== 'running') return;
   // One that fails goes to the end of the line, and is not looked at again in this tick.
@@ -106,6 +122,7 @@ export function proposeDueCheckpoints(host: Host): void {
 function mayPropose(host: Host, partition: Partition): boolean {
   const { raft, checkpoints } = partition;
   if (raft.role !== Role.leader || raft.transferee !== undefined) return false;
+  if (isAtWork(partition)) return false;
   return !host.checkpoints.underWay.has(partition) && nowMs(host) >= checkpoints.notBeforeMs;
 }
 
@@ -115,10 +132,12 @@ function proposeCheckpoint(host: Host, partition: Partition): void {
   const { entries, bytes } = partition.checkpoints;
   const partitionId = partition.id;
   const made = ({ index }: CommitResult): void => {
+    partition.checkpoints.isProposed = false;
     const fields = { partitionId, index, entries, bytes };
     host.observe({ level: 'info', name: 'checkpoint-made', fields });
   };
   const failed = (error: Error): void => {
+    partition.checkpoints.isProposed = false;
     // It was applied, and the state takes longer than the patience.
     if (partition.checkpoints.isTaking) return;
     underWay.delete(partition);
@@ -129,6 +148,7 @@ function proposeCheckpoint(host: Host, partition: Partition): void {
   const deadlineMs = nowMs(host) + patienceElectionTimeouts * tickMs * electionTicks;
   const wait = new Wait(made, failed, { deadlineMs, signal: undefined });
   underWay.add(partition);
+  partition.checkpoints.isProposed = true;
   try {
     submitProposal(host, partition, checkpointProposal(wait));
   } catch (error) {

@@ -28,6 +28,8 @@ function beginningOfSnapshot(): Frame {
 function nodeOf(partition: Partition): Host {
   const parts: Partial<Record<keyof Host, unknown>> = {
     state: 'running',
+    settings: { inflightMessagesMax: 1 },
+    writer: { full: undefined },
     hybridClock: { observe: () => {} },
     replicaIds: new Map([['a', 1]]),
     genesis: { isComplete: true, strangers: new Set() },
@@ -40,6 +42,7 @@ function partitionOf(stopped: Error | undefined): Partition {
   const parts: Partial<Record<keyof Partition, unknown>> = {
     id: 1,
     stopped,
+    queuedRequests: 0,
     raft: { id: 3, currentTerm: 1 },
   };
   return parts as unknown as Partition;

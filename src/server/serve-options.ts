@@ -21,7 +21,7 @@ export type ServeOptionName = keyof ServeOptions;
 
 export const logLevels = ['debug', 'info', 'warn', 'error', 'silent'] as const;
 export type LogLevel = (typeof logLevels)[number];
-export const walNames = ['rocksdb', 'sqlite', 'memory'] as const;
+export const walNames = ['rocksdb', 'segment', 'sqlite', 'memory'] as const;
 export type WalName = (typeof walNames)[number];
 
 /** What a server needs to know; checked and complete. */
@@ -66,7 +66,7 @@ export const serveOptionTable: readonly OptionEntry[] = [
   {
     name: 'wal',
     placeholder: 'ENGINE',
-    help: 'rocksdb (default), sqlite: durable; memory: lost with the process, for trials',
+    help: 'rocksdb (default), segment, sqlite: durable; memory: lost with the process',
   },
   {
     name: 'partitions',

@@ -12,6 +12,7 @@ import type { PartitionId, Wal } from '../ports/wal.ts';
 import { grpcTransport } from '../transport/grpc.ts';
 import { memoryWal } from '../wal/memory.ts';
 import { rocksdbWal } from '../wal/rocksdb.ts';
+import { segmentWal } from '../wal/segment.ts';
 import { sqliteWal } from '../wal/sqlite.ts';
 import { type HttpApi, openHttpApi } from './http-api.ts';
 import { KeyValueMachine } from './key-value.ts';
@@ -109,6 +110,8 @@ function openWal(options: ServeOptions): Wal {
       return memoryWal();
     case 'rocksdb':
       return rocksdbWal({ path: directoryOf(options) });
+    case 'segment':
+      return segmentWal({ path: directoryOf(options) });
     case 'sqlite':
       return sqliteWal({ path: directoryOf(options) });
     default:

@@ -251,6 +251,45 @@ test('many partitions that are due have their turns two at a time, in order', as
   );
 });
 
+test('a checkpoint keeps its turn until its snapshot is written, also when entries go on being applied', async () => {
+  const partitions = 4;
+  const finish = new Map<number, () => void>();
+  const counts = new Map<number, number>();
+  await using cluster = nodeCluster({
+    nodes: 1,
+    partitions,
+    settings: { checkpointEntries: 20 },
+    machine: (_nodeId, partitionId) => ({
+      concurrentSnapshots: true,
+      apply: () => undefined,
+      async *snapshot() {
+        counts.set(partitionId, (counts.get(partitionId) ?? 0) + 1);
+        yield text('first part');
+        await new Promise<void>((resolve) => finish.set(partitionId, resolve));
+        yield text('second part');
+      },
+      restore: () => {},
+    }),
+  });
+  await cluster.openAll();
+  for (let id = 1; id <= partitions; id++) await write(cluster, 19, { partitionId: id });
+  await cluster.run(20 * electionMs);
+  assert.equal(finish.size, 2, 'two have their turns');
+  // They are written meanwhile, and come due again.
+  const [busy = 0] = finish.keys();
+  await write(cluster, 30, { partitionId: busy });
+  await cluster.run(20 * electionMs);
+  assert.equal(finish.size, 2);
+  assert.equal(counts.get(busy), 1, 'none begins while a snapshot is being taken');
+  for (const end of [...finish.values()]) end();
+  await cluster.until(() => finish.size === partitions, 'the others have theirs');
+  for (let i = 0; i < 5; i++) {
+    for (const end of [...finish.values()]) end();
+    await cluster.run(5 * electionMs);
+  }
+  assert.equal(counts.get(busy), 2, 'what came due meanwhile has its turn later');
+});
+
 test('one that fails is tried again after a pause, and others go first', async () => {
   await using cluster = nodeCluster({ partitions: 2, settings: { checkpointEntries: 20 } });
   await cluster.openAll();

@@ -70,11 +70,25 @@ export const retentionMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/host/checkpoints.ts',
-        find: 'if (partition.stopped !== undefined || isLost) underWay.delete(partition);',
-        replace: 'if (isLost) underWay.delete(partition);',
+        find: 'if (partition.stopped !== undefined || (isLost && !isAtWork(partition))) {',
+        replace: 'if (isLost && !isAtWork(partition)) {',
       },
     ],
     says: 'Two replicas that stopped in their snapshots keep all others from theirs.',
+    tests: [policyTest],
+    simulator: noRule,
+  },
+  {
+    id: 'turn-ends-before-the-snapshot',
+    hazards: [44],
+    edits: [
+      {
+        file: 'src/host/checkpoints.ts',
+        find: 'return checkpoints.isTaking || snapshotting !== undefined;',
+        replace: 'return checkpoints.isTaking && snapshotting !== undefined;',
+      },
+    ],
+    says: 'A checkpoint whose snapshot is still being written makes room for the next one.',
     tests: [policyTest],
     simulator: noRule,
   },

@@ -112,7 +112,7 @@ test('inspect shows whose store it is, every partition, and entries; it writes n
   assert.match(entries[2] ?? '', /blob {2}\S+ {2}0x00ff01$/);
   assert.match(entries[3] ?? '', /long {2}\S+ {2}"ä{32}"… \(1000 bytes\)$/);
   assert.match(entries[4] ?? '', /none {2}\S+ {2}""$/);
-  assert.match(entries[5] ?? '', /_checkpoint {2}\S+ {2}""$/);
+  assert.match(entries[5] ?? '', /_checkpoint {2}\S+ {2}0x0[0-9a-f]{15}$/);
   const some = await wal(
     'inspect',
     path,

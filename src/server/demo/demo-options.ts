@@ -38,7 +38,7 @@ export const demoOptionTable: readonly {
   {
     name: 'wal',
     placeholder: 'ENGINE',
-    help: 'rocksdb (default), sqlite: durable; memory: without a disk',
+    help: 'rocksdb (default), segment, sqlite: durable; memory: without a disk',
   },
   { name: 'partitions', placeholder: 'N', help: 'partitions, 1 to 1024 (default: 8)' },
   { name: 'data', placeholder: 'DIR', help: 'where runs keep their data (default: ./.kommander)' },
