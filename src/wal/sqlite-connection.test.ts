@@ -25,9 +25,9 @@ for (const [name, body] of [
     const failures: KommanderError[] = [];
     const connection = openConnection(programOf(body), (error) => failures.push(error));
     const request = { verb: 'read', rowIds: [], bytesMax: 1 } as const;
-    const asked = [1, 2, 3, 4].map(() => connection.ask(request));
-    assert.deepEqual(await asked[0], []);
-    for (const each of asked.slice(1)) await assert.rejects(each, isFailed);
+    assert.deepEqual(await connection.ask(request), []);
+    const asked = await Promise.allSettled([1, 2, 3].map(() => connection.ask(request)));
+    for (const each of asked) assert.ok(each.status === 'rejected' && isFailed(each.reason));
     await assert.rejects(connection.ask(request), isFailed);
     assert.equal(failures.length, 1);
     await assert.rejects(connection.close(), isFailed);

@@ -65,6 +65,8 @@ export function openConnection(
   }
 
   worker.on('message', (reply: SqliteReply) => {
+    // Answers may come out behind the news of the death: whoever waited has been told already.
+    if (death !== undefined) return;
     if ('notice' in reply) {
       onFailure(errorOf(reply.notice));
       return;

@@ -67,7 +67,6 @@ const rowsPerReadMax = 512;
 const noStats: WalStats = { writeCount: 0, syncCount: 0, entryCount: 0, bytesWritten: 0 };
 
 interface SqlitePartition {
-  /** Without the base's data, which may be large and is only needed at `open`. */
   stored: StoredPartition;
   /** Runs of `stored.compactedIndex + 1 … stored.lastIndex`; the first one may begin lower. */
   runs: SqliteRuns;
@@ -236,7 +235,7 @@ async function openStore(
     const partitions = new Map<PartitionId, SqlitePartition>();
     for (const { stored, runs } of scanned)
       partitions.set(stored.partitionId, {
-        stored: withoutBaseData(stored),
+        stored,
         runs,
         removalCount: 0,
       });
@@ -385,7 +384,7 @@ function planWrite(
     remove(removeRowsThrough(runs, { throughIndex: index, lastIndex }));
     row.compaction = encodeCompactionMark({ index, term });
   }
-  partition.stored = withoutBaseData(after);
+  partition.stored = after;
 }
 
 /** Row of the run that the write cuts in two: stored entries of it stay, others are replaced. */
@@ -520,9 +519,4 @@ function newTurns(countMax: number): Turns {
       }
     },
   };
-}
-
-function withoutBaseData(stored: StoredPartition): StoredPartition {
-  if (stored.base.data === undefined) return stored;
-  return { ...stored, base: { ...stored.base, data: undefined } };
 }
