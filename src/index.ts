@@ -28,11 +28,12 @@ export type {
   WaitOptions,
 } from './host/api.ts';
 export { saveBackup } from './host/backup-directory.ts';
-export type {
-  BackupLog,
-  BackupManifest,
-  BackupPartition,
-  BackupState,
+export {
+  type BackupLog,
+  type BackupManifest,
+  type BackupPartition,
+  type BackupState,
+  backupFailure,
 } from './host/backup-format.ts';
 export { type RestoreOptions, type RestoreResult, restoreBackup } from './host/backup-restore.ts';
 export type { EvidenceBundle, EvidenceFailure } from './host/evidence.ts';

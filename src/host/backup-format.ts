@@ -276,9 +276,10 @@ export function bytesOf(stream: AsyncIterable<Uint8Array>): ByteSource {
   };
 }
 
-/** A failure as the last frame of a stream. */
-export function encodeFailure({ code, message, details }: KommanderError): Uint8Array {
-  return utf8Bytes(JSON.stringify({ code, message, details }));
+/** The last piece of a stream that cannot go on: `saveBackup` throws `error` where it is received. */
+export function backupFailure({ code, message, details }: KommanderError): Uint8Array {
+  const bytes = utf8Bytes(JSON.stringify({ code, message, details }));
+  return Buffer.concat([...frameOf(FrameKind.failure, bytes)]);
 }
 
 /** @throws BACKUP_CORRUPT it says nothing */

@@ -1,8 +1,7 @@
 // The backup of a node on its way through HTTP: errors that come before the first byte are answers like any other, and
 // those that come later travel within the stream, so that the client can print them.
 
-import { encodeFailure, FrameKind, frameOf } from '../host/backup-format.ts';
-import type { KommanderNode } from '../index.ts';
+import { backupFailure, type KommanderNode } from '../index.ts';
 import { clientError } from './http-errors.ts';
 
 /** Begins a backup, which ends when its stream is given up. @throws what comes before its first piece */
@@ -21,8 +20,7 @@ export async function beginBackup(
       return await pieces.next();
     } catch (error) {
       // Behind its failure the source is at its end.
-      const frame = frameOf(FrameKind.failure, encodeFailure(clientError(error)));
-      return { done: false, value: Buffer.concat([...frame]) };
+      return { done: false, value: backupFailure(clientError(error)) };
     }
   }
 

@@ -3,7 +3,7 @@
 import type { Mutation } from './mutation.ts';
 
 const simulator = { blind: 'nobody takes backups of simulated clusters' } as const;
-const tests = ['test/host/backup.test.ts'] as const;
+const tests = ['test/host/backup.test.ts', 'test/host/backup-restore.test.ts'] as const;
 
 export const backupMutations: readonly Mutation[] = [
   {
