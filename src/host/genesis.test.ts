@@ -58,14 +58,16 @@ test('golden bytes: the genesis record of a restored cluster, version 2', () => 
     Buffer.from(encodeGenesis(genesis)).toString('hex'),
     '0201' +
       '0468617368' +
-      '10' +
+      '11' +
       '0101016101' +
       '03683a31' +
+      '00' +
       '0101' +
       '8080808010' +
       '01' +
       '0161' +
-      '016e',
+      '016e' +
+      '01',
   );
 });
 
