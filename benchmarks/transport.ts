@@ -168,7 +168,7 @@ async function receive(senderEndpoint: string): Promise<void> {
 
 function contextOf(nodeId: string): TransportContext {
   return {
-    identity: { clusterId: 'benchmark', nodeId, incarnation: 1 },
+    identity: { clusterId: 'benchmark', nodeId, incarnation: 1, startId: 'one' },
     listen: '127.0.0.1:0',
     clock: systemClock,
     observer: (event) => {
@@ -177,6 +177,7 @@ function contextOf(nodeId: string): TransportContext {
     status: { statusJson: () => '{}' },
     receive: () => {},
     reachable: () => {},
+    refused: () => {},
   };
 }
 

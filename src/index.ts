@@ -21,6 +21,7 @@ export type {
   NodeStatus,
   PartitionStatus,
   ProposalInput,
+  ReadmissionResult,
   ReadOptions,
   ReadResult,
   ReplicateOptions,

@@ -243,7 +243,7 @@ test('the page of the wire format has every message, item field and part of the 
   const page = read('docs/internals/wire-format.md');
   const proto = read('proto/kommander/v1/raft.proto');
   const messages = [...proto.matchAll(/^message (\w+)/gm)].map(([, name = '']) => name);
-  const identity = { clusterId: 'x', nodeId: 'a', incarnation: 1 };
+  const identity = { clusterId: 'x', nodeId: 'a', incarnation: 1, startId: 'one' };
   const headers = Object.keys(greetingHeaders(greetingTo('b', Lane.control, identity)));
   const missing = [...messages, ...headers].filter((name) => !page.includes(`\`${name}\``));
   assert.deepEqual(missing, []);

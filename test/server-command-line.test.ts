@@ -49,7 +49,7 @@ test('help names every command, and a command’s help every option', async () =
   const program = await run(['--help']);
   assert.equal(program.code, 0);
   for (const command of [
-    ...['serve', 'demo', 'status', 'put', 'get', 'delete', 'transfer', 'replay', 'wal'],
+    ...['serve', 'demo', 'status', 'put', 'get', 'delete', 'transfer', 'members', 'replay', 'wal'],
   ]) {
     assert.match(program.stdout.toString(), new RegExp(`^  ${command}\\b`, 'm'));
   }
@@ -85,7 +85,7 @@ test('a wrong command line exits with 2 and says what would be right', async () 
   assert.equal(variable.code, 2);
 });
 
-test('put, get, delete, status and transfer speak to a node and print what it says', async (t) => {
+test('put, get, delete, status, members and transfer speak to a node and print what it says', async (t) => {
   const { url, service } = await openFake(t);
   const at = ['--http', url];
   const written = await run(['put', 'a/b', 'value', ...at]);
@@ -113,6 +113,14 @@ test('put, get, delete, status and transfer speak to a node and print what it sa
   assert.match(status, /^1 +leader +3 +a /m);
   const json = (await run(['status', '--json', ...at])).stdout.toString();
   assert.match(json, /^\{"node":"a",/);
+
+  const members = (await run(['members', ...at])).stdout.toString();
+  assert.match(members, /^node {2}replica {2}endpoint +state +voter {2}learner {2}readmitting$/m);
+  assert.match(members, /^a +1 +127\.0\.0\.1:8001 {2}reachable {2}0-2 +- +-$/m);
+  assert.match((await run(['members', '--json', ...at])).stdout.toString(), /^\{"members":\[/);
+  const readmitted = await run(['members', 'readmit', 'b', ...at]);
+  assert.equal(readmitted.stdout.toString(), '{"node":"b","replica":1026}\n', readmitted.stderr);
+  assert.equal((await run(['members', 'readmit', ...at])).code, 2);
 
   assert.equal((await run(['transfer', '1', 'b', ...at])).code, 0);
   assert.equal(service.leader, 'b');

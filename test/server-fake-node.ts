@@ -30,7 +30,7 @@ export interface FakeService extends KeyValueService {
 }
 
 export interface FakeCall {
-  readonly name: 'replicate' | 'read' | 'transfer' | 'backup';
+  readonly name: 'replicate' | 'read' | 'transfer' | 'readmit' | 'backup';
   readonly partitionId: PartitionId;
   readonly forward: boolean | undefined;
   readonly consistency?: string | undefined;
@@ -139,6 +139,10 @@ export function fakeService(partitionCount = 2): FakeService {
       service.leader = to;
     },
     changeMembership: async () => ({ index: 0, term: 0, voters: ['a'], learners: [] }),
+    async readmit(nodeId, options) {
+      await enter({ name: 'readmit', partitionId: 0, forward: undefined, signal: options?.signal });
+      return { nodeId, replicaId: 1_026 };
+    },
     forgetLeader: () => {},
     async *backup({ signal } = {}) {
       await enter({ name: 'backup', partitionId: 0, forward: undefined, signal });
@@ -152,7 +156,18 @@ export function fakeService(partitionCount = 2): FakeService {
       incarnation: 1,
       state: service.state,
       endpoint: '127.0.0.1:8001',
-      roster: [{ nodeId: 'a', endpoint: '127.0.0.1:8001', reachable: true }],
+      roster: [
+        {
+          nodeId: 'a',
+          endpoint: '127.0.0.1:8001',
+          reachable: true,
+          replicaId: 1,
+          refused: false,
+          voterOf: [0, 1, 2],
+          learnerOf: [],
+          readmittingIn: [],
+        },
+      ],
       partitions: [...machines.keys()].map(partitionStatus),
       wal: { writeCount: 0, syncCount: 0, entryCount: 0, bytesWritten: 0 },
       diskFull: false,

@@ -11,7 +11,7 @@ import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { eventually, freePorts, isReady } from './server-support.ts';
 
-const entryFile = fileURLToPath(new URL('../src/server/main.ts', import.meta.url));
+export const entryFile: string = fileURLToPath(new URL('../src/server/main.ts', import.meta.url));
 
 /** One server of a test; it can be started again on the same directory. */
 export class NodeProcess {
@@ -48,6 +48,14 @@ export class NodeProcess {
     this.#child.kill(signal);
     const [code, by] = (await exited) as [number | null, string | null];
     return by ?? code;
+  }
+
+  /** Its data directory is gone. */
+  emptyDisk(): void {
+    assert.ok(this.hasEnded);
+    const directory = this.#flags[this.#flags.indexOf('--data') + 1];
+    assert.ok(directory !== undefined);
+    rmSync(directory, { recursive: true });
   }
 
   /** A second process on the same directory. */

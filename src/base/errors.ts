@@ -36,6 +36,9 @@ export type ErrorCode =
   | 'WRONG_NODE'
   | 'PROTOCOL_VERSION'
   | 'NODE_WIPED'
+  | 'NODE_REPLACED'
+  | 'NODE_COPIED'
+  | 'READMISSION_REFUSED'
   | 'TRANSPORT_FAILED'
   | 'CLOCK_DRIFT'
   | 'MISSING_DEPENDENCY'
@@ -217,7 +220,22 @@ export const errorCatalogue: Readonly<Record<ErrorCode, CatalogueEntry>> = {
   NODE_WIPED: entry(
     false,
     false,
-    'The data directory is empty, but the cluster knows this node as a member. Restore the directory or replace the node.',
+    'The data directory is empty, but the cluster knows this node as a member. The node waits: restore its directory, or run `kommander members readmit NODE`.',
+  ),
+  NODE_REPLACED: entry(
+    false,
+    false,
+    'Another directory has taken the place of this one: the node was readmitted with it. Use that one, or empty this one and run `kommander members readmit NODE`.',
+  ),
+  NODE_COPIED: entry(
+    false,
+    false,
+    'Another process runs with the identity of this node: its directory was copied, or its store is no lock for two of them. The later one stops. Find the copy and remove it.',
+  ),
+  READMISSION_REFUSED: entry(
+    true,
+    false,
+    'The member cannot be readmitted now; `details.reason` says why. Nothing was changed.',
   ),
   TRANSPORT_FAILED: entry(
     false,

@@ -9,9 +9,23 @@ import { checkRanges, evenRanges, type HashRange, partitionCountMax } from './ha
 
 export interface RosterMember {
   readonly nodeId: NodeId;
-  /** The node's number in every Raft group. Never given to another node. */
+  /**
+   * The node's number in every Raft group: its place in the roster (1 … `memberCountMax`), and `memberCountMax` more for
+   * each time that it was readmitted. Never given to another node, and never twice.
+   */
   readonly replicaId: ReplicaId;
   readonly endpoint: Endpoint;
+  /** The nonce of the directory that it was readmitted with; undefined while it is the one of the genesis. */
+  readonly nonce: string | undefined;
+}
+
+/** A member whose disk was emptied comes back as another replica. */
+export interface Readmission {
+  readonly nodeId: NodeId;
+  /** Its number from now on: the next one of its place. */
+  readonly replicaId: ReplicaId;
+  /** The nonce of its new directory. */
+  readonly nonce: string;
 }
 
 export interface SystemState {
@@ -41,6 +55,7 @@ export function genesisState(
       nodeId,
       replicaId: position + 1,
       endpoint,
+      nonce: undefined,
     })),
     ranges: evenRanges(partitionCount),
   };
@@ -52,6 +67,45 @@ export function partitionIdsOf(state: SystemState): PartitionId[] {
   return [0, ...[...ids].sort((a, b) => a - b)];
 }
 
+/** The number that a member gets when it is readmitted. */
+export function nextReplicaId(replicaId: ReplicaId): ReplicaId {
+  return replicaId + memberCountMax;
+}
+
+/** Whether `former` is a number that the member with the number `present` had before. */
+export function isFormerOf(present: ReplicaId, former: ReplicaId): boolean {
+  return former < present && (present - former) % memberCountMax === 0;
+}
+
+/** The state after a readmission. One that does not follow on the member's present number came too late: nothing changes. */
+export function readmitted(state: SystemState, readmission: Readmission): SystemState {
+  const { nodeId, replicaId, nonce } = readmission;
+  const members = state.members.map((member) => {
+    const isNext = member.nodeId === nodeId && nextReplicaId(member.replicaId) === replicaId;
+    return isNext ? { ...member, replicaId, nonce } : member;
+  });
+  return { ...state, members };
+}
+
+export function encodeReadmission({ nodeId, replicaId, nonce }: Readmission): Uint8Array {
+  const writer = new ByteWriter();
+  writer.uint8(formatVersion);
+  writer.text(nodeId);
+  writer.varint(replicaId);
+  writer.text(nonce);
+  return writer.finish();
+}
+
+/** @throws MalformedBytesError */
+export function decodeReadmission(bytes: Uint8Array): Readmission {
+  const reader = new ByteReader(bytes);
+  const version = reader.uint8();
+  if (version !== formatVersion) throw new MalformedBytesError(`readmission version ${version}`);
+  const readmission = { nodeId: reader.text(), replicaId: reader.varint(), nonce: reader.text() };
+  if (reader.remaining !== 0) throw new MalformedBytesError('bytes behind a readmission');
+  return readmission;
+}
+
 export function encodeSystemState(state: SystemState): Uint8Array {
   const writer = new ByteWriter();
   writer.uint8(formatVersion);
@@ -60,6 +114,7 @@ export function encodeSystemState(state: SystemState): Uint8Array {
     writer.text(member.nodeId);
     writer.varint(member.replicaId);
     writer.text(member.endpoint);
+    writer.text(member.nonce ?? '');
   }
   writer.varint(state.ranges.length);
   for (const range of state.ranges) {
@@ -78,7 +133,11 @@ export function decodeSystemState(bytes: Uint8Array): SystemState {
   if (memberCount > memberCountMax) throw new MalformedBytesError(`${memberCount} members`);
   const members: RosterMember[] = [];
   for (let i = 0; i < memberCount; i++) {
-    members.push({ nodeId: reader.text(), replicaId: reader.varint(), endpoint: reader.text() });
+    const nodeId = reader.text();
+    const replicaId = reader.varint();
+    const endpoint = reader.text();
+    const nonce = reader.text();
+    members.push({ nodeId, replicaId, endpoint, nonce: nonce === '' ? undefined : nonce });
   }
   const rangeCount = reader.varint();
   if (rangeCount > partitionCountMax) throw new MalformedBytesError(`${rangeCount} hash ranges`);

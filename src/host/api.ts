@@ -7,7 +7,7 @@ import type { Observer } from '../ports/observer.ts';
 import type { CommittedEntry, StateMachine } from '../ports/state-machine.ts';
 import type { Endpoint, NodeId, Transport } from '../ports/transport.ts';
 import type { PartitionId, Wal, WalStats } from '../ports/wal.ts';
-import type { ConfState, LogIndex, Role, Term } from '../raft/types.ts';
+import type { ConfState, LogIndex, ReplicaId, Role, Term } from '../raft/types.ts';
 
 /** One entry to write. */
 export interface ProposalInput {
@@ -61,6 +61,13 @@ export interface MembershipResult {
   readonly term: Term;
   readonly voters: readonly NodeId[];
   readonly learners: readonly NodeId[];
+}
+
+/** A member that was readmitted. */
+export interface ReadmissionResult {
+  readonly nodeId: NodeId;
+  /** Its number in every group since then. */
+  readonly replicaId: ReplicaId;
 }
 
 /** Positions at which the local state machine may be read. */
@@ -140,13 +147,25 @@ export interface NodeStatus {
   readonly nodeId: NodeId;
   readonly clusterId: string;
   readonly incarnation: number;
-  /** `forming` until all first members have accepted the genesis record. */
-  readonly state: 'forming' | 'running' | 'closing' | 'closed' | 'failed';
+  /**
+   * `forming` until all first members have accepted the genesis record. `refused`: its directory is empty and the
+   * cluster knows another one; it takes no part until it is readmitted.
+   */
+  readonly state: 'forming' | 'refused' | 'running' | 'closing' | 'closed' | 'failed';
   readonly endpoint: Endpoint;
   readonly roster: readonly {
     readonly nodeId: NodeId;
     readonly endpoint: Endpoint;
     readonly reachable: boolean;
+    /** Its number in every group; another one after each readmission. */
+    readonly replicaId: ReplicaId;
+    /** It came with a directory that the cluster does not know, and takes no part. */
+    readonly refused: boolean;
+    /** Partitions of this node in which it votes. */
+    readonly voterOf: readonly PartitionId[];
+    readonly learnerOf: readonly PartitionId[];
+    /** Partitions in which its readmission is not done yet. */
+    readonly readmittingIn: readonly PartitionId[];
   }[];
   readonly partitions: readonly PartitionStatus[];
   readonly wal: WalStats;
@@ -187,7 +206,7 @@ export interface KommanderNode extends AsyncDisposable {
    * @throws NOT_LEADER, NO_LEADER, QUEUE_FULL, DISK_FULL, PROPOSAL_DROPPED, PROPOSAL_LOST nothing was written; retry
    * @throws PROPOSAL_TIMEOUT, OUTCOME_UNKNOWN, ABORTED the write may still commit: retry only what may happen twice
    * @throws INVALID_ARGUMENT, ENTRY_TOO_LARGE, RESERVED_TYPE, UNKNOWN_PARTITION nothing was written; correct the call
-   * @throws NODE_CLOSED, REPLICA_STOPPED, APPLY_FAILED, WAL_FAILED, NODE_WIPED this node takes no further part
+   * @throws NODE_CLOSED, REPLICA_STOPPED, APPLY_FAILED, WAL_FAILED, NODE_WIPED, NODE_REPLACED this node takes no part
    * @see paper §5.3, §8; dissertation 6.3
    */
   replicate(
@@ -265,6 +284,16 @@ export interface KommanderNode extends AsyncDisposable {
     changes: readonly MembershipChange[],
     options?: WaitOptions,
   ): Promise<MembershipResult>;
+  /**
+   * Readmits a member whose disk was emptied: with its new directory it becomes another replica, which in every partition
+   * comes in as a learner in place of the former one, catches up, and votes if that one did. To be called on any other
+   * node while the member runs with its empty directory. Resolves when the readmission is committed; the partitions'
+   * leaders do the rest, and `status().roster` says how far they are. Calling again changes nothing.
+   *
+   * @throws UNKNOWN_NODE, READMISSION_REFUSED nothing was changed
+   * @throws as `replicate`
+   */
+  readmit(nodeId: NodeId, options?: WaitOptions): Promise<ReadmissionResult>;
   /**
    * This node's replica, when it follows, gives its leader up without waiting for the election timeout, so that it can
    * vote for another one at once. The leader stays leader and is obeyed again with its next message. For operators and

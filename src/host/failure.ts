@@ -59,6 +59,15 @@ export function failNode(host: Host, error: KommanderError): void {
   });
 }
 
+/** The cluster does not know this node's directory, which is empty: it answers everybody, and waits to be readmitted. */
+export function refuseNode(host: Host, error: KommanderError): void {
+  if (host.state !== 'forming') return;
+  host.state = 'refused';
+  host.failure = error;
+  host.observe({ level: 'error', name: 'node-refused', fields: { error } });
+  for (const partition of host.partitions.values()) failCallers(host, partition, error);
+}
+
 /** Answers everybody who waits for something in this partition. */
 export function failCallers(host: Host, partition: Partition, error: KommanderError): void {
   failProposals(host, partition, error);

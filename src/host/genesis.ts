@@ -1,29 +1,49 @@
-// The birth of a static cluster (DESIGN §7). Every first member durably accepts one genesis record, and the groups start
-// only when all of them have. Each acceptance carries a nonce that is drawn anew for an empty directory: a node whose
-// disk was emptied comes back with another nonce, is recognised, and takes no part (HAZARDS 12, 52).
+// The birth of a static cluster (DESIGN §7), and who its members are since. Every first member durably accepts one
+// genesis record, and the groups start only when all of them have. Each acceptance carries a nonce that is drawn anew for
+// an empty directory: a node whose disk was emptied comes back with another nonce, is recognised, and takes no part
+// (HAZARDS 12, 52) until an operator has it readmitted (`readmission.ts`): as another replica, with the new nonce.
 
 import { createHash } from 'node:crypto';
 import { must } from '../base/assert.ts';
 import { ByteReader, ByteWriter } from '../base/bytes.ts';
 import { isKommanderError, KommanderError } from '../base/errors.ts';
 import { decodeSystemState, encodeSystemState, type SystemState } from '../cluster/system-state.ts';
-import { type Endpoint, type GenesisItem, Lane, type NodeId } from '../ports/transport.ts';
-import { failNode } from './failure.ts';
+import {
+  type Endpoint,
+  type GenesisAcceptance,
+  type GenesisItem,
+  Lane,
+  type NodeId,
+} from '../ports/transport.ts';
+import type { ReplicaId } from '../raft/types.ts';
+import { failNode, refuseNode } from './failure.ts';
 import type { Host } from './host.ts';
-import { decodedFact } from './meta.ts';
+import { decodedFact, metaKeys } from './meta.ts';
 import { queueItem } from './outbox.ts';
 import { scheduleTurn } from './ready-loop.ts';
+import { endSnapshotReceives } from './snapshot-receiving.ts';
+import { endSnapshotSends } from './snapshot-sending.ts';
+
+/** The directory that a member is known by, and its number in every group since it has that directory. */
+export type Admission = Omit<GenesisAcceptance, 'nodeId'>;
+
+/** A directory that is not the one that the cluster knows its member by. */
+export interface Stranger {
+  readonly nonce: string;
+  /** It holds nothing of the cluster yet: its node may be readmitted with it. */
+  readonly isEmpty: boolean;
+}
 
 export interface Genesis {
   readonly record: SystemState;
   /** Of the backup that the cluster was restored from, the hash; undefined for one that began empty. */
   readonly origin: string | undefined;
   readonly recordHash: string;
-  /** What every first member drew, this node's own included. */
-  readonly nonces: Map<NodeId, string>;
+  /** Of first members that have accepted, this node included. Of two admissions the one with the higher number counts. */
+  readonly admissions: Map<NodeId, Admission>;
   isComplete: boolean;
-  /** Peers that came with another nonce than the one that they accepted with: their disk is not the one we knew. */
-  readonly strangers: Set<NodeId>;
+  /** Peers that came with another nonce than the one that they were admitted with. */
+  readonly strangers: Map<NodeId, Stranger>;
 }
 
 const formatVersion = 1;
@@ -54,10 +74,15 @@ function accepted({ record, origin, nodeId, nonce }: Acceptance): Genesis {
     record,
     origin,
     recordHash: hashOf(record, origin),
-    nonces: new Map([[nodeId, nonce]]),
+    admissions: new Map([[nodeId, { nonce, replicaId: replicaIdIn(record, nodeId) }]]),
     isComplete: record.members.length === 1,
-    strangers: new Set(),
+    strangers: new Map(),
   };
+}
+
+function replicaIdIn(record: SystemState, nodeId: NodeId): ReplicaId {
+  const member = record.members.find((each) => each.nodeId === nodeId);
+  return must(member, 'a node that accepts the record is in it').replicaId;
 }
 
 /**
@@ -68,6 +93,16 @@ export function clusterIdOf(genesis: Genesis): string {
   return genesis.recordHash.slice(0, 32);
 }
 
+/** Every member and its present number, as far as this node knows. */
+export function replicaIdsOf({ record, admissions }: Genesis): Map<NodeId, ReplicaId> {
+  return new Map(
+    record.members.map(({ nodeId, replicaId }) => [
+      nodeId,
+      admissions.get(nodeId)?.replicaId ?? replicaId,
+    ]),
+  );
+}
+
 export function encodeGenesis(genesis: Genesis): Uint8Array {
   const record = encodeSystemState(genesis.record);
   const writer = new ByteWriter();
@@ -76,10 +111,11 @@ export function encodeGenesis(genesis: Genesis): Uint8Array {
   if (genesis.origin !== undefined) writer.text(genesis.origin);
   writer.varint(record.byteLength);
   writer.raw(record);
-  writer.varint(genesis.nonces.size);
-  for (const [nodeId, nonce] of genesis.nonces) {
+  writer.varint(genesis.admissions.size);
+  for (const [nodeId, { nonce, replicaId }] of genesis.admissions) {
     writer.text(nodeId);
     writer.text(nonce);
+    writer.varint(replicaId);
   }
   return writer.finish();
 }
@@ -101,27 +137,30 @@ function readGenesis(bytes: Uint8Array): Genesis {
   const isComplete = reader.uint8() === 1;
   const origin = version === restoredVersion ? reader.text() : undefined;
   const record = decodeSystemState(reader.view(reader.varint()));
-  const nonces = new Map<NodeId, string>();
+  const admissions = new Map<NodeId, Admission>();
   const count = reader.varint();
-  for (let i = 0; i < count; i++) nonces.set(reader.text(), reader.text());
+  for (let i = 0; i < count; i++) {
+    const nodeId = reader.text();
+    admissions.set(nodeId, { nonce: reader.text(), replicaId: reader.varint() });
+  }
   const recordHash = hashOf(record, origin);
-  return { record, origin, recordHash, nonces, isComplete, strangers: new Set() };
+  return { record, origin, recordHash, admissions, isComplete, strangers: new Map() };
 }
 
 /** Tells a peer what this node knows. */
 export function sendGenesis(host: Host, peer: NodeId): void {
-  const { recordHash, isComplete, nonces } = host.genesis;
+  const { recordHash, isComplete, admissions } = host.genesis;
   queueItem(host, peer, Lane.control, {
     kind: 'genesis',
     recordHash,
     complete: isComplete,
-    acceptances: [...nonces].map(([nodeId, nonce]) => ({ nodeId, nonce })),
+    acceptances: [...admissions].map(([nodeId, admission]) => ({ nodeId, ...admission })),
     endpoint: host.settings.advertise,
   });
   scheduleTurn(host);
 }
 
-/** Reminds peers while the cluster is forming: any message may have been lost. */
+/** Reminds peers while this node is not admitted: any message may have been lost. */
 export function remindOfGenesis(host: Host): void {
   if (host.genesis.isComplete || host.tickCount % reminderTicks !== 0) return;
   for (const peer of host.replicaIds.keys()) {
@@ -129,37 +168,89 @@ export function remindOfGenesis(host: Host): void {
   }
 }
 
-/** A peer says what it knows. `completed` is called once all first members have accepted. */
+/** A peer says what it knows. `admitted` is called once this node may take part. */
 export function handleGenesis(
   host: Host,
   from: NodeId,
   item: GenesisItem,
-  completed: () => void,
+  admitted: () => void,
 ): void {
   const { genesis, settings } = host;
-  const peerNonce = item.acceptances.find(({ nodeId }) => nodeId === from)?.nonce;
-  if (item.recordHash !== genesis.recordHash || peerNonce === undefined) return;
+  const presented = item.acceptances.find(({ nodeId }) => nodeId === from);
+  if (item.recordHash !== genesis.recordHash || presented === undefined) return;
   if (item.endpoint !== undefined) noteAdvertised(host, from, item.endpoint);
   if (item.complete) {
-    const known = item.acceptances.find(({ nodeId }) => nodeId === settings.nodeId)?.nonce;
-    const own = must(genesis.nonces.get(settings.nodeId), 'a node knows its own nonce');
-    if (known !== own) {
-      failNode(host, wiped(settings.nodeId, from));
+    const known = item.acceptances.find(({ nodeId }) => nodeId === settings.nodeId);
+    if (!isOwn(host, known, from)) return;
+    for (const acceptance of item.acceptances) noteAdmission(host, acceptance);
+    if (!genesis.isComplete) {
+      genesis.isComplete = true;
+      admitted();
       return;
     }
   }
   if (genesis.isComplete) {
-    judge(host, from, peerNonce);
+    judge(host, presented, !item.complete);
     if (!item.complete) sendGenesis(host, from);
     return;
   }
-  for (const { nodeId, nonce } of item.complete ? item.acceptances : []) {
-    genesis.nonces.set(nodeId, nonce);
-  }
-  genesis.nonces.set(from, peerNonce);
-  if (!genesis.record.members.every(({ nodeId }) => genesis.nonces.has(nodeId))) return;
+  // There is a cluster: an emptied node makes no other one with its like.
+  if (host.state === 'refused') return;
+  genesis.admissions.set(from, { nonce: presented.nonce, replicaId: presented.replicaId });
+  if (!genesis.record.members.every(({ nodeId }) => genesis.admissions.has(nodeId))) return;
   genesis.isComplete = true;
-  completed();
+  admitted();
+}
+
+/**
+ * A member was admitted with a directory and a number: by the genesis, by a readmission that was applied here, or as a
+ * peer tells that has heard of one. What is not later than what is known changes nothing.
+ */
+export function noteAdmission(host: Host, acceptance: GenesisAcceptance): void {
+  const { genesis, settings } = host;
+  const { nodeId, nonce, replicaId } = acceptance;
+  const former = host.replicaIds.get(nodeId);
+  if (former === undefined || replicaId < former) return;
+  const isSelf = nodeId === settings.nodeId;
+  if (replicaId === former) {
+    // While the cluster forms, the list of a node that has all acceptances is right; an own nonce is judged by `isOwn`.
+    if (!genesis.isComplete && !isSelf) genesis.admissions.set(nodeId, { nonce, replicaId });
+    return;
+  }
+  // What took part as one replica does not become another one.
+  if (isSelf && (genesis.isComplete || nonce !== genesis.admissions.get(nodeId)?.nonce)) {
+    notOurs(host, undefined);
+    return;
+  }
+  genesis.admissions.set(nodeId, { nonce, replicaId });
+  if (genesis.strangers.get(nodeId)?.nonce === nonce) genesis.strangers.delete(nodeId);
+  host.replicaIds.set(nodeId, replicaId);
+  host.nodeIds.delete(former);
+  host.nodeIds.set(replicaId, nodeId);
+  // What is on its way to the former replica is for nobody.
+  endSnapshotSends(host, nodeId);
+  endSnapshotReceives(host, nodeId);
+  host.writer.meta.set(metaKeys.genesis, encodeGenesis(genesis));
+  host.observe({ level: 'info', name: 'member-readmitted', fields: { nodeId, replicaId } });
+  for (const peer of host.reachable) sendGenesis(host, peer);
+}
+
+/** Whether the directory that a peer knows this node by is this one; if not, the node takes no part. */
+function isOwn(host: Host, known: GenesisAcceptance | undefined, from: NodeId): boolean {
+  const { genesis, settings } = host;
+  const own = must(genesis.admissions.get(settings.nodeId), 'a node knows its own nonce');
+  if (known?.nonce === own.nonce) return true;
+  // The peer has not heard yet that this node was readmitted.
+  if (known !== undefined && known.replicaId < own.replicaId) return true;
+  notOurs(host, from);
+  return false;
+}
+
+/** The cluster knows this node by another directory. An empty one waits to be readmitted; what it holds is of no use else. */
+function notOurs(host: Host, peer: NodeId | undefined): void {
+  const { nodeId } = host.settings;
+  if (host.genesis.isComplete) failNode(host, replaced(nodeId, peer));
+  else refuseNode(host, wiped(nodeId, peer));
 }
 
 /** A member says where it is reached: it knows better than the list that the cluster was formed with. */
@@ -174,16 +265,26 @@ function noteAdvertised(host: Host, peer: NodeId, endpoint: Endpoint): void {
   }
 }
 
-/** Whether the peer is the one that accepted the record. Messages of a stranger are not taken. */
-function judge(host: Host, peer: NodeId, nonce: string): void {
-  const { strangers, nonces } = host.genesis;
-  if (nonces.get(peer) === nonce) {
+/**
+ * Whether the peer has the directory that it was admitted with. Messages of a stranger are not taken.
+ *
+ * @param isEmpty it holds nothing of the cluster
+ */
+function judge(host: Host, presented: GenesisAcceptance, isEmpty: boolean): void {
+  const { strangers, admissions } = host.genesis;
+  const { nodeId: peer, nonce } = presented;
+  if (admissions.get(peer)?.nonce === nonce) {
     strangers.delete(peer);
     return;
   }
-  if (strangers.has(peer)) return;
-  strangers.add(peer);
-  host.observe({ level: 'error', name: 'peer-wiped', fields: { peer } });
+  if (strangers.get(peer)?.nonce === nonce) return;
+  strangers.set(peer, { nonce, isEmpty });
+  const fields = { peer, isEmpty, command: readmitCommand(peer) };
+  host.observe({ level: 'error', name: isEmpty ? 'peer-wiped' : 'peer-replaced', fields });
+}
+
+function readmitCommand(nodeId: NodeId): string {
+  return `kommander members readmit ${nodeId}`;
 }
 
 function hashOf(record: SystemState, origin: string | undefined): string {
@@ -191,9 +292,16 @@ function hashOf(record: SystemState, origin: string | undefined): string {
   return (origin === undefined ? hash : hash.update(origin)).digest('hex');
 }
 
-function wiped(nodeId: NodeId, peer: NodeId): KommanderError {
+function wiped(nodeId: NodeId, peer: NodeId | undefined): KommanderError {
   return new KommanderError(
-    `the data directory of "${nodeId}" is not the one that "${peer}" and the cluster know: it was emptied or replaced; restore it, or replace the node`,
-    { code: 'NODE_WIPED', details: { nodeId, peer } },
+    `the data directory of "${nodeId}" is empty, and the cluster knows another one: this node waits; restore the directory, or run \`${readmitCommand(nodeId)}\` to make it a new replica`,
+    { code: 'NODE_WIPED', details: peer === undefined ? { nodeId } : { nodeId, peer } },
+  );
+}
+
+function replaced(nodeId: NodeId, peer: NodeId | undefined): KommanderError {
+  return new KommanderError(
+    `the data directory of "${nodeId}" is not the one that the cluster knows: another one has taken its place; use that one, or empty this one and run \`${readmitCommand(nodeId)}\``,
+    { code: 'NODE_REPLACED', details: peer === undefined ? { nodeId } : { nodeId, peer } },
   );
 }

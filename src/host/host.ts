@@ -3,7 +3,7 @@
 
 import type { KommanderError } from '../base/errors.ts';
 import type { Random } from '../base/random.ts';
-import type { SystemState } from '../cluster/system-state.ts';
+import { isFormerOf, type SystemState } from '../cluster/system-state.ts';
 import type { HybridClock } from '../ports/clock.ts';
 import type { Discovery } from '../ports/discovery.ts';
 import type { Observer } from '../ports/observer.ts';
@@ -20,7 +20,7 @@ import type { SnapshotReceive } from './snapshot-receiving.ts';
 import type { SendAllowance, SnapshotSend } from './snapshot-sending.ts';
 import type { StorageWriter } from './storage-writer.ts';
 
-export type NodeState = 'forming' | 'running' | 'closing' | 'closed' | 'failed';
+export type NodeState = 'forming' | 'refused' | 'running' | 'closing' | 'closed' | 'failed';
 
 export interface Host {
   readonly settings: NodeSettings;
@@ -33,9 +33,9 @@ export interface Host {
   readonly events: EventHub;
   readonly genesis: Genesis;
   readonly incarnation: number;
-  /** Node ids and their numbers in every group. */
-  readonly replicaIds: ReadonlyMap<NodeId, ReplicaId>;
-  readonly nodeIds: ReadonlyMap<ReplicaId, NodeId>;
+  /** Node ids and their present numbers in every group. A readmission changes them (`genesis.ts`). */
+  readonly replicaIds: Map<NodeId, ReplicaId>;
+  readonly nodeIds: Map<ReplicaId, NodeId>;
   /** By partition id, ascending. */
   readonly partitions: ReadonlyMap<PartitionId, Partition>;
   /** Roster and partition map: the genesis record until partition 0 has applied its replicated copy. */
@@ -44,7 +44,7 @@ export interface Host {
   state: NodeState;
   /** Closing has come to its end: state machines get nothing more. */
   isDrained: boolean;
-  /** Why, in state `failed`. */
+  /** Why, in the states `refused` and `failed`. */
   failure: KommanderError | undefined;
   endpoint: Endpoint;
   readonly reachable: Set<NodeId>;
@@ -81,6 +81,16 @@ export interface Host {
   stopTimer: () => void;
   /** The running or finished `close`. */
   closing: Promise<void> | undefined;
+}
+
+/** Whose `replicas` are, ascending. A number that a member had before its readmission is the member's. */
+export function nodesOf(host: Host, replicas: readonly ReplicaId[]): NodeId[] {
+  const isOf = (present: ReplicaId, replica: ReplicaId): boolean =>
+    replica === present || isFormerOf(present, replica);
+  return [...host.replicaIds]
+    .filter(([, present]) => replicas.some((replica) => isOf(present, replica)))
+    .map(([nodeId]) => nodeId)
+    .sort();
 }
 
 export function nowMs(host: Host): number {

@@ -32,7 +32,7 @@ function nodeOf(partition: Partition): Host {
     writer: { full: undefined },
     hybridClock: { observe: () => {} },
     replicaIds: new Map([['a', 1]]),
-    genesis: { isComplete: true, strangers: new Set() },
+    genesis: { isComplete: true, strangers: new Map() },
     partitions: new Map([[1, partition]]),
   };
   return parts as unknown as Host;

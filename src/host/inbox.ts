@@ -2,11 +2,12 @@
 // taken before the cluster is formed, nor from a peer whose disk is not the one that we know.
 
 import { MalformedBytesError } from '../base/bytes.ts';
-import { isKommanderError } from '../base/errors.ts';
+import { isKommanderError, KommanderError } from '../base/errors.ts';
 import type { Timestamp } from '../ports/clock.ts';
 import type { Frame, FrameItem, NodeId } from '../ports/transport.ts';
 import { reportUnreachable } from '../raft/raft.ts';
 import type { PeerMessage } from '../raft/types.ts';
+import { failNode } from './failure.ts';
 import { handleGenesis, sendGenesis } from './genesis.ts';
 import type { Host } from './host.ts';
 import type { Partition } from './partition.ts';
@@ -21,13 +22,13 @@ import {
 import { endSnapshotSends, handleSnapshotProgress } from './snapshot-sending.ts';
 import { isDiskFull, isQueueFull } from './storage-writer.ts';
 
-/** Takes a frame. `formed` is called when it completes the genesis. */
-export function receiveFrame(host: Host, from: NodeId, frame: Frame, formed: () => void): void {
+/** Takes a frame. `admitted` is called when it lets this node take part. */
+export function receiveFrame(host: Host, from: NodeId, frame: Frame, admitted: () => void): void {
   if (host.state === 'closed' || host.state === 'failed') return;
   observeTimestamp(host, from, frame.timestamp);
   for (const item of frame.items) {
     try {
-      receiveItem(host, from, item, formed);
+      receiveItem(host, from, item, admitted);
     } catch (error) {
       // A peer's bytes that mean nothing are its fault, and no reason to stop.
       if (!(error instanceof MalformedBytesError)) throw error;
@@ -47,11 +48,11 @@ export function observeTimestamp(host: Host, from: NodeId, timestamp: Timestamp)
   }
 }
 
-function receiveItem(host: Host, from: NodeId, item: FrameItem, formed: () => void): void {
+function receiveItem(host: Host, from: NodeId, item: FrameItem, admitted: () => void): void {
   // Membership is a fact of the cluster; who merely knows its id is not listened to.
   if (!host.replicaIds.has(from)) return;
   if (item.kind === 'genesis') {
-    handleGenesis(host, from, item, formed);
+    handleGenesis(host, from, item, admitted);
     return;
   }
   if (!host.genesis.isComplete || host.genesis.strangers.has(from)) return;
@@ -121,6 +122,17 @@ function isToBeStored({ type }: PeerMessage): boolean {
     default:
       return false;
   }
+}
+
+/** A peer does not talk to this node. Two processes with one identity could vote twice: the one that is told so stops. */
+export function noteRefused(host: Host, peer: NodeId, error: KommanderError): void {
+  if (error.code !== 'NODE_COPIED' || host.state === 'closing') return;
+  const { nodeId } = host.settings;
+  const message = `another process runs with the identity of "${nodeId}" and is connected to "${peer}": this directory was copied, or the node was started twice; this one stops, remove the copy`;
+  failNode(
+    host,
+    new KommanderError(message, { code: 'NODE_COPIED', details: { nodeId, peer }, cause: error }),
+  );
 }
 
 /** A connection was made or lost. */

@@ -13,9 +13,9 @@ import {
 import { termAt } from '../raft/log.ts';
 import { isJoint } from '../raft/membership.ts';
 import { confChangeRefusal, proposeConfChange } from '../raft/raft.ts';
-import { type LogIndex, type ReplicaId, Role, type Term } from '../raft/types.ts';
+import { type LogIndex, Role, type Term } from '../raft/types.ts';
 import type { MembershipChange, MembershipResult } from './api.ts';
-import { type Host, nowMs } from './host.ts';
+import { type Host, nodesOf, nowMs } from './host.ts';
 import { leaderNode } from './leadership.ts';
 import type { Partition } from './partition.ts';
 import {
@@ -26,6 +26,7 @@ import {
   outcomeUnknown,
   timedOut,
 } from './proposal-errors.ts';
+import { formerReplicas } from './readmission-step.ts';
 import { markDirty } from './ready-loop.ts';
 import { isDiskFull } from './storage-writer.ts';
 import type { Wait } from './wait.ts';
@@ -59,7 +60,7 @@ export function submitMembershipChange(
   wait: Wait<MembershipResult>,
 ): void {
   const { raft } = partition;
-  const change = confChangeOf(host, changes);
+  const change = confChangeOf(host, partition, changes);
   if (leaderNode(host, partition) === undefined) throw noLeader(partition);
   if (raft.role !== Role.leader) throw notLeader(host, partition);
   if (isDiskFull(host)) throw diskFull(host, partition);
@@ -80,10 +81,14 @@ export function submitMembershipChange(
   markDirty(host, partition);
 }
 
-function confChangeOf(host: Host, changes: readonly MembershipChange[]): ConfChange {
+function confChangeOf(
+  host: Host,
+  { raft }: Partition,
+  changes: readonly MembershipChange[],
+): ConfChange {
   if (!Array.isArray(changes) || changes.length === 0) throw badChanges('no list of changes');
   const seen = new Set<NodeId>();
-  const singles = changes.map((change: MembershipChange | null): SingleChange => {
+  const singles = changes.flatMap((change: MembershipChange | null): SingleChange[] => {
     if (typeof change !== 'object' || change === null) throw badChanges(String(change));
     const { kind, nodeId } = change;
     if (!Object.hasOwn(kinds, kind)) {
@@ -98,7 +103,12 @@ function confChangeOf(host: Host, changes: readonly MembershipChange[]): ConfCha
     }
     if (seen.has(nodeId)) throw badChanges(`two changes of "${nodeId}"`);
     seen.add(nodeId);
-    return { kind: kinds[kind], replica };
+    // Whoever says what a member is to be ends a readmission that is under way here.
+    const removals = formerReplicas(raft.confState, replica).map((former) => ({
+      kind: ConfChangeKind.remove,
+      replica: former,
+    }));
+    return [...removals, { kind: kinds[kind], replica }];
   });
   return { transition: Transition.auto, changes: singles, context: new Uint8Array(0) };
 }
@@ -129,10 +139,6 @@ function settle(host: Host, partition: Partition, waiting: MembershipWait): void
   if (isJoint(confState)) return;
   const { voters, learners } = confState;
   wait.succeed({ index, term, voters: nodesOf(host, voters), learners: nodesOf(host, learners) });
-}
-
-function nodesOf(host: Host, replicas: readonly ReplicaId[]): NodeId[] {
-  return replicas.map((replica) => host.nodeIds.get(replica) ?? String(replica)).sort();
 }
 
 /** Ends waits whose time is over. */

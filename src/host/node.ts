@@ -4,6 +4,7 @@
 import { KommanderError, withoutEffect } from '../base/errors.ts';
 import { partitionOfKey } from '../cluster/hash-ranges.ts';
 import { partitionIdsOf } from '../cluster/system-state.ts';
+import type { NodeId } from '../ports/transport.ts';
 import type { PartitionId } from '../ports/wal.ts';
 import { forgetLeader } from '../raft/raft.ts';
 import { Role } from '../raft/types.ts';
@@ -13,6 +14,7 @@ import type {
   MembershipResult,
   NodeOptions,
   ProposalInput,
+  ReadmissionResult,
   ReadResult,
   ReplicateOptions,
   WaitOptions,
@@ -27,6 +29,7 @@ import type { Partition } from './partition.ts';
 import { OutgoingPayload, typeBytes, typeBytesMax } from './payload.ts';
 import { noReplica, notLeader } from './proposal-errors.ts';
 import { checkpointProposal, submitProposal } from './proposals.ts';
+import { readmissionOf, readmissionPayload, readmissionResult } from './readmission.ts';
 import { readResult, submitRead } from './reads.ts';
 import { guard, markDirty } from './ready-loop.ts';
 import { holdLog } from './retention.ts';
@@ -82,6 +85,7 @@ export function nodeOf(host: Host): KommanderNode {
       waiting<MembershipResult>(host, partitionId, waitOptions, (partition, wait) =>
         submitMembershipChange(host, partition, changes, wait),
       ),
+    readmit: (nodeId, waitOptions = {}) => readmit(host, nodeId, waitOptions),
     forgetLeader: (partitionId) => {
       checkOpen(host);
       const partition = partitionOf(host, partitionId);
@@ -162,6 +166,20 @@ function checkedPayload(host: Host, { type, data }: ProposalInput): OutgoingPayl
   const payload = new OutgoingPayload(bytes, data);
   if (payload.isGone) throw badArgument('data', 'its buffer was transferred away');
   return payload;
+}
+
+async function readmit(
+  host: Host,
+  nodeId: NodeId,
+  options: WaitOptions,
+): Promise<ReadmissionResult> {
+  checkOpen(host);
+  const readmission = readmissionOf(host, nodeId);
+  if (readmission !== undefined) {
+    const payloads = [readmissionPayload(readmission)];
+    await write(host, 0, options, () => ({ payloads, isBatch: false }));
+  }
+  return readmissionResult(host, nodeId, readmission);
 }
 
 function write(

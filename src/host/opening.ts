@@ -1,6 +1,7 @@
 // Opening a node, step by step: the store is read; an empty one accepts the genesis record, one with state is believed;
 // the partitions are opened and what was committed before is applied; then the node listens and takes part.
 
+import { assert, must } from '../base/assert.ts';
 import { utf8Bytes, utf8Text } from '../base/bytes.ts';
 import { isKommanderError, KommanderError } from '../base/errors.ts';
 import { type Random, seededRandom } from '../base/random.ts';
@@ -20,9 +21,16 @@ import type { NodeListeners, NodeOptions } from './api.ts';
 import { newCheckpointSchedule } from './checkpoints.ts';
 import { type EventHub, eventHub } from './events.ts';
 import { stopPartition } from './failure.ts';
-import { clusterIdOf, decodeGenesis, encodeGenesis, type Genesis, newGenesis } from './genesis.ts';
+import {
+  clusterIdOf,
+  decodeGenesis,
+  encodeGenesis,
+  type Genesis,
+  newGenesis,
+  replicaIdsOf,
+} from './genesis.ts';
 import type { Host } from './host.ts';
-import { noteReachable, receiveFrame } from './inbox.ts';
+import { noteReachable, noteRefused, receiveFrame } from './inbox.ts';
 import { decodedFact, decodeNumber, encodeNumber, metaKeys } from './meta.ts';
 import { checkOptions, invalidOption, type NodeSettings } from './options.ts';
 import { newOutbox } from './outbox.ts';
@@ -70,7 +78,8 @@ export async function openHost(options: NodeOptions, trace?: CoreTrace): Promise
       connectPeers(host, endpoints(), (peer, error) => {
         host.observe({ level: 'warn', name: 'endpoint-refused', fields: { peer, error } });
       });
-    if (host.genesis.isComplete) host.state = 'running';
+    // Peers may have had their say already.
+    if (host.genesis.isComplete && host.state === 'forming') host.state = 'running';
     startTimer(host);
     return host;
   } catch (error) {
@@ -122,8 +131,7 @@ async function buildHost(
   const { wal } = options;
   const { members, contents, trace } = known;
   const genesis = readGenesis(settings, members, contents);
-  const replicaIds = new Map<NodeId, ReplicaId>();
-  for (const member of genesis.record.members) replicaIds.set(member.nodeId, member.replicaId);
+  const replicaIds = replicaIdsOf(genesis);
   const incarnation = decodeNumber(contents.meta.get(metaKeys.incarnation)) + 1;
   const stored = storedPartitions(genesis, contents);
   const clock = hybridClock({
@@ -229,7 +237,7 @@ function openOne(host: Host, stored: StoredPartition, trace: CoreTrace | undefin
   return openPartition({
     stored,
     descriptor: baseDescriptor(partitionId, stored.base),
-    replicaId: host.replicaIds.get(host.settings.nodeId) ?? 0,
+    replicaId: ownReplicaId(host),
     settings: host.settings,
     wal: host.wal,
     machine,
@@ -244,6 +252,10 @@ function openOne(host: Host, stored: StoredPartition, trace: CoreTrace | undefin
     pageFailed: (error) =>
       withPartition(host, partitionId, (partition) => stopPartition(host, partition, error)),
   });
+}
+
+function ownReplicaId(host: Host): ReplicaId {
+  return must(host.replicaIds.get(host.settings.nodeId), 'a node is in its own roster');
 }
 
 function withPartition(
@@ -415,13 +427,14 @@ async function startListening(host: Host): Promise<void> {
   const { settings, genesis, incarnation } = host;
   const { nodeId } = settings;
   host.endpoint = await host.transport.open({
-    identity: { clusterId: clusterIdOf(genesis), nodeId, incarnation },
+    identity: { clusterId: clusterIdOf(genesis), nodeId, incarnation, startId: drawNonce() },
     listen: settings.listen,
     clock: settings.clock,
     observer: host.observe,
     status: { statusJson: () => JSON.stringify(statusOf(host)) },
-    receive: (from, _lane, frame) => receiveFrame(host, from, frame, () => formed(host)),
+    receive: (from, _lane, frame) => receiveFrame(host, from, frame, () => admitted(host)),
     reachable: (peer, isReachable) => noteReachable(host, peer, isReachable),
+    refused: (peer, error) => noteRefused(host, peer, error),
   });
   if (settings.advertise !== undefined) host.endpoint = settings.advertise;
 }
@@ -446,14 +459,24 @@ function connectPeers(
   }
 }
 
-/** All first members have accepted: from now on this node takes part. */
-function formed(host: Host): void {
-  host.observe({
-    level: 'info',
-    name: 'cluster-formed',
-    fields: { clusterId: clusterIdOf(host.genesis) },
-  });
+/** All first members have accepted, or this one was readmitted: from now on this node takes part. */
+function admitted(host: Host): void {
+  const clusterId = clusterIdOf(host.genesis);
+  const replicaId = ownReplicaId(host);
+  host.observe({ level: 'info', name: 'cluster-formed', fields: { clusterId, replicaId } });
+  // Before anything that this replica promises: it is in the first batch that is written from now on.
   host.writer.meta.set(metaKeys.genesis, encodeGenesis(host.genesis));
   host.state = 'running';
+  host.failure = undefined;
+  for (const partition of host.partitions.values()) {
+    if (partition.raft.id !== replicaId) renumber(partition, replicaId);
+  }
   for (const partition of host.partitions.values()) markDirty(host, partition);
+}
+
+/** A readmitted node is another replica than the one that it was opened as. That one has done nothing yet. */
+function renumber(partition: Partition, replicaId: ReplicaId): void {
+  const { log, currentTerm } = partition.raft;
+  assert(log.lastIndex === 0 && currentTerm === 0, 'nothing was promised as another replica');
+  partition.raft = partition.openCore(replicaId);
 }

@@ -26,7 +26,10 @@ import type { SnapshotWait } from './snapshots.ts';
 
 export interface Partition {
   readonly id: PartitionId;
-  readonly raft: RaftState;
+  /** Another one only when an emptied node is readmitted: as another replica, before it has done anything. */
+  raft: RaftState;
+  /** Opens a core on what was stored at the start. */
+  readonly openCore: (replicaId: ReplicaId) => RaftState;
   readonly pages: LogPages;
   readonly machine: StateMachine | undefined;
 
@@ -54,6 +57,8 @@ export interface Partition {
   leaderWaits: LeaderWait[];
   /** Changes of the members that were proposed here and are not done yet. */
   membershipWaits: MembershipWait[];
+  /** What was committed when this leader last looked after readmissions; undefined while it follows. */
+  readmissionCommitIndex: LogIndex | undefined;
   /** The leader of the last `leaderChanged` event. */
   reportedLeader: NodeId | undefined;
 
@@ -139,47 +144,49 @@ export function openPartition(options: {
     Math.max(stored.hardState.commitIndex, base.index),
     stored.lastIndex,
   );
-  const raft = openRaft({
-    id: replicaId,
-    initial: {
-      hardState: { ...stored.hardState, commitIndex },
-      confState: base.confState,
-      compacted: { index: stored.compactedIndex, term: stored.compactedTerm },
-      lastIndex: stored.lastIndex,
-      termRuns: stored.termRuns,
-      appliedIndex: base.index,
-    },
-    storage: {
-      entries: pages.entries,
-      snapshot() {
-        if (partition.snapshot === undefined) options.snapshotMissed();
-        return partition.snapshot;
+  const openCore = (id: ReplicaId): RaftState =>
+    openRaft({
+      id,
+      initial: {
+        hardState: { ...stored.hardState, commitIndex },
+        confState: base.confState,
+        compacted: { index: stored.compactedIndex, term: stored.compactedTerm },
+        lastIndex: stored.lastIndex,
+        termRuns: stored.termRuns,
+        appliedIndex: base.index,
       },
-    },
-    random: seededRandom(options.seed),
-    electionTicks: settings.electionTicks,
-    heartbeatTicks: settings.heartbeatTicks,
-    snapshotTicks: settings.electionTicks * snapshotElectionTimeouts,
-    asyncStorageWrites: true,
-    appendBytesMax: settings.appendBytesMax,
-    applyingBytesMax,
-    uncommittedBytesMax: settings.uncommittedBytesMax,
-    inflightMessagesMax: settings.inflightMessagesMax,
-    inflightBytesMax: settings.inflightBytesMax,
-    pendingReadsMax,
-    checkQuorum: true,
-    preVote: true,
-    reads: 'safe',
-    clockDriftBound: 0,
-    confChangeValidation: true,
-    stepDownOnRemoval: true,
-    priority: settings.electionPriority,
-    trace: options.trace,
-    recordingBytesMax: recordingBytesFor(settings.partitions + 1),
-  });
+      storage: {
+        entries: pages.entries,
+        snapshot() {
+          if (partition.snapshot === undefined) options.snapshotMissed();
+          return partition.snapshot;
+        },
+      },
+      random: seededRandom(options.seed),
+      electionTicks: settings.electionTicks,
+      heartbeatTicks: settings.heartbeatTicks,
+      snapshotTicks: settings.electionTicks * snapshotElectionTimeouts,
+      asyncStorageWrites: true,
+      appendBytesMax: settings.appendBytesMax,
+      applyingBytesMax,
+      uncommittedBytesMax: settings.uncommittedBytesMax,
+      inflightMessagesMax: settings.inflightMessagesMax,
+      inflightBytesMax: settings.inflightBytesMax,
+      pendingReadsMax,
+      checkQuorum: true,
+      preVote: true,
+      reads: 'safe',
+      clockDriftBound: 0,
+      confChangeValidation: true,
+      stepDownOnRemoval: true,
+      priority: settings.electionPriority,
+      trace: options.trace,
+      recordingBytesMax: recordingBytesFor(settings.partitions + 1),
+    });
   const partition: Partition = {
     id: stored.partitionId,
-    raft,
+    raft: openCore(replicaId),
+    openCore,
     pages,
     machine: options.machine,
     queue: [],
@@ -194,6 +201,7 @@ export function openPartition(options: {
     readCount: 0,
     leaderWaits: [],
     membershipWaits: [],
+    readmissionCommitIndex: undefined,
     reportedLeader: undefined,
     applyUnits: [],
     isApplying: false,

@@ -4,7 +4,7 @@
 import { KommanderError } from '../base/errors.ts';
 import { membersOf } from '../raft/membership.ts';
 import type { LogIndex } from '../raft/types.ts';
-import type { Host } from './host.ts';
+import { type Host, nodesOf } from './host.ts';
 import { leaderNode } from './leadership.ts';
 import type { Partition } from './partition.ts';
 
@@ -25,9 +25,7 @@ export function noLeader(partition: Partition): KommanderError {
 
 /** This node holds no replica: it was removed, or is being added and does not know it yet. */
 export function noReplica(host: Host, partition: Partition): KommanderError {
-  const members = membersOf(partition.raft.confState).map(
-    (replicaId) => host.nodeIds.get(replicaId) ?? String(replicaId),
-  );
+  const members = nodesOf(host, membersOf(partition.raft.confState));
   return new KommanderError(
     `this node holds no replica of partition ${partition.id}; ask ${members.join(', ')}`,
     { code: 'NO_REPLICA', details: { partitionId: partition.id, members } },

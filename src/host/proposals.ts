@@ -6,6 +6,7 @@
 import { must } from '../base/assert.ts';
 import { utf8Text } from '../base/bytes.ts';
 import { type ErrorCode, KommanderError, withoutEffect } from '../base/errors.ts';
+import { decodeReadmission } from '../cluster/system-state.ts';
 import { layOutRun } from '../ports/run.ts';
 import {
   Lane,
@@ -41,7 +42,7 @@ import {
 import { markDirty } from './ready-loop.ts';
 import { stampedCheckpoint } from './retention.ts';
 import { isDiskFull } from './storage-writer.ts';
-import { isOwnType, reservedPrefix, systemTypes } from './system-entries.ts';
+import { isCheckpointType, reservedPrefix, systemTypes } from './system-entries.ts';
 import type { Wait } from './wait.ts';
 
 export interface Proposal {
@@ -82,10 +83,10 @@ export function checkpointProposal(wait: Wait<CommitResult>, mayForward = false)
   };
 }
 
-/** Whether it is a checkpoint: no other type of the library's own comes as a proposal. */
+/** Whether it is a checkpoint, which always comes alone. */
 function isCheckpointProposal({ payloads }: Proposal): boolean {
   const [first] = payloads;
-  return first !== undefined && isOwnType(first);
+  return first !== undefined && isCheckpointType(first);
 }
 
 /**
@@ -179,7 +180,9 @@ function tryAppendBatch(host: Host, partition: Partition, batch: readonly Propos
     if (proposal.payloads.some((payload) => payload.isGone)) failGone(proposal);
     if (isAbandoned(proposal)) continue;
     for (const proposed of proposal.payloads) {
-      const payload = isOwnType(proposed) ? stampedCheckpoint(partition, proposed.type) : proposed;
+      const payload = isCheckpointType(proposed)
+        ? stampedCheckpoint(partition, proposed.type)
+        : proposed;
       payload.timestamp = host.hybridClock.now();
       payloads.push(payload);
     }
@@ -296,7 +299,7 @@ export function handlePropose(
     if (partition.raft.transferee !== undefined) {
       throw isDiskFull(host) ? diskFull(host, partition) : dropped(partition);
     }
-    for (const payload of payloads) checkForwarded(host, payload);
+    for (const payload of payloads) checkForwarded(host, partition, payload);
     submitProposal(host, partition, proposal);
   } catch (error) {
     if (!(error instanceof KommanderError)) throw error;
@@ -304,10 +307,16 @@ export function handlePropose(
   }
 }
 
-/** What the other node should have checked: an entry that this version cannot apply would stop every replica. */
-function checkForwarded(host: Host, payload: OutgoingPayload): void {
+/**
+ * What the other node should have checked: an entry that this version cannot apply would stop every replica.
+ *
+ * @throws MalformedBytesError
+ */
+function checkForwarded(host: Host, partition: Partition, payload: OutgoingPayload): void {
   const type = utf8Text(payload.type);
-  if (type.startsWith(reservedPrefix) && type !== systemTypes.checkpoint) {
+  const isReadmission = type === systemTypes.readmission && partition.id === 0;
+  if (isReadmission) decodeReadmission(payload.data);
+  else if (type.startsWith(reservedPrefix) && type !== systemTypes.checkpoint) {
     throw new KommanderError(`the entry type "${type}" is kept for the library; choose another`, {
       code: 'RESERVED_TYPE',
       details: { type },

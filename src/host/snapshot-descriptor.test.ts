@@ -35,7 +35,7 @@ test('golden bytes: the descriptor of a snapshot, version 1', () => {
       '076d616368696e65' +
       'ac02',
   );
-  assert.equal(hex(mark), '0100' + '0'.repeat(24) + '0100000000000000' + '0'.repeat(16) + '00');
+  assert.equal(hex(mark), `0100${'0'.repeat(24)}0100000000000000${'0'.repeat(16)}00`);
 });
 
 test('a descriptor comes out as it went in', () => {

@@ -5,6 +5,7 @@ import { clusterIdOf } from './genesis.ts';
 import type { Host } from './host.ts';
 import { leaderNode } from './leadership.ts';
 import type { Partition } from './partition.ts';
+import { partsOf } from './readmission.ts';
 import { holdsOf, logKeeper } from './retention.ts';
 import { isDiskFull } from './storage-writer.ts';
 
@@ -21,6 +22,12 @@ export function statusOf(host: Host): NodeStatus {
       nodeId: member.nodeId,
       endpoint: member.nodeId === nodeId ? host.endpoint : member.endpoint,
       reachable: member.nodeId === nodeId || host.reachable.has(member.nodeId),
+      replicaId: host.replicaIds.get(member.nodeId) ?? member.replicaId,
+      refused:
+        member.nodeId === nodeId
+          ? host.state === 'refused'
+          : host.genesis.strangers.has(member.nodeId),
+      ...partsOf(host, member.nodeId),
     })),
     partitions: [...host.partitions.values()].map((partition) => partitionStatus(host, partition)),
     wal: host.wal.stats(),

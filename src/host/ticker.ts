@@ -12,6 +12,7 @@ import { expireLeaderWaits } from './leadership.ts';
 import { expireMembershipWaits } from './membership.ts';
 import type { Partition } from './partition.ts';
 import { expireProposals } from './proposals.ts';
+import { carryOutReadmissions } from './readmission.ts';
 import { sweepReads } from './reads.ts';
 import { guard, markDirty } from './ready-loop.ts';
 import { tickSnapshotReceives } from './snapshot-receiving.ts';
@@ -72,6 +73,7 @@ function tickAll(host: Host, stall: DiskStall, latenessMs: number): void {
   retryWrite(host);
   if (host.state === 'running' || host.state === 'closing') {
     for (const partition of host.partitions.values()) tickPartition(host, partition);
+    if (host.tickCount % host.settings.electionTicks === 0) readmitAll(host);
     tickSnapshotSends(host);
     tickSnapshotReceives(host);
     proposeDueCheckpoints(host);
@@ -95,6 +97,12 @@ function tickPartition(host: Host, partition: Partition): void {
     tick(partition.raft);
     if (hasReady(partition.raft)) markDirty(host, partition);
   });
+}
+
+function readmitAll(host: Host): void {
+  for (const partition of host.partitions.values()) {
+    guard(host, partition, () => carryOutReadmissions(host, partition));
+  }
 }
 
 /** Leadership needs progress, not pings (HAZARDS 14, 26). */

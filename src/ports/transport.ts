@@ -1,8 +1,8 @@
 // Frames between nodes. A transport implements `Transport`; `testing/transport-contract.ts` says in tests what it must
 // do. It delivers at most once and in order per peer and lane while a connection lasts; everything may be lost.
 
-import type { ErrorCode, ErrorDetails } from '../base/errors.ts';
-import type { LogIndex, PeerMessage, Term } from '../raft/types.ts';
+import type { ErrorCode, ErrorDetails, KommanderError } from '../base/errors.ts';
+import type { LogIndex, PeerMessage, ReplicaId, Term } from '../raft/types.ts';
 import type { Clock, Timestamp } from './clock.ts';
 import type { Observer } from './observer.ts';
 import type { PartitionId } from './wal.ts';
@@ -77,10 +77,15 @@ export interface ProposeResponseItem {
     | undefined;
 }
 
-/** A first member's durable word that it accepts the genesis record. `nonce` is drawn anew for an empty directory. */
+/**
+ * A member's directory: a first member's durable word that it accepts the genesis record, or what a readmission has put
+ * in its place. `nonce` is drawn anew for an empty directory.
+ */
 export interface GenesisAcceptance {
   readonly nodeId: NodeId;
   readonly nonce: string;
+  /** The member's number in every group. Of two, the higher one is the later. */
+  readonly replicaId: ReplicaId;
 }
 
 /** What a node knows about the birth of the cluster (DESIGN §7 "Genesis"). */
@@ -116,6 +121,8 @@ export interface NodeIdentity {
   readonly nodeId: NodeId;
   /** Grows with every start of the node. */
   readonly incarnation: number;
+  /** Drawn anew at every start, 1 to 64 characters of `A-Z a-z 0-9`: tells two processes with one directory apart. */
+  readonly startId: string;
 }
 
 /** Answers of the node to cold calls of other programs. */
@@ -134,6 +141,10 @@ export interface TransportContext {
   receive(from: NodeId, lane: Lane, frame: Frame): void;
   /** A connection to the peer was made or lost. */
   reachable(peer: NodeId, isReachable: boolean): void;
+  /**
+   * The peer did not accept this node. NODE_COPIED: another process with its identity is connected there, and is alive.
+   */
+  refused(peer: NodeId, error: KommanderError): void;
 }
 
 export interface Transport {

@@ -1,4 +1,4 @@
-// Small client commands against a running server: status, put, get, delete, transfer. They speak the HTTP API and
+// Small client commands against a running server: status, put, get, delete, transfer, members. They speak the HTTP API and
 // print its errors as they are, with what the caller needs to know before trying again.
 
 import type { Command } from 'commander';
@@ -58,6 +58,26 @@ export function addClientCommands(program: Command): void {
       const path = `/v1/partitions/${encodeURIComponent(partition)}/transfer`;
       const init = { method: 'POST', body: JSON.stringify({ to }) };
       print(await (await request(options, path, init)).text());
+    });
+
+  const members = addCommand(
+    program,
+    'members',
+    'show the members and what each is in which partition',
+  )
+    .option('--json', 'as JSON')
+    .action(async (options: Target & { json?: true }) => {
+      const text = await (await request(options, '/v1/members')).text();
+      print(options.json ? text : membersTable(JSON.parse(text) as MembersJson));
+    });
+  members
+    .command('readmit')
+    .description('take a node back whose disk was emptied; it runs with its empty directory')
+    .argument('<NODE>')
+    .action(async (nodeId: string, _options: object, command: Command) => {
+      const options = command.optsWithGlobals<Target>();
+      const path = `/v1/members/${encodeURIComponent(nodeId)}/readmit`;
+      print(await (await request(options, path, { method: 'POST' })).text());
     });
 }
 
@@ -159,4 +179,48 @@ function statusTable(status: StatusJson): string {
     ...alignedLines([columns, ...rows]),
     '',
   ].join('\n');
+}
+
+interface MembersJson {
+  readonly members: readonly {
+    readonly node: string;
+    readonly replica: number;
+    readonly endpoint: string;
+    readonly reachable: boolean;
+    readonly refused: boolean;
+    readonly voterOf: readonly number[];
+    readonly learnerOf: readonly number[];
+    readonly readmittingIn: readonly number[];
+  }[];
+}
+
+function membersTable({ members }: MembersJson): string {
+  const columns = ['node', 'replica', 'endpoint', 'state', 'voter', 'learner', 'readmitting'];
+  const rows = members.map((member) => [
+    member.node,
+    String(member.replica),
+    member.endpoint,
+    memberState(member),
+    idsText(member.voterOf),
+    idsText(member.learnerOf),
+    idsText(member.readmittingIn),
+  ]);
+  return [...alignedLines([columns, ...rows]), ''].join('\n');
+}
+
+function memberState({ reachable, refused }: MembersJson['members'][number]): string {
+  if (!reachable) return 'unreachable';
+  return refused ? 'refused' : 'reachable';
+}
+
+/** Ascending partition ids, runs of them in short. */
+function idsText(ids: readonly number[]): string {
+  const runs: [number, number][] = [];
+  for (const id of ids) {
+    const run = runs.at(-1);
+    if (run !== undefined && run[1] === id - 1) run[1] = id;
+    else runs.push([id, id]);
+  }
+  const texts = runs.map(([first, last]) => (first === last ? `${first}` : `${first}-${last}`));
+  return texts.join(',') || '-';
 }

@@ -7,6 +7,7 @@ import { must } from '../base/assert.ts';
 import { MalformedBytesError, utf8Text } from '../base/bytes.ts';
 import { KommanderError } from '../base/errors.ts';
 import type { CommitResult, KommanderNode } from '../index.ts';
+import type { NodeId } from '../ports/transport.ts';
 import type { PartitionId, Wal } from '../ports/wal.ts';
 import { beginBackup } from './backup-stream.ts';
 import { badArgument } from './http-errors.ts';
@@ -96,6 +97,12 @@ export const routes: readonly Route[] = [
   {
     pattern: /^\/v1\/partitions\/(\d{1,10})\/log$/,
     methods: { GET: getLog },
+    isForOperators: true,
+  },
+  { pattern: /^\/v1\/members$/, methods: { GET: getMembers }, isForOperators: true },
+  {
+    pattern: /^\/v1\/members\/([^/]{1,192})\/readmit$/,
+    methods: { POST: readmitMember },
     isForOperators: true,
   },
   { pattern: /^\/healthz$/, methods: { GET: getHealth }, isForOperators: true },
@@ -265,6 +272,39 @@ async function transferLeadership(
 async function takeBackup(service: KeyValueService, context: RouteContext): Promise<Answer> {
   parseQuery(context.query, []);
   return { status: 200, stream: await beginBackup(service.node, context.signal) };
+}
+
+function getMembers(service: KeyValueService, context: RouteContext): Answer {
+  parseQuery(context.query, []);
+  const members = service.node.status().roster.map((member) => ({
+    node: member.nodeId,
+    replica: member.replicaId,
+    endpoint: member.endpoint,
+    reachable: member.reachable,
+    refused: member.refused,
+    voterOf: member.voterOf,
+    learnerOf: member.learnerOf,
+    readmittingIn: member.readmittingIn,
+  }));
+  return jsonAnswer(200, { members });
+}
+
+async function readmitMember(service: KeyValueService, context: RouteContext): Promise<Answer> {
+  parseQuery(context.query, []);
+  const { signal } = context;
+  const { nodeId, replicaId } = await service.node.readmit(parseNodeId(context.captured), {
+    signal,
+  });
+  return jsonAnswer(200, { node: nodeId, replica: replicaId });
+}
+
+function parseNodeId(captured: string): NodeId {
+  try {
+    return decodeURIComponent(captured);
+  } catch (error) {
+    if (!(error instanceof URIError)) throw error;
+    throw badArgument('node', 'the node id in the path is not URL-encoded UTF-8');
+  }
 }
 
 function parseJson(bytes: Uint8Array): unknown {

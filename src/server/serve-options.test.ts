@@ -98,7 +98,10 @@ test('a bad value is refused with its name, the value, where it came from and th
     [{ partitions: '0' }, /--partitions: "0"/],
     [{ partitions: '1.5' }, /--partitions: "1.5"/],
     [{ partitions: '65536' }, /--partitions: "65536"/],
-    [{ wal: 'disk' }, /--wal: "disk" is not valid: expected one of rocksdb, sqlite, memory/],
+    [
+      { wal: 'disk' },
+      /--wal: "disk" is not valid: expected one of rocksdb, segment, sqlite, memory/,
+    ],
     [{ http: '7101' }, /--http: "7101" is not valid: expected host:port/],
     [{ listen: '127.0.0.1:0' }, /--listen: "127.0.0.1:0" is not valid: .* port above 0/],
     [{ nodeId: 'a b' }, /--node-id: "a b" is not valid: expected 1 to 64 characters/],

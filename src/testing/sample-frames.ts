@@ -136,8 +136,8 @@ const sampleOtherItems: { readonly [Kind in Exclude<FrameItem['kind'], 'raft'>]:
     recordHash: 'c0ffee',
     complete: true,
     acceptances: [
-      { nodeId: 'a', nonce: '1f' },
-      { nodeId: 'b', nonce: '2e' },
+      { nodeId: 'a', nonce: '1f', replicaId: 1 },
+      { nodeId: 'b', nonce: '2e', replicaId: 1_026 },
     ],
     endpoint: '10.0.0.1:8001',
   },

@@ -11,6 +11,7 @@ import {
   type NodeIdentity,
   type Transport,
 } from '../ports/transport.ts';
+import { drawNonce } from '../time/seed.ts';
 import { numberedFrame } from './sample-frames.ts';
 
 /** Transports to try out, all of one network. */
@@ -32,6 +33,8 @@ export interface BenchNode {
   readonly endpoint: Endpoint;
   readonly received: { readonly from: NodeId; readonly lane: Lane; readonly frame: Frame }[];
   readonly reachability: { readonly peer: NodeId; readonly isReachable: boolean }[];
+  /** Peers that did not accept it, and why. */
+  readonly refusedBy: { readonly peer: NodeId; readonly code: string }[];
   readonly events: ObservedEvent[];
   frames(from: NodeId, lane: Lane): Frame[];
   items(): Frame['items'];
@@ -104,6 +107,7 @@ async function openBenchNode(
   wish: NodeWish,
 ): Promise<BenchNode> {
   const { nodeId, clusterId = 'contract', incarnation = 1, listen = subject.listen } = wish;
+  const refusedBy: BenchNode['refusedBy'] = [];
   const waiters = new Set<() => void>();
   const received: BenchNode['received'] = [];
   const reachability: BenchNode['reachability'] = [];
@@ -112,7 +116,7 @@ async function openBenchNode(
     for (const waiter of waiters) waiter();
   };
   const endpoint = await transport.open({
-    identity: { clusterId, nodeId, incarnation },
+    identity: { clusterId, nodeId, incarnation, startId: drawNonce() },
     listen,
     clock: subject.clock,
     observer(event) {
@@ -128,12 +132,17 @@ async function openBenchNode(
       reachability.push({ peer, isReachable });
       tell();
     },
+    refused(peer, { code }) {
+      refusedBy.push({ peer, code });
+      tell();
+    },
   });
   return {
     transport,
     endpoint,
     received,
     reachability,
+    refusedBy,
     events,
     frames: (from, lane) =>
       received.filter((one) => one.from === from && one.lane === lane).map(({ frame }) => frame),

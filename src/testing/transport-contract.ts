@@ -227,6 +227,24 @@ export function transportContract(
     await moved.until(() => moved.received.length === 1);
   });
 
+  rule(
+    'a second process with the identity of a connected peer is refused, and both say so',
+    async (bench) => {
+      const [a, b] = await bench.connected('a', 'b');
+      const copy = await bench.node({ nodeId: 'b', incarnation: 2 });
+      copy.transport.setPeer('a', a.endpoint);
+      await copy.until(() => copy.refusedBy.length > 0);
+      assert.deepEqual(copy.refusedBy[0], { peer: 'a', code: 'NODE_COPIED' });
+      assert.ok(a.refusals('NODE_COPIED').length > 0);
+      assert.ok(copy.refusals('NODE_COPIED').length > 0);
+      assert.equal(copy.transport.send('a', Lane.control, numberedFrame(1)), false);
+      assert.equal(b.transport.send('a', Lane.control, numberedFrame(2)), true);
+      await a.until(() => a.received.length === 1);
+      assert.deepEqual(a.frames('b', Lane.control).map(plainFrame), [plainFrame(numberedFrame(2))]);
+      assert.deepEqual(b.refusedBy, []);
+    },
+  );
+
   rule('an endpoint that is taken cannot be listened at', async (bench) => {
     const a = await bench.node({ nodeId: 'a' });
     await assert.rejects(bench.node({ nodeId: 'b', listen: a.endpoint }), (error) =>

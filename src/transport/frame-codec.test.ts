@@ -202,7 +202,9 @@ const items: { readonly [Kind in FrameItem['kind']]: fc.Arbitrary<FrameItem> } =
     kind: fc.constant('genesis'),
     recordHash: text,
     complete: fc.boolean(),
-    acceptances: fc.array(fc.record({ nodeId: text, nonce: text }), { maxLength: 3 }),
+    acceptances: fc.array(fc.record({ nodeId: text, nonce: text, replicaId: replica }), {
+      maxLength: 3,
+    }),
     endpoint: fc.option(fc.domain(), { nil: undefined }),
   }),
 };

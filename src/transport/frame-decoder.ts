@@ -394,6 +394,7 @@ function readAcceptance(bytes: Uint8Array): GenesisAcceptance {
   return {
     nodeId: utf8Text(fields.bytes(1) ?? noBytes),
     nonce: utf8Text(fields.bytes(2) ?? noBytes),
+    replicaId: replica(fields.number(3)),
   };
 }
 

@@ -440,10 +440,11 @@ function genesisBody(item: GenesisItem): Uint8Array {
   const body = new ByteWriter(64);
   writeText(body, 1, item.recordHash);
   writeNumber(body, 2, item.complete ? 1 : 0);
-  for (const { nodeId, nonce } of item.acceptances) {
+  for (const { nodeId, nonce, replicaId } of item.acceptances) {
     const acceptance = new ByteWriter(64);
     writeText(acceptance, 1, nodeId);
     writeText(acceptance, 2, nonce);
+    writeNumber(acceptance, 3, replicaId);
     writeBytes(body, 3, acceptance.finish());
   }
   writeText(body, 4, item.endpoint ?? '');

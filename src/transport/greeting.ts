@@ -67,6 +67,20 @@ export function wrongNode(expected: NodeId, actual: NodeId): KommanderError {
   );
 }
 
+/** The error for a node that calls while another process with its identity is connected and alive. */
+export function copiedNode(
+  { nodeId, incarnation }: NodeIdentity,
+  present: NodeIdentity,
+): KommanderError {
+  return new KommanderError(
+    `node ${nodeId} is connected as another process: its directory was copied, or it was started twice; the later one is refused`,
+    {
+      code: 'NODE_COPIED',
+      details: { nodeId, incarnation, connectedIncarnation: present.incarnation },
+    },
+  );
+}
+
 /** Which side of a refused connection reports it, and what it knows of the other one. */
 export interface RefusedPeer {
   /** `inbound`: the peer called; `outbound`: we did. */
@@ -83,7 +97,7 @@ export function reportRefusal(
   error: KommanderError,
 ): void {
   observer({
-    level: 'warn',
+    level: error.code === 'NODE_COPIED' ? 'error' : 'warn',
     name: 'peer-refused',
     fields: { ...refused, code: error.code, message: error.message, details: error.details },
   });

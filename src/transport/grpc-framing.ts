@@ -129,6 +129,7 @@ export function greetingHeaders(greeting: Greeting): OutgoingHttpHeaders {
     'kommander-cluster-id': encodeURIComponent(greeting.clusterId.toWellFormed()),
     'kommander-node-id': greeting.nodeId,
     'kommander-incarnation': String(greeting.incarnation),
+    'kommander-start-id': greeting.startId,
     'kommander-peer-id': greeting.peerId,
     'kommander-lane': greeting.lane,
     'kommander-protocol-min': String(greeting.versionMin),
@@ -148,6 +149,7 @@ export function readGreeting(headers: IncomingHttpHeaders): Greeting {
     clusterId: readClusterId(headers),
     nodeId: headerText(headers, 'node-id'),
     incarnation: headerNumber(headers, 'incarnation'),
+    startId: readStartId(headers),
     peerId: headerText(headers, 'peer-id'),
     lane,
     versionMin: headerNumber(headers, 'protocol-min'),
@@ -164,6 +166,12 @@ function readClusterId(headers: IncomingHttpHeaders): string {
     if (!(error instanceof URIError)) throw error;
   }
   throw badGreeting('cluster-id');
+}
+
+function readStartId(headers: IncomingHttpHeaders): string {
+  const text = headerText(headers, 'start-id');
+  if (!/^[A-Za-z0-9]+$/.test(text)) throw badGreeting('start-id');
+  return text;
 }
 
 function headerText(headers: IncomingHttpHeaders, name: string, charsMax = 64): string {
@@ -189,7 +197,10 @@ export function malformed(message: string, cause?: unknown): KommanderError {
 }
 
 /** The event that accepts a greeting, with prefix. It chooses the newest version that both sides speak. */
-export function acceptedEvent(identity: NodeIdentity, peerVersionMax: number): Uint8Array {
+export function acceptedEvent(
+  identity: Omit<NodeIdentity, 'startId'>,
+  peerVersionMax: number,
+): Uint8Array {
   const value = {
     clusterId: identity.clusterId,
     nodeId: identity.nodeId,

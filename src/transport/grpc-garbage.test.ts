@@ -8,7 +8,7 @@ import {
   connect as connectHttp2,
   type OutgoingHttpHeaders,
 } from 'node:http2';
-import { connect as connectTcp } from 'node:net';
+import { type AddressInfo, connect as connectTcp, createServer, type Socket } from 'node:net';
 import { test } from 'node:test';
 import { seededRandom } from '../base/random.ts';
 import { Lane } from '../ports/transport.ts';
@@ -59,13 +59,17 @@ const greeting = {
   'kommander-cluster-id': 'contract',
   'kommander-node-id': 'stranger',
   'kommander-incarnation': '1',
+  'kommander-start-id': 'one',
   'kommander-peer-id': 'a',
   'kommander-lane': 'bulk',
   'kommander-protocol-min': '1',
   'kommander-protocol-max': '1',
 } as const;
 
-function openStream(node: BenchNode, headers: OutgoingHttpHeaders = {}): ClientHttp2Stream {
+function openStream(
+  node: { readonly endpoint: string },
+  headers: OutgoingHttpHeaders = {},
+): ClientHttp2Stream {
   const session = connectHttp2(`http://${node.endpoint}`);
   session.on('error', () => {}); // being thrown out is what these tests are about
   const stream = session.request(
@@ -253,20 +257,68 @@ rule('a session without a stream is closed after a while', async ({ node }) => {
 });
 
 rule(
-  'an older start of a connected node is refused, a newer one takes its place',
+  'while a process answers, another one with its identity is refused, whatever its incarnation',
   async ({ node, stream }) => {
-    const second = stream({ 'kommander-incarnation': '2' });
-    await once(second, 'data');
-    const first = stream({ 'kommander-incarnation': '1' });
-    await once(first.session ?? first, 'close');
-    assert.equal(node.refusals('WRONG_NODE').length, 1);
-    const third = stream({ 'kommander-incarnation': '3' });
-    await once(third, 'data');
-    await once(second, 'close');
-    third.write(wireFrame(3));
+    const original = stream();
+    await once(original, 'data');
+    for (const [at, incarnation] of ['0', '1', '2'].entries()) {
+      for (const lane of ['bulk', 'control']) {
+        const copy = stream({
+          'kommander-start-id': 'two',
+          'kommander-incarnation': incarnation,
+          'kommander-lane': lane,
+        });
+        await once(copy.session ?? copy, 'close');
+      }
+      assert.equal(node.refusals('NODE_COPIED').length, 2 * (at + 1));
+    }
+    original.write(wireFrame(3));
     await node.until(() => node.received.length === 1);
-    assert.equal(node.received[0]?.frame.timestamp, 3);
-    second.session?.destroy();
-    third.session?.destroy();
+    const again = stream();
+    await once(again, 'data');
+    await once(original, 'close');
+    original.session?.destroy();
+    again.session?.destroy();
   },
 );
+
+rule('a process that does not answer any more loses its place', async ({ node, stream }) => {
+  const line = await openLine(node);
+  const original = openStream(line);
+  await once(original, 'data');
+  line.silence();
+  const successor = stream({ 'kommander-start-id': 'two', 'kommander-incarnation': '2' });
+  await once(successor, 'data');
+  successor.write(wireFrame(3));
+  await node.until(() => node.received.length === 1);
+  assert.equal(node.refusals('NODE_COPIED').length, 0);
+  original.session?.destroy();
+  successor.session?.destroy();
+  line.close();
+});
+
+/** A line to the node that can go silent without breaking. */
+async function openLine(node: BenchNode) {
+  const { port: nodePort, hostname } = new URL(`http://${node.endpoint}`);
+  const sockets: Socket[] = [];
+  const server = createServer((near) => {
+    const far = connectTcp({ port: Number(nodePort), host: hostname });
+    for (const socket of [near, far]) socket.on('error', () => {});
+    near.pipe(far);
+    far.pipe(near);
+    sockets.push(near, far);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  return {
+    endpoint: `127.0.0.1:${port}`,
+    silence: () => {
+      for (const socket of sockets) socket.unpipe();
+    },
+    close: () => {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+    },
+  };
+}

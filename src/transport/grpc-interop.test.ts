@@ -56,6 +56,7 @@ const greeting = {
   'kommander-cluster-id': 'contract',
   'kommander-node-id': 'foreign',
   'kommander-incarnation': '1',
+  'kommander-start-id': 'one',
   'kommander-peer-id': 'a',
   'kommander-lane': 'bulk',
   'kommander-protocol-min': '1',
@@ -303,7 +304,7 @@ rule(
 test('a status that cannot be made is an error of the call, and no more', waiting, async () => {
   const transport = grpcTransport();
   const endpoint = await transport.open({
-    identity: { clusterId: 'contract', nodeId: 'a', incarnation: 1 },
+    identity: { clusterId: 'contract', nodeId: 'a', incarnation: 1, startId: 'one' },
     listen: '127.0.0.1:0',
     clock: systemClock,
     observer: () => {},
@@ -314,6 +315,7 @@ test('a status that cannot be made is an error of the call, and no more', waitin
     },
     receive: () => {},
     reachable: () => {},
+    refused: () => {},
   });
   const baseUrl = `http://${endpoint}`;
   const sessionManager = new Http2SessionManager(baseUrl);

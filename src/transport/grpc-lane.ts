@@ -225,6 +225,7 @@ export class GrpcLane {
     counters.peersRefused += 1;
     reportRefusal(context.observer, { direction: 'outbound', peer, endpoint }, error);
     this.#lose(connection, `${error.code}: ${error.message}`);
+    context.refused(peer, error);
   }
 
   /** The connection is gone or of no use. Called for its every sign; the first one counts. */

@@ -18,7 +18,7 @@ import { isKommanderError, KommanderError } from '../base/errors.ts';
 import type { Endpoint, NodeId } from '../ports/transport.ts';
 import { coldCalls } from './cold-calls.ts';
 import { FrameDecoder } from './frame-decoder.ts';
-import { type Greeting, refusalOf, reportRefusal } from './greeting.ts';
+import { copiedNode, type Greeting, refusalOf, reportRefusal } from './greeting.ts';
 import {
   acceptedEvent,
   grpcContentType,
@@ -30,6 +30,9 @@ import {
   streamPath,
 } from './grpc-framing.ts';
 import { type GrpcNode, http2Settings } from './grpc-node.ts';
+
+/** Milliseconds in which a connected process must answer when another one comes with its identity. */
+const challengeMsMax = 1_000;
 
 /** Listens for peers. */
 export class GrpcServer {
@@ -129,26 +132,55 @@ export class GrpcServer {
       this.#refuse(stream, undefined, error);
       return;
     }
-    const error = refusalOf(this.#node.context.identity, greeting) ?? this.#staleness(greeting);
-    if (error === undefined) this.#accept(stream, greeting);
+    const error = refusalOf(this.#node.context.identity, greeting);
+    if (error === undefined) this.#admit(stream, greeting);
     else this.#refuse(stream, greeting.nodeId, error);
   }
 
-  /** An older start of a node that is connected is a process that should be gone. */
-  #staleness(greeting: Greeting): KommanderError | undefined {
-    const present = this.#streams.get(streamKey(greeting));
-    if (present === undefined || present.greeting.incarnation <= greeting.incarnation)
-      return undefined;
-    return new KommanderError(
-      `node ${greeting.nodeId} is connected as its start ${present.greeting.incarnation}; start ${greeting.incarnation} is older`,
-      {
-        code: 'WRONG_NODE',
-        details: {
-          incarnation: greeting.incarnation,
-          connectedIncarnation: present.greeting.incarnation,
-        },
-      },
-    );
+  #admit(stream: ServerHttp2Stream, greeting: Greeting): void {
+    const rival = this.#rivalOf(greeting);
+    if (rival === undefined) this.#accept(stream, greeting);
+    else this.#challenge(rival, stream, greeting);
+  }
+
+  /** A stream of another process with the same identity. */
+  #rivalOf({ nodeId, startId }: Greeting): InboundStream | undefined {
+    for (const inbound of this.#streams.values()) {
+      const { greeting } = inbound;
+      if (greeting.nodeId === nodeId && greeting.startId !== startId) return inbound;
+    }
+    return undefined;
+  }
+
+  /**
+   * A process that is gone does not answer, and its successor takes its place. One that does is alive: then there are two
+   * with one identity, which could vote twice, and the later one is refused.
+   */
+  #challenge(rival: InboundStream, stream: ServerHttp2Stream, greeting: Greeting): void {
+    let isDecided = false;
+    const decide = (isAlive: boolean): void => {
+      if (isDecided) return;
+      isDecided = true;
+      timer.cancel();
+      if (!isAlive) this.#endStart(rival.greeting);
+      if (this.#isClosed || stream.destroyed || stream.closed) return;
+      if (isAlive) this.#refuse(stream, greeting.nodeId, copiedNode(greeting, rival.greeting));
+      else this.#admit(stream, greeting);
+    };
+    const timer = this.#node.context.clock.setTimer(challengeMsMax, () => decide(false));
+    rival.stream.on('close', () => decide(false));
+    // A ping that fails says nothing: the end of the stream or of the time does.
+    rival.stream.session?.ping((error) => {
+      if (error === null) decide(true);
+    });
+  }
+
+  /** Ends both lanes of a process. */
+  #endStart({ nodeId, startId }: Greeting): void {
+    for (const inbound of [...this.#streams.values()]) {
+      const { greeting } = inbound;
+      if (greeting.nodeId === nodeId && greeting.startId === startId) inbound.end();
+    }
   }
 
   #accept(stream: ServerHttp2Stream, greeting: Greeting): void {
@@ -159,9 +191,11 @@ export class GrpcServer {
     );
     const inbound: InboundStream = {
       greeting,
+      stream,
       end: () => {
         splitter.stop();
         stream.close(http2Constants.NGHTTP2_CANCEL);
+        if (this.#streams.get(key) === inbound) this.#streams.delete(key);
       },
     };
     this.#streams.set(key, inbound);
@@ -248,6 +282,7 @@ export class GrpcServer {
 
 interface InboundStream {
   readonly greeting: Greeting;
+  readonly stream: ServerHttp2Stream;
   end(): void;
 }
 

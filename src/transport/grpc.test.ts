@@ -404,8 +404,8 @@ test('a process whose transports are closed ends by itself', { timeout: 20_000 }
     const open = async (nodeId, reachable) => {
       const transport = grpcTransport();
       const endpoint = await transport.open({
-        identity: { clusterId: 'exit', nodeId, incarnation: 1 }, listen: '127.0.0.1:0',
-        clock: systemClock, observer() {}, status: { statusJson: () => '' }, receive() {}, reachable,
+        identity: { clusterId: 'exit', nodeId, incarnation: 1, startId: 'one' }, listen: '127.0.0.1:0',
+        clock: systemClock, observer() {}, status: { statusJson: () => '' }, receive() {}, reachable, refused() {},
       });
       return { transport, endpoint };
     };

@@ -14,7 +14,7 @@ import {
 } from '../ports/transport.ts';
 import { FrameDecoder } from './frame-decoder.ts';
 import { type EncodedFrame, FrameEncoder } from './frame-encoder.ts';
-import { greetingTo, refusalOf, reportRefusal } from './greeting.ts';
+import { copiedNode, greetingTo, refusalOf, reportRefusal } from './greeting.ts';
 
 export interface MemoryNetworkOptions {
   /** Pass frames through the wire codec (default true). Without it frames arrive by reference. */
@@ -236,7 +236,10 @@ function disconnect(member: Member, peer: Peer): void {
 
 function isRefused(member: Member, peer: Peer, target: Member): boolean {
   const greeting = greetingTo(peer.nodeId, Lane.control, member.context.identity);
-  const error = refusalOf(target.context.identity, greeting);
+  const rival = rivalOf(member, target);
+  const error =
+    refusalOf(target.context.identity, greeting) ??
+    (rival === undefined ? undefined : copiedNode(greeting, rival.context.identity));
   if (error === undefined) return false;
   const { endpoint } = peer;
   reportRefusal(
@@ -249,7 +252,22 @@ function isRefused(member: Member, peer: Peer, target: Member): boolean {
     { direction: 'outbound', peer: peer.nodeId, endpoint },
     error,
   );
+  member.context.clock.defer(() => {
+    if (member.isOpen) member.context.refused(peer.nodeId, error);
+  });
   return true;
+}
+
+/** Another process with the identity of `member` that is connected to `target`. */
+function rivalOf(member: Member, target: Member): Member | undefined {
+  const { nodeId } = member.context.identity;
+  for (const other of member.network.members.values()) {
+    if (other === member || other.context.identity.nodeId !== nodeId) continue;
+    for (const { connection } of other.peers.values()) {
+      if (connection?.target === target) return other;
+    }
+  }
+  return undefined;
 }
 
 function tellReachable(member: Member, peer: Peer, isReachable: boolean): void {

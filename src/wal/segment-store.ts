@@ -3,7 +3,7 @@
 // what a segment says (entries replaced, a log dropped) holds for all older ones.
 
 import { assert, must } from '../base/assert.ts';
-import { KommanderError } from '../base/errors.ts';
+import { isKommanderError, KommanderError } from '../base/errors.ts';
 import type { PartitionId, StoredPartition } from '../ports/wal.ts';
 import { type Files, isOutOfSpace, type StoredFile } from './files.ts';
 import { type FoundStore, type PlacedBase, type PlacedFact, segmentName } from './segment-open.ts';
@@ -228,12 +228,16 @@ function fits(store: SegmentStore, last: Segment, byteLength: number): boolean {
   return store.endOffset + byteLength + footerBytes <= last.byteLength;
 }
 
-/** Begins to prepare the next segment when the last one is half full, so that nobody waits for it. */
-export function prepareAhead(store: SegmentStore): void {
+/**
+ * Begins to prepare the next segment when the last one is half full, so that nobody waits for it. `fail` hears of what a
+ * second try must not hide; when the disk is full, whoever needs the segment tries again, and hears of it.
+ */
+export function prepareAhead(store: SegmentStore, fail: (cause: unknown) => void): void {
   const last = must(store.segments.at(-1), 'something was written');
   if (store.endOffset * 2 < last.byteLength || store.prepared !== undefined) return;
-  // Whoever needs it tries again, and hears why it fails.
-  prepare(store, store.segmentBytes).catch(() => {});
+  prepare(store, store.segmentBytes).catch((error: unknown) => {
+    if (!isKommanderError(error, 'DISK_FULL')) fail(error);
+  });
 }
 
 /** @throws DISK_FULL */

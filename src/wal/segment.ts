@@ -174,7 +174,7 @@ export function segmentWal(options: SegmentWalOptions): Wal {
       if (records.length > 0) {
         byteLength = await append(current, cleaner, records);
         noteStored(current, after);
-        prepareAhead(current);
+        prepareAhead(current, fail);
       }
       if (batch.sync) await sync(current);
     } catch (error) {

@@ -135,10 +135,10 @@ test('a node whose disk was emptied is told so and takes no part', async () => {
   await cluster.crash('c');
   await cluster.seat('c').disk.wipe();
   const wiped = await cluster.open('c');
-  await cluster.until(() => wiped.status().state === 'failed', 'the node is told');
+  await cluster.until(() => wiped.status().state === 'refused', 'the node is told');
   const error = await cluster.driveFailure(wiped.replicate(1, 'put', text('x')));
   assert.equal(error.code, 'NODE_WIPED');
-  const report = cluster.seat('c').observed.find(({ name }) => name === 'node-failed');
+  const report = cluster.seat('c').observed.find(({ name }) => name === 'node-refused');
   assert.ok(report !== undefined);
   // The others go on, and the error says whose directory it is.
   await cluster.leader();
@@ -177,9 +177,35 @@ test('two emptied disks of three do not make a new cluster', async () => {
   assert.equal(state(cluster, 'b'), 'forming');
   await cluster.open('a');
   await cluster.run(20 * electionMs);
-  assert.equal(state(cluster, 'b'), 'failed');
-  assert.equal(state(cluster, 'c'), 'failed');
+  assert.equal(state(cluster, 'b'), 'refused');
+  assert.equal(state(cluster, 'c'), 'refused');
   assert.equal(cluster.node('a').leaderOf(1), undefined);
+});
+
+test('a node that was refused does not form a cluster with those who do not know of it yet', async () => {
+  await using cluster = nodeCluster();
+  const { network } = cluster;
+  await cluster.open('a');
+  await cluster.open('b');
+  await cluster.run(electionMs);
+  await cluster.crash('b');
+  await cluster.seat('b').disk.wipe();
+  // The emptied node hears a, which goes on knowing the directory of before and completes the genesis with it.
+  network.setLink('b', 'a', 'drop');
+  network.setLink('a', 'c', 'drop');
+  network.setLink('c', 'b', 'drop');
+  await cluster.open('b');
+  await cluster.run(electionMs);
+  await cluster.open('c');
+  await cluster.until(() => state(cluster, 'a') === 'running', 'a has all acceptances');
+  network.setLink('a', 'b', 'cut');
+  await cluster.run(electionMs);
+  network.setLink('a', 'b', 'up');
+  await cluster.until(() => state(cluster, 'b') === 'refused', 'b is told');
+  network.setLink('c', 'b', 'up');
+  await cluster.run(5 * electionMs);
+  assert.equal(state(cluster, 'c'), 'forming');
+  assert.equal(state(cluster, 'b'), 'refused');
 });
 
 test('a member that comes back with another disk is not listened to, though nobody has told it yet', async () => {
@@ -196,8 +222,9 @@ test('a member that comes back with another disk is not listened to, though nobo
   await cluster.run(electionMs);
   cluster.network.dropWhen(undefined);
   const [own = assert.fail('c has introduced itself')] = said;
-  const acceptances = own.acceptances.map(({ nodeId, nonce }) => ({
+  const acceptances = own.acceptances.map(({ nodeId, nonce, replicaId }) => ({
     nodeId,
+    replicaId,
     nonce: nodeId === 'c' ? 'of an emptied disk' : nonce,
   }));
   for (const isKnown of [true, false]) {
@@ -208,7 +235,7 @@ test('a member that comes back with another disk is not listened to, though nobo
     c.tell('a', ackOf({ from: 3, to: 1, term: term + 10 }, 0));
     await cluster.run(testSettings.tickMs);
     assert.equal(cluster.node('a').isLeader(1), !isKnown);
-    const reports = cluster.seat('a').observed.filter(({ name }) => name === 'peer-wiped');
+    const reports = cluster.seat('a').observed.filter(({ name }) => name === 'peer-replaced');
     assert.equal(reports.length, isKnown ? 0 : 1);
     await cluster.crash('c');
     await cluster.makeLeader('a');
@@ -287,13 +314,14 @@ test('a node that is no member is not listened to, whatever it says', async () =
   const { clusterId } = cluster.node('a').status();
   const stranger = cluster.network.transport();
   await stranger.open({
-    identity: { clusterId, nodeId: 'x', incarnation: 1 },
+    identity: { clusterId, nodeId: 'x', incarnation: 1, startId: 'one' },
     listen: '127.0.0.1:99',
     clock: cluster.time,
     observer: () => {},
     status: { statusJson: () => '' },
     receive: () => {},
     reachable: () => {},
+    refused: () => {},
   });
   stranger.setPeer('a', '127.0.0.1:1');
   await cluster.time.settle();
@@ -321,8 +349,8 @@ test('a node that is no member is not listened to, whatever it says', async () =
       recordHash,
       complete: true,
       acceptances: [
-        { nodeId: 'x', nonce: 'n' },
-        { nodeId: 'a', nonce: 'not yours' },
+        { nodeId: 'x', nonce: 'n', replicaId: 4 },
+        { nodeId: 'a', nonce: 'not yours', replicaId: 1 },
       ],
       endpoint: undefined,
     },

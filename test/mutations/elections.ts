@@ -424,8 +424,8 @@ export const electionMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/host/genesis.ts',
-        find: 'if (!genesis.record.members.every(({ nodeId }) => genesis.nonces.has(nodeId))) return;',
-        replace: 'if (genesis.nonces.size * 2 <= genesis.record.members.length) return;',
+        find: 'if (!genesis.record.members.every(({ nodeId }) => genesis.admissions.has(nodeId))) return;',
+        replace: 'if (genesis.admissions.size * 2 <= genesis.record.members.length) return;',
       },
     ],
     says: 'A cluster forms when a majority has accepted: emptied disks can form it a second time.',

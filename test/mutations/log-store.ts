@@ -316,13 +316,13 @@ export const logStoreMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/host/system-entries.ts',
-        find: 'async restore(data) {\n      holder.system = decodeSystemState(await data.bytes());',
+        find: 'async restore(data) {\n      host.system = decodeSystemState(await data.bytes());',
         replace: 'async restore(data) {\n      decodeSystemState(await data.bytes());',
       },
     ],
     says: 'A replica that got the roster in a snapshot goes on with the one that it was started with.',
     tests: ['src/host/genesis.test.ts'],
-    simulator: { blind: 'the roster of a simulated cluster does not change' },
+    simulator: { blind: 'members are also told of by their peers, and the map does not change' },
   },
   {
     id: 'sent-run-sealed-again',

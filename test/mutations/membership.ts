@@ -189,8 +189,8 @@ export const membershipMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/host/genesis.ts',
-        find: 'strangers.add(peer);',
-        replace: 'nonces.set(peer, nonce);',
+        find: 'strangers.set(peer, { nonce, isEmpty });',
+        replace: 'admissions.set(peer, presented);',
       },
     ],
     says: 'A member that comes back with an emptied disk is believed: it votes again and counts as a copy.',
@@ -203,13 +203,182 @@ export const membershipMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/host/genesis.ts',
-        find: 'if (known !== own) {',
-        replace: 'if (known === undefined) {',
+        find: 'if (known?.nonce === own.nonce) return true;',
+        replace: 'if (known !== undefined) return true;',
       },
     ],
     says: 'A node does not find out from its peers that its own disk was emptied.',
     tests: ['test/host/genesis.test.ts'],
     simulator: 'quick',
+  },
+  {
+    id: 'emptied-nodes-form-anew',
+    hazards: [12, 52],
+    edits: [
+      {
+        file: 'src/host/genesis.ts',
+        find: "if (host.state === 'refused') return;",
+        replace: '',
+      },
+    ],
+    says: 'Nodes that were told that their disks were emptied make a cluster with each other.',
+    tests: ['test/host/genesis.test.ts'],
+    simulator: { blind: 'never so many disks are emptied that what is left is no quorum' },
+  },
+  {
+    id: 'readmitted-as-the-same-replica',
+    hazards: [52],
+    edits: [
+      {
+        file: 'src/cluster/system-state.ts',
+        find: 'return replicaId + memberCountMax;',
+        replace: 'return replicaId;',
+      },
+    ],
+    says: 'A readmitted member keeps the number of the replica whose promises its disk forgot.',
+    tests: ['src/cluster/system-state.test.ts', 'test/host/readmission.test.ts'],
+    simulator: 'membership',
+  },
+  {
+    id: 'late-readmission-counts',
+    hazards: [52],
+    edits: [
+      {
+        file: 'src/cluster/system-state.ts',
+        find: 'const isNext = member.nodeId === nodeId && nextReplicaId(member.replicaId) === replicaId;',
+        replace: 'const isNext = member.nodeId === nodeId;',
+      },
+    ],
+    says: 'A readmission that was asked for before another one was done takes the member back to it.',
+    tests: ['src/cluster/system-state.test.ts'],
+    simulator: { blind: 'it takes two operators that are at odds' },
+  },
+  {
+    id: 'former-nonce-believed',
+    hazards: [52],
+    edits: [
+      {
+        file: 'src/host/genesis.ts',
+        find: 'genesis.admissions.set(nodeId, { nonce, replicaId });\n  if (genesis.strangers',
+        replace:
+          'genesis.admissions.set(nodeId, { nonce: genesis.admissions.get(nodeId)?.nonce ?? nonce, replicaId });\n  if (genesis.strangers',
+      },
+    ],
+    says: 'After a readmission the former directory is still the one that is known.',
+    tests: ['test/host/readmission.test.ts'],
+    simulator: 'membership',
+  },
+  {
+    id: 'old-disk-goes-on',
+    hazards: [52],
+    edits: [
+      {
+        file: 'src/host/genesis.ts',
+        find: 'if (known !== undefined && known.replicaId < own.replicaId) return true;',
+        replace: 'if (known !== undefined && known.replicaId !== own.replicaId) return true;',
+      },
+    ],
+    says: 'A node on a disk from before its readmission goes on as if it were still a member.',
+    tests: ['test/host/readmission.test.ts'],
+    simulator: { blind: 'no old disk is mounted again' },
+  },
+  {
+    id: 'number-not-stored',
+    hazards: [52],
+    edits: [
+      {
+        file: 'src/host/genesis.ts',
+        find: 'writer.varint(replicaId);',
+        replace: 'writer.varint(replicaIdIn(genesis.record, nodeId));',
+      },
+    ],
+    says: 'A readmitted node forgets with a restart that it is another replica.',
+    tests: ['src/host/genesis.test.ts', 'test/host/readmission.test.ts'],
+    simulator: 'membership',
+  },
+  {
+    id: 'former-replica-keeps-its-vote',
+    hazards: [52],
+    edits: [
+      {
+        file: 'src/host/readmission-step.ts',
+        find: 'return isLearner ? [demotion] : [demotion, { kind: addLearner, replica }];',
+        replace: 'return isLearner ? [] : [{ kind: addLearner, replica }];',
+      },
+    ],
+    says: 'The former number of a readmitted member stays a voter.',
+    tests: ['src/host/readmission-step.test.ts', 'test/host/readmission.test.ts'],
+    simulator: 'membership',
+  },
+  {
+    id: 'promoted-before-caught-up',
+    hazards: [51, 52],
+    edits: [
+      {
+        file: 'src/host/readmission.ts',
+        find: "return progress.state === 'replicate' && progress.matchIndex >= committedBefore;",
+        replace: 'return committedBefore >= 0;',
+      },
+    ],
+    says: 'A readmitted member votes before it has caught up, and writes wait for it.',
+    tests: ['test/host/readmission.test.ts'],
+    simulator: { blind: 'a voter that is behind breaks no rule' },
+  },
+  {
+    id: 'former-learner-promoted',
+    hazards: [51],
+    edits: [
+      {
+        file: 'src/host/readmission-step.ts',
+        find: 'if (!isLearner) return [removal, { kind: addLearner, replica }];',
+        replace: 'if (!isLearner) return [removal, { kind: addVoter, replica }];',
+      },
+    ],
+    says: 'A readmitted learner becomes a voter.',
+    tests: ['src/host/readmission-step.test.ts', 'test/host/readmission.test.ts'],
+    simulator: { blind: 'a voter more breaks no rule' },
+  },
+  {
+    id: 'readmission-undone-by-genesis',
+    hazards: [52],
+    edits: [
+      {
+        file: 'src/host/system-entries.ts',
+        find: 'host.isSystemKnown = true;\n    noteReadmissions(host);',
+        replace: 'noteReadmissions(host);',
+      },
+    ],
+    says: 'A readmission that is committed in front of the genesis entry is undone by it.',
+    tests: ['test/host/readmission.test.ts'],
+    simulator: { blind: 'no disk is emptied before the cluster has worked for a while' },
+  },
+  {
+    id: 'copied-node-connects',
+    hazards: [13, 52],
+    edits: [
+      {
+        file: 'src/transport/grpc-server.ts',
+        find: 'if (error === null) decide(true);',
+        replace: 'if (error === null) decide(false);',
+      },
+    ],
+    says: 'A second process with the identity of a connected node takes its place.',
+    tests: ['src/transport/grpc-garbage.test.ts', 'src/transport/grpc.test.ts'],
+    simulator: { blind: 'the simulated network has connections of its own' },
+  },
+  {
+    id: 'copied-node-goes-on',
+    hazards: [52],
+    edits: [
+      {
+        file: 'src/host/inbox.ts',
+        find: "if (error.code !== 'NODE_COPIED' || host.state === 'closing') return;",
+        replace: "if (error.code === 'NODE_COPIED' || host.state !== 'closing') return;",
+      },
+    ],
+    says: 'A node that was told that another process has its identity goes on with other peers.',
+    tests: ['test/host/readmission.test.ts'],
+    simulator: { blind: 'no directory is copied' },
   },
   {
     id: 'overlapping-ranges',

@@ -212,8 +212,8 @@ export const retentionMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/host/proposals.ts',
-        find: 'isOwnType(proposed) ? stampedCheckpoint(partition, proposed.type) : proposed;',
-        replace: 'proposed;',
+        find: '? stampedCheckpoint(partition, proposed.type)',
+        replace: '? proposed',
       },
     ],
     says: 'Checkpoints do not say what all have stored, and a log without a machine is never compacted.',

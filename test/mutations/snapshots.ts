@@ -234,7 +234,7 @@ export const snapshotMutations: readonly Mutation[] = [
       {
         file: 'src/host/snapshots.ts',
         find: '  if (descriptor === undefined) return;\n',
-        replace: '  if (descriptor !== undefined) return;\n',
+        replace: '  if (descriptor?.clock !== -1) return;\n',
       },
     ],
     says: 'A node whose base names a snapshot that is missing opens with an empty state.',

@@ -9,7 +9,7 @@ import type { Wal, WalBatch } from '../../src/ports/wal.ts';
 import { EntryKind } from '../../src/raft/types.ts';
 import {
   type CrashKind,
-  type SimulatedDisk,
+  type RocksDbDisk,
   simulatedDisk,
   type WritePhase,
 } from '../../src/testing/simulation/disk.ts';
@@ -21,7 +21,7 @@ import { systemClock } from '../../src/time/system-clock.ts';
 import { rocksdbWal } from '../../src/wal/rocksdb.ts';
 import { codeOf } from '../support/node-cluster.ts';
 
-function newDisk(seed: number, nowMs: () => number): SimulatedDisk {
+function newDisk(seed: number, nowMs: () => number): RocksDbDisk {
   return simulatedDisk({ random: seededRandom(seed), nowMs, name: 'a' });
 }
 

@@ -36,7 +36,7 @@ async function pair(seed = 1) {
     const transport = network.transport(nodeId, clock);
     const end: End = { transport, clock, received: [], reachability: [] };
     await transport.open({
-      identity: { clusterId: 'c', nodeId, incarnation: 1 },
+      identity: { clusterId: 'c', nodeId, incarnation: 1, startId: 'one' },
       listen: `10.0.0.1:${nodeId.charCodeAt(0)}`,
       clock,
       observer: () => {},
@@ -45,6 +45,7 @@ async function pair(seed = 1) {
         end.received.push({ lane, timestamp, kinds: items.map(({ kind }) => kind).join() });
       },
       reachable: (_peer, isReachable) => end.reachability.push(isReachable),
+      refused: () => {},
     });
     return end;
   };

@@ -28,7 +28,7 @@ export async function fakeMember(cluster: NodeCluster, nodeId: NodeId): Promise<
   seat.transport = transport;
   const heard: FakeMember['heard'] = [];
   await transport.open({
-    identity: { clusterId, nodeId, incarnation: 1_000 },
+    identity: { clusterId, nodeId, incarnation: 1_000, startId: 'one' },
     listen: seat.endpoint,
     clock: cluster.time,
     observer: () => {},
@@ -40,6 +40,7 @@ export async function fakeMember(cluster: NodeCluster, nodeId: NodeId): Promise<
       }
     },
     reachable: () => {},
+    refused: () => {},
   });
   for (const other of cluster.seats.values()) {
     if (other !== seat) transport.setPeer(other.nodeId, other.endpoint);

@@ -16,13 +16,14 @@ export async function impostorOf(cluster: NodeCluster, nodeId: NodeId): Promise<
   await cluster.close(nodeId);
   const transport = cluster.network.transport();
   await transport.open({
-    identity: { clusterId, nodeId, incarnation: 99 },
+    identity: { clusterId, nodeId, incarnation: 99, startId: 'one' },
     listen: cluster.seat(nodeId).endpoint,
     clock: cluster.time,
     observer: () => {},
     status: { statusJson: () => '' },
     receive: () => {},
     reachable: () => {},
+    refused: () => {},
   });
   for (const peer of cluster.nodeIds) {
     if (peer !== nodeId) transport.setPeer(peer, cluster.seat(peer).endpoint);

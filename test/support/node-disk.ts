@@ -18,6 +18,8 @@ export interface NodeDisk {
   crash(): Promise<void>;
   /** An empty disk takes the place of this one. */
   wipe(): Promise<void>;
+  /** @returns what mounts the present disk again after another one has taken its place */
+  setAside(): () => Promise<void>;
   /** Milliseconds that a write takes from now on. */
   latencyMs: number;
   /** Writes wait from now on, and are lost if the node crashes meanwhile. */
@@ -152,6 +154,13 @@ export function nodeDisk(): NodeDisk {
       files.wipe();
       isFailed = false;
       doReadsFail = false;
+    },
+    setAside() {
+      const present = store;
+      return async () => {
+        await disk.crash();
+        store = present;
+      };
     },
     hold() {
       isHeld = true;

@@ -32,7 +32,10 @@ test('bad values are refused with their name, the value and the valid options', 
       { partitions: '2000' },
       /--partitions: "2000" is not valid: expected an integer from 1 to 1024/,
     ],
-    [{ wal: 'paper' }, /--wal: "paper" is not valid: expected one of rocksdb, sqlite, memory/],
+    [
+      { wal: 'paper' },
+      /--wal: "paper" is not valid: expected one of rocksdb, segment, sqlite, memory/,
+    ],
     [{ data: '' }, /--data: ""/],
     [{ clients: '-1' }, /--clients: "-1"/],
   ];

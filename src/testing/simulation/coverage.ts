@@ -33,6 +33,7 @@ export const coverageStates = {
   diskStall: 'a leader gave its leadership away because of its disk',
   timerLate: 'a node stood still for longer than its timer',
   wipedRefused: 'a node whose disk was emptied was recognised and refused',
+  readmitted: 'a node whose disk was emptied was readmitted, and votes where it did',
   messageDuplicated: 'a message arrived twice',
   messageReordered: 'a message overtook an earlier one',
   messageFromThePast: 'a message of a process that was gone arrived',

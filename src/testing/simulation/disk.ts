@@ -4,8 +4,10 @@
 
 import { KommanderError } from '../../base/errors.ts';
 import { type Random, seededRandom } from '../../base/random.ts';
+import type { Wal } from '../../ports/wal.ts';
 import type { Files } from '../../wal/files.ts';
 import { marksIn } from '../../wal/recovery-evidence.ts';
+import { rocksdbWal } from '../../wal/rocksdb.ts';
 import type { RocksDbDirectory } from '../../wal/rocksdb-directory.ts';
 import type {
   RocksDbHandle,
@@ -37,12 +39,8 @@ export type CrashKind = 'kill' | 'power';
 export type UnsyncedFate = 'none' | 'lost' | 'kept' | 'torn';
 
 export interface SimulatedDisk {
-  /** Library and directory as a process sees them. A process that is gone does nothing any more. */
-  attach(clock: ProcessClock): {
-    readonly library: RocksDbLibrary;
-    readonly directory: RocksDbDirectory;
-    readonly snapshotFiles: Files;
-  };
+  /** The log store on it as a process sees it. A process that is gone does nothing any more. */
+  wal(clock: ProcessClock): Wal;
   /** The process, or the machine, is gone. */
   crash(kind: CrashKind): UnsyncedFate;
   /** An empty disk takes the place of this one. */
@@ -68,6 +66,16 @@ export interface SimulatedDisk {
   takeReopenCount(): number;
   /** A restart found a torn log since the last call. */
   takeTornFound(): boolean;
+}
+
+/** The disk below the RocksDB engine. */
+export interface RocksDbDisk extends SimulatedDisk {
+  /** Library, directory and files as a process sees them. */
+  attach(clock: ProcessClock): {
+    readonly library: RocksDbLibrary;
+    readonly directory: RocksDbDirectory;
+    readonly snapshotFiles: Files;
+  };
 }
 
 /** Bytes that are free while it is not full. */
@@ -110,7 +118,7 @@ export function simulatedDisk(options: {
   readonly random: Random;
   readonly nowMs: () => number;
   readonly name: string;
-}): SimulatedDisk {
+}): RocksDbDisk {
   const { random, nowMs, name } = options;
   let storeCount = 0;
   const disk: Disk = {
@@ -146,7 +154,7 @@ export function simulatedDisk(options: {
     syncMsMax: () => face.syncMsMax,
     unsynced: 'chance',
   });
-  const face: SimulatedDisk = {
+  const face: RocksDbDisk = {
     syncMsMax: syncMsHealthy,
     state: 'good',
     get failureCount() {
@@ -160,6 +168,7 @@ export function simulatedDisk(options: {
       disk.reopenCount = 0;
       return count;
     },
+    wal: (clock) => rocksdbWal({ path: name, ...face.attach(clock) }),
     attach: (clock) => ({
       library: { open: async () => openStore(disk, face, clock) },
       directory: directoryOf(disk, face),
@@ -401,4 +410,4 @@ function tryDamage(disk: Disk): boolean {
 }
 
 /** Records behind a damaged one: some of them may be unsynced commit indexes, whose marks prove nothing of the last. */
-const provenBehind = 4;
+export const provenBehind = 4;

@@ -213,7 +213,7 @@ const actions: Readonly<Record<FaultKind, (world: World, random: Random) => void
     if (seat === undefined) return;
     if (seat.life !== undefined) endLife(world, seat.life, 'power');
     seat.disk.wipe();
-    seat.durableBefore = seat.durable;
+    seat.durableBefore = { replicaId: seat.replicaId, view: seat.durable };
     seat.durable = newDurableView();
     seat.expected = 'wiped';
     beginLater(world, seat, downMs(world, random));

@@ -73,6 +73,7 @@ function checkChanged(
 ): void {
   const isSame = (a: readonly NodeId[], b: readonly NodeId[]): boolean => a.join() === b.join();
   if (isSame(wanted.voters, result.voters) && isSame(wanted.learners, result.learners)) return;
+  if (isReadmitting(world)) return;
   world.violation ??= new ViolationError(
     'A change of the members that was answered has made the members that were asked for',
     `asked for ${textOf(wanted)}, got ${textOf(result)}`,
@@ -100,12 +101,17 @@ function checkNotChanged(
   const askedCount = world.wantedVoters.filter(
     (asked) => asked.partitionId === partitionId && asked.voters.join() === wanted.voters.join(),
   ).length;
-  if (!isWanted || askedCount > 1) return;
+  if (!isWanted || askedCount > 1 || isReadmitting(world)) return;
   world.violation ??= new ViolationError(
     'A change of the members whose caller was told that nothing was changed has changed nothing',
     `${error.code}, and the members are ${textOf(now)}`,
     partitionId,
   );
+}
+
+/** Leaders change members of their own accord: what an operator finds may not be what another one has just asked for. */
+function isReadmitting(world: World): boolean {
+  return [...world.seats.values()].some(({ expected }) => expected === 'readmission');
 }
 
 function textOf({ voters, learners }: Members): string {
@@ -197,5 +203,7 @@ function halvesOf({ voters, votersOutgoing }: ConfState): (readonly number[])[] 
 }
 
 function namesOf(world: World, replicas: readonly number[]): NodeId[] {
-  return replicas.map((replica) => world.safety.nodeIdOf(replica) ?? String(replica)).sort();
+  // A former number and its successor are one node.
+  const names = replicas.map((replica) => world.safety.nodeIdOf(replica) ?? String(replica));
+  return [...new Set(names)].sort();
 }

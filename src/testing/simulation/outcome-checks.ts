@@ -58,6 +58,9 @@ function firstUnrest(world: World): Unrest | undefined {
     if (!seat.isLost && seat.life?.host?.state !== 'running') {
       return { partitionId: undefined, what: `node ${seat.nodeId} does not run` };
     }
+    if (seat.expected === 'readmission') {
+      return { partitionId: undefined, what: `node ${seat.nodeId} is not readmitted` };
+    }
   }
   for (let partitionId = 0; partitionId <= world.settings.partitions; partitionId++) {
     const what = partitionUnrest(world, partitionId);

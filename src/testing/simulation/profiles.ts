@@ -180,6 +180,7 @@ export const profiles: Readonly<Record<ProfileName, FaultProfile>> = {
       noise: 3,
       crashInWrite: 4,
       forgetLeader: 3,
+      wipe: 3,
     },
     promises: [
       ...alwaysPromised,
@@ -187,6 +188,8 @@ export const profiles: Readonly<Record<ProfileName, FaultProfile>> = {
       'jointAtCrash',
       'leaderRemoved',
       'learnerPromoted',
+      'wipedRefused',
+      'readmitted',
     ],
   }),
   snapshots: profile({
@@ -241,6 +244,7 @@ export const profiles: Readonly<Record<ProfileName, FaultProfile>> = {
       'damageFound',
       'diskStall',
       'wipedRefused',
+      'readmitted',
     ],
   }),
   /** No faults at all: what is wrong here is wrong everywhere. */

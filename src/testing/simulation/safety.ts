@@ -60,9 +60,10 @@ export interface ReplicaWatch {
 export interface Safety {
   readonly partitions: Map<PartitionId, PartitionRecord>;
   readonly coverage: Coverage;
-  /** What the disk of a node holds, and what it held before it was emptied. */
+  /** What the disk of a node holds. */
   readonly durable: (nodeId: NodeId) => DurableView;
-  readonly durableBefore: (nodeId: NodeId) => DurableView | undefined;
+  /** What the disk of a replica holds, and what it held before it was emptied. */
+  readonly durableOf: (replicaId: ReplicaId) => readonly DurableView[];
   readonly nodeIdOf: (replicaId: ReplicaId) => NodeId | undefined;
 }
 
@@ -340,13 +341,11 @@ export function checkDurableQuorum(
   const index = log.commitIndex;
   const term = must(termAt(log, index), 'what is committed is in the log');
   const holders = new Set(
-    votersOf(confState).filter((id) => {
-      const holder = safety.nodeIdOf(id);
-      if (holder === undefined) return false;
-      return [safety.durable(holder), safety.durableBefore(holder)].some((view) =>
-        holdsDurably(view?.partitions.get(partitionId), { index, term }),
-      );
-    }),
+    votersOf(confState).filter((id) =>
+      safety
+        .durableOf(id)
+        .some((view) => holdsDurably(view.partitions.get(partitionId), { index, term })),
+    ),
   );
   if (!holders.has(raft.id)) safety.coverage.committedBeforeOwnSync += 1;
   if (quorumIndex(confState, (id) => (holders.has(id) ? 1 : 0)) === 1) return;
@@ -415,7 +414,8 @@ function checkVote(
 ): void {
   const { from, partitionId, message } = sent;
   const { votes } = partitionRecord(safety, partitionId);
-  const key = `${from} ${message.term}`;
+  // A readmitted node is another replica than the one whose votes its disk forgot.
+  const key = `${message.from} ${message.term}`;
   const known = votes.get(key);
   if (known !== undefined && known !== message.to) {
     throw new ViolationError(

@@ -4,6 +4,7 @@
 
 import { inspect } from 'node:util';
 import { must } from '../../base/assert.ts';
+import { memberCountMax } from '../../cluster/system-state.ts';
 import { staticDiscovery } from '../../discovery/static.ts';
 import type { KommanderNode } from '../../host/api.ts';
 import { type EvidenceBundle, evidenceOf } from '../../host/evidence.ts';
@@ -13,10 +14,10 @@ import type { Endpoint, NodeId } from '../../ports/transport.ts';
 import type { ReplicaId } from '../../raft/types.ts';
 import { memoryNetwork } from '../../transport/memory.ts';
 import { memoryWal } from '../../wal/memory.ts';
-import { virtualClock } from '../virtual-clock.ts';
+import { type VirtualClock, virtualClock } from '../virtual-clock.ts';
 import { type Clients, newClients, runClient } from './clients.ts';
 import { type Coverage, newCoverage } from './coverage.ts';
-import { simulatedDisk } from './disk.ts';
+import { type SimulatedDisk, simulatedDisk } from './disk.ts';
 import { eventLog } from './event-log.ts';
 import { type PlannedFault, planFaults } from './fault-plan.ts';
 import { happen, powerLossBehindSplit } from './faults.ts';
@@ -40,6 +41,7 @@ import {
 } from './outcome-checks.ts';
 import { violationReport } from './report.ts';
 import { checkSent, newSafety } from './safety.ts';
+import { segmentDisk } from './segment-disk.ts';
 import { checkTouched } from './step-checks.ts';
 import { ViolationError } from './violation.ts';
 import { beginLife, type Life, newSeat, openLives, type Seat, type World } from './world.ts';
@@ -239,6 +241,14 @@ async function tried(
   return problem;
 }
 
+/** A cluster may have nodes of several engines. */
+function newDisk(seed: number, nodeId: NodeId, time: VirtualClock): SimulatedDisk {
+  const random = streamOf(seed, `disk ${nodeId}`);
+  const isSegment = streamOf(seed, `engine ${nodeId}`).below(2) === 0;
+  if (isSegment) return segmentDisk({ random, name: nodeId });
+  return simulatedDisk({ random, nowMs: () => time.monotonicMs(), name: nodeId });
+}
+
 function newWorld(settings: SimulationSettings, options: AnySimulationOptions): World {
   const { seed, nodeIds, profile } = settings;
   const coverage = newCoverage();
@@ -251,21 +261,26 @@ function newWorld(settings: SimulationSettings, options: AnySimulationOptions): 
       nodeId,
       newSeat({
         nodeId,
-        disk: simulatedDisk({
-          random: streamOf(seed, `disk ${nodeId}`),
-          nowMs: () => time.monotonicMs(),
-          name: nodeId,
-        }),
+        replicaId: nodeIds.indexOf(nodeId) + 1,
+        disk: newDisk(seed, nodeId, time),
         wallOffsetMs: settings.hasClockFaults ? clockRandom.below(20_000) - 10_000 : 0,
         rate: settings.hasClockFaults ? 0.98 + clockRandom.unit() * 0.04 : 1,
       }),
     ]),
   );
+  const nodeIdOf = (replicaId: ReplicaId): NodeId | undefined =>
+    nodeIds[(replicaId - 1) % memberCountMax];
   const safety = newSafety({
     coverage,
     durable: (nodeId) => must(seats.get(nodeId), 'every node has a seat').durable,
-    durableBefore: (nodeId) => must(seats.get(nodeId), 'every node has a seat').durableBefore,
-    nodeIdOf: (replicaId: ReplicaId) => nodeIds[replicaId - 1],
+    durableOf(replicaId) {
+      const seat = seats.get(nodeIdOf(replicaId) ?? '');
+      if (seat === undefined) return [];
+      const present = seat.replicaId === replicaId ? [seat.durable] : [];
+      const before = seat.durableBefore?.replicaId === replicaId ? [seat.durableBefore.view] : [];
+      return [...present, ...before];
+    },
+    nodeIdOf,
   });
   const log = eventLog({
     nowMs: () => time.monotonicMs(),

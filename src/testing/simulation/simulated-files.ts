@@ -5,6 +5,7 @@ import { must } from '../../base/assert.ts';
 import { KommanderError } from '../../base/errors.ts';
 import type { Random } from '../../base/random.ts';
 import type { Files, StoredFile } from '../../wal/files.ts';
+import type { UnsyncedFate } from './disk.ts';
 
 /** What a process does with its files. */
 export type FileStep = 'write' | 'sync' | 'read' | 'names';
@@ -20,8 +21,8 @@ export interface FilesOwner {
 
 export interface SimulatedFiles {
   attach(owner: FilesOwner): Files;
-  /** The machine lost its power. @returns whether something was not synced */
-  losePower(): boolean;
+  /** The machine lost its power. @returns what became of the bytes that were not synced */
+  losePower(): UnsyncedFate;
   wipe(): void;
   /** Flips a bit. */
   flipBit(place: { readonly name: string; readonly offset: number; readonly bit: number }): void;
@@ -42,6 +43,7 @@ interface SimulatedFile {
 type Names = Map<string, SimulatedFile>;
 
 const sectorBytes = 512;
+const fates: readonly UnsyncedFate[] = ['lost', 'kept', 'torn', 'torn'];
 
 export function simulatedFiles(random: Random): SimulatedFiles {
   let names: Names = new Map();
@@ -97,15 +99,16 @@ export function simulatedFiles(random: Random): SimulatedFiles {
     }),
     losePower() {
       const files = new Set([...names.values(), ...syncedNames.values()]);
-      const wasUnsynced =
-        changes.length > 0 || [...files].some(({ unsynced }) => unsynced.length > 0);
+      const fate = [...files].some(({ unsynced }) => unsynced.length > 0)
+        ? must(fates[random.below(fates.length)], 'one of them')
+        : 'none';
       // Changes of names reach the disk in their order.
       const kept = random.below(changes.length + 1);
       names = new Map(kept === 0 ? syncedNames : changes[kept - 1]);
-      for (const file of files) loseUnsynced(file, random);
+      for (const file of files) loseUnsynced(file, random, fate);
       syncedNames = new Map(names);
       changes = [];
-      return wasUnsynced;
+      return fate;
     },
     wipe() {
       names = new Map();
@@ -164,15 +167,13 @@ function openFile(file: SimulatedFile, owner: FilesOwner): StoredFile {
   };
 }
 
-/** Any of the sectors that were written since the last sync are on the disk, and the others are not. */
-function loseUnsynced(file: SimulatedFile, random: Random): void {
-  // One fate for all, or one for each: both happen.
-  const fate = random.below(3);
+/** Of the sectors that were written since the last sync none, all, or any are on the disk. */
+function loseUnsynced(file: SimulatedFile, random: Random, fate: UnsyncedFate): void {
   for (const { position, bytes } of file.unsynced) {
     for (let at = 0; at < bytes.byteLength; ) {
       const sectorEnd = (Math.floor((position + at) / sectorBytes) + 1) * sectorBytes - position;
       const end = Math.min(bytes.byteLength, sectorEnd);
-      const isKept = fate === 2 ? random.below(2) === 0 : fate === 1;
+      const isKept = fate === 'torn' ? random.below(2) === 0 : fate === 'kept';
       if (isKept) file.synced = written(file.synced, position + at, bytes.subarray(at, end));
       at = end;
     }

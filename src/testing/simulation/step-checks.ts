@@ -7,6 +7,7 @@ import { lastTerm, termAt } from '../../raft/log.ts';
 import { quorumIndex } from '../../raft/quorum.ts';
 import type { RaftState } from '../../raft/state.ts';
 import { Role } from '../../raft/types.ts';
+import { noteRefused } from './operator.ts';
 import { checkReplica, newReplicaWatch, partitionRecord, type ReplicaWatch } from './safety.ts';
 import { ViolationError } from './violation.ts';
 import { type Life, loseSeat, openLives, replaceFailed, type World } from './world.ts';
@@ -25,6 +26,10 @@ function checkLife(world: World, life: Life): void {
   if (host === undefined) return;
   if (host.state === 'failed') {
     replaceFailed(world, life);
+    return;
+  }
+  if (host.state === 'refused') {
+    noteRefused(world, life);
     return;
   }
   for (const partition of host.partitions.values()) {

@@ -16,8 +16,7 @@ import type { Endpoint, NodeId } from '../../ports/transport.ts';
 import type { PartitionId } from '../../ports/wal.ts';
 import { isJoint } from '../../raft/membership.ts';
 import type { TraceEvent } from '../../raft/trace.ts';
-import type { LogIndex } from '../../raft/types.ts';
-import { rocksdbWal } from '../../wal/rocksdb.ts';
+import type { LogIndex, ReplicaId } from '../../raft/types.ts';
 import type { VirtualClock } from '../virtual-clock.ts';
 import type { Coverage } from './coverage.ts';
 import type { CrashKind, SimulatedDisk } from './disk.ts';
@@ -40,14 +39,16 @@ export interface Seat {
   readonly rate: number;
   /** What its disk holds for certain. */
   durable: DurableView;
-  /** What it held before it was emptied: acknowledged in good faith, and gone. */
-  durableBefore: DurableView | undefined;
+  /** What it held before it was emptied, and as which replica: acknowledged in good faith, and gone. */
+  durableBefore: { readonly replicaId: ReplicaId; readonly view: DurableView } | undefined;
   life: Life | undefined;
   livesCount: number;
-  /** The disk was emptied or a record on it rotted: the node takes no further part. */
+  /** The disk was emptied or a record on it rotted, and its operator gave it up: the node takes no further part. */
   isLost: boolean;
-  /** The present disk was emptied or damaged, and nobody has noticed yet. */
-  expected: 'wiped' | 'damaged' | undefined;
+  /** The present disk was emptied or damaged, and nobody has noticed yet; or it is being readmitted (`operator.ts`). */
+  expected: 'wiped' | 'damaged' | 'readmission' | undefined;
+  /** Its number in every group. */
+  replicaId: ReplicaId;
 }
 
 /** One process on a seat. */
@@ -163,14 +164,13 @@ export function beginLife(world: World, seat: Seat): void {
 async function openLife(world: World, life: Life): Promise<void> {
   const { seat, clock } = life;
   const { nodeId, disk } = seat;
-  const wal = rocksdbWal({ path: nodeId, ...disk.attach(clock) });
   const host = await openHost(
     {
       nodeId,
       listen: must(world.members[nodeId], 'every seat has an endpoint'),
       members: world.members,
       partitions: world.settings.partitions,
-      wal: watchedWal(wal, seat.durable),
+      wal: watchedWal(disk.wal(clock), seat.durable),
       transport: world.network.transport(nodeId, clock),
       discovery: staticDiscovery(world.members),
       stateMachine: (partitionId) => machineOf(world, life, partitionId),
@@ -282,11 +282,6 @@ export function replaceFailed(world: World, life: Life): void {
   const { seat, host } = life;
   const failure = host?.failure;
   endLife(world, life, 'kill');
-  if (failure?.code === 'NODE_WIPED' && seat.expected === 'wiped') {
-    world.coverage.wipedRefused += 1;
-    loseSeat(world, seat);
-    return;
-  }
   if (failure?.code === 'WAL_FAILED' && hasDiskFailed(life)) {
     afterDiskFailure(world, seat);
     return;
@@ -321,7 +316,9 @@ export function notTyped(error: unknown): ViolationError {
   return new ViolationError(rule, what, undefined, error);
 }
 
-export function newSeat(parts: Pick<Seat, 'nodeId' | 'disk' | 'wallOffsetMs' | 'rate'>): Seat {
+export function newSeat(
+  parts: Pick<Seat, 'nodeId' | 'replicaId' | 'disk' | 'wallOffsetMs' | 'rate'>,
+): Seat {
   return {
     ...parts,
     durable: newDurableView(),
@@ -347,6 +344,7 @@ function observed(world: World, life: Life, { name, level, fields }: ObservedEve
   if (name === 'checkpoint-made') world.coverage.automaticCheckpoint += 1;
   if (name === 'compaction-held') world.coverage.compactionHeld += 1;
   if (name === 'timer-late') world.coverage.timerLate += 1;
+  if (name === 'cluster-formed') life.seat.replicaId = Number(fields.replicaId);
   if (name === 'leadership-given-away' && Number(fields.stalledMs) > 0) {
     world.coverage.diskStall += 1;
   }
