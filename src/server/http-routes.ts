@@ -268,6 +268,12 @@ async function transferLeadership(
   return jsonAnswer(200, { partition, leader: to });
 }
 
+/** What fails before the first piece is answered as an error; what fails later is told within the stream. */
+async function takeBackup(service: KeyValueService, context: RouteContext): Promise<Answer> {
+  parseQuery(context.query, []);
+  return { status: 200, stream: await beginBackup(service.node, context.signal) };
+}
+
 function getMembers(service: KeyValueService, context: RouteContext): Answer {
   parseQuery(context.query, []);
   const members = service.node.status().roster.map((member) => ({
@@ -299,12 +305,6 @@ function parseNodeId(captured: string): NodeId {
     if (!(error instanceof URIError)) throw error;
     throw badArgument('node', 'the node id in the path is not URL-encoded UTF-8');
   }
-}
-
-/** What fails before the first piece is answered as an error; what fails later is told within the stream. */
-async function takeBackup(service: KeyValueService, context: RouteContext): Promise<Answer> {
-  parseQuery(context.query, []);
-  return { status: 200, stream: await beginBackup(service.node, context.signal) };
 }
 
 function parseJson(bytes: Uint8Array): unknown {
