@@ -102,7 +102,8 @@ test('inspect shows whose store it is, every partition, and entries; it writes n
 
   const json = jsonOf((await wal('inspect', path, '--json')).stdout);
   assert.equal(json.engine, 'rocksdb');
-  assert.deepEqual(json.node.members, [{ nodeId: 'a', replicaId: 1, endpoint: '127.0.0.1:1' }]);
+  const members = [{ nodeId: 'a', replicaId: 1, endpoint: '127.0.0.1:1', nonce: null }];
+  assert.deepEqual(json.node.members, members);
   assert.deepEqual(json.partitions[1]?.termRuns, [{ firstIndex: 1, term: 1 }]);
   assert.deepEqual([json.damageCount, json.damages], [0, []]);
 
