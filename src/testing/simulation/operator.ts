@@ -39,14 +39,15 @@ export function noteRefused(world: World, { seat, number }: Life): void {
       world.log.note('readmitted', { nodeId: seat.nodeId }, {});
       return;
     }
-    ask(world, seat, oneOf(random, openLives(world)));
+    const lives = openLives(world);
+    if (lives.length > 0) ask(world, seat, oneOf(random, lives));
     world.time.setTimer(lookMs, look);
   };
   world.time.setTimer(random.below(oneOf(random, [10, 1_000, 5_000])), look);
 }
 
-function ask(world: World, seat: Seat, asked: Life | undefined): void {
-  if (asked === undefined || seat.life?.host?.state !== 'refused') return;
+function ask(world: World, seat: Seat, asked: Life): void {
+  if (seat.life?.host?.state !== 'refused') return;
   asked.clock.input(() => {
     asked.node?.readmit(seat.nodeId).catch((error: unknown) => checkTyped(world, error));
   });
