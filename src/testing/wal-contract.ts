@@ -328,6 +328,17 @@ function defineBase(define: Define): void {
     await checkAll(store, model);
   });
 
+  define('a base from the leader at the compaction mark brings its own term', async (store) => {
+    const model = await threeRuns(store);
+    await writeBoth(store, model, batchOf(part(1, { base: baseAt(8, 2), compactThroughIndex: 8 })));
+    await writeBoth(store, model, batchOf(part(1, { base: baseAt(8, 5), resetLog: true })));
+    await store.reopen();
+    await checkAll(store, model);
+    await writeBoth(store, model, batchOf(part(1, { entries: entriesFrom(9, 5, ['i']) })));
+    await store.reopen();
+    await checkAll(store, model);
+  });
+
   define(
     'a base beyond the log removes all entries, and the log goes on behind it',
     async (store) => {

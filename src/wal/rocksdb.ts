@@ -507,7 +507,11 @@ function planWrite(
     }
     assert(index === after.lastIndex + 1, 'the runs hold all entries');
   }
-  if (after.compactedIndex !== before.compactedIndex) {
+  // A log that is reset to where it began may have another term there.
+  if (
+    after.compactedIndex !== before.compactedIndex ||
+    after.compactedTerm !== before.compactedTerm
+  ) {
     remove(shiftRuns(runs, { throughIndex: after.compactedIndex, lastIndex: after.lastIndex }));
     operations.push({
       key: partitionKey(KeyKind.compaction, partitionId),

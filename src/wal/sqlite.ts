@@ -379,7 +379,11 @@ function planWrite(
     const endIndex = addRuns(store, runs, { part, operations });
     assert(endIndex === after.lastIndex + 1, 'the runs hold all entries');
   }
-  if (after.compactedIndex !== before.compactedIndex) {
+  // A log that is reset to where it began may have another term there.
+  if (
+    after.compactedIndex !== before.compactedIndex ||
+    after.compactedTerm !== before.compactedTerm
+  ) {
     const { compactedIndex: index, compactedTerm: term, lastIndex } = after;
     remove(removeRowsThrough(runs, { throughIndex: index, lastIndex }));
     row.compaction = encodeCompactionMark({ index, term });
