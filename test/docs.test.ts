@@ -7,7 +7,6 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import path from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -26,6 +25,7 @@ import { checkedOptions } from '../src/transport/grpc-options.ts';
 import { memoryNetwork } from '../src/transport/memory.ts';
 import { memoryWal } from '../src/wal/memory.ts';
 import { KeyKind } from '../src/wal/rocksdb-keys.ts';
+import { freePorts } from './support/ports.ts';
 
 const root = path.dirname(import.meta.dirname);
 const execute = promisify(execFile);
@@ -105,8 +105,9 @@ test('the service of the first guide serves from three processes, survives a kil
     await typeCheck(directory);
     const services = new Map<string, { readonly child: ChildProcess; readonly port: number }>();
     try {
-      for (const nodeId of ['a', 'b', 'c']) {
-        const port = await freePort();
+      const nodeIds = ['a', 'b', 'c'];
+      for (const [at, port] of (await freePorts(nodeIds.length)).entries()) {
+        const nodeId = nodeIds[at] ?? '';
         const args = ['counter.ts', nodeId, String(port)];
         services.set(nodeId, { child: spawn(process.execPath, args, { cwd: directory }), port });
       }
@@ -324,22 +325,9 @@ async function typeCheck(directory: string): Promise<void> {
 async function withFreePorts(text: string): Promise<string> {
   let replaced = text;
   for (const endpoint of new Set(text.match(/\b\d+\.\d+\.\d+\.\d+:81\d\d\b/g))) {
-    replaced = replaced.replaceAll(endpoint, `127.0.0.1:${await freePort()}`);
+    replaced = replaced.replaceAll(endpoint, `127.0.0.1:${(await freePorts(1))[0]}`);
   }
   return replaced;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => {
-    server.listen(0, '127.0.0.1', resolve);
-  });
-  const address = server.address();
-  assert.ok(typeof address === 'object' && address !== null, 'a listening server has an address');
-  await new Promise((resolve) => {
-    server.close(resolve);
-  });
-  return address.port;
 }
 
 /** Asks until there is an answer with status 200: a service starts, or changes its leader. */

@@ -5,12 +5,12 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { freePorts } from './support/ports.ts';
 
 const mebibytes = Number(process.env.KOMMANDER_STATE_MIB ?? 256);
 const heapMebibytes = 64;
@@ -59,18 +59,6 @@ async function start(args: readonly string[]): Promise<NodesProcess> {
 
 function inMebibytes(bytes: number): string {
   return (bytes / mebibyte).toFixed(0);
-}
-
-async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
-  await Promise.all(servers.map((server) => once(server, 'listening')));
-  const ports = servers.map((server) => {
-    const address = server.address();
-    assert.ok(address !== null && typeof address === 'object');
-    return address.port;
-  });
-  await Promise.all(servers.map((server) => once(server.close(), 'close')));
-  return ports;
 }
 
 test(`a state of ${mebibytes} MiB goes through processes with a heap of ${heapMebibytes} MiB`, async (t) => {

@@ -3,10 +3,10 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
+import { freePorts } from './support/ports.ts';
 
 const root = new URL('..', import.meta.url).pathname;
 
@@ -17,11 +17,10 @@ test('the cluster of the README has at most 25 lines, runs, and prints what it s
   const written = code.split('\n').filter((line) => line.trim() !== '');
   assert.ok(written.length <= 25, `the block has ${written.length} lines`);
 
-  let runnable = code;
-  for (const port of ['8101', '8102', '8103']) {
-    assert.ok(code.includes(port), `the README uses port ${port}`);
-    runnable = runnable.replaceAll(port, String(await freePort()));
-  }
+  const ports = ['8101', '8102', '8103'];
+  for (const port of ports) assert.ok(code.includes(port), `the README uses port ${port}`);
+  const free = await freePorts(ports.length);
+  const runnable = code.replaceAll(/810[123]/g, (port) => String(free[ports.indexOf(port)]));
   // Inside the package, so that it finds `kommander` as a user of the package does.
   await mkdir(join(root, '.kommander'), { recursive: true });
   const directory = await mkdtemp(join(root, '.kommander', 'readme-'));
@@ -36,16 +35,3 @@ test('the cluster of the README has at most 25 lines, runs, and prints what it s
     await rm(directory, { recursive: true, force: true });
   }
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => {
-    server.listen(0, '127.0.0.1', resolve);
-  });
-  const address = server.address();
-  assert.ok(typeof address === 'object' && address !== null, 'a listening server has an address');
-  await new Promise((resolve) => {
-    server.close(resolve);
-  });
-  return address.port;
-}

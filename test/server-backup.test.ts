@@ -12,7 +12,8 @@ import { fileURLToPath } from 'node:url';
 import { saveBackup } from '../src/host/backup-directory.ts';
 import { type HttpApi, openHttpApi } from '../src/server/http-api.ts';
 import { type FakeService, fakeError, fakeService } from './server-fake-node.ts';
-import { eventually, freePorts, isReady } from './server-support.ts';
+import { eventually, isReady } from './server-support.ts';
+import { freePorts } from './support/ports.ts';
 
 const entryFile = fileURLToPath(new URL('../src/server/main.ts', import.meta.url));
 
@@ -144,11 +145,16 @@ async function start(t: TestContext, places: readonly Place[]): Promise<readonly
     const own = ['serve', ...flags, '--partitions', '3', '--stop-with-parent'];
     const child = spawn(process.execPath, [entryFile, ...own], { stdio: ['pipe', 'pipe', 'pipe'] });
     child.stdout.resume();
-    child.stderr.resume();
+    child.stderr.pipe(process.stderr);
     return child;
   });
   t.after(() => stop(children));
-  for (const { url } of places) await eventually(`${url} is ready`, () => isReady(url));
+  for (const { url } of places) {
+    await eventually(`${url} is ready`, () => {
+      for (const { exitCode } of children) assert.equal(exitCode, null, 'a server ended');
+      return isReady(url);
+    });
+  }
   return children;
 }
 

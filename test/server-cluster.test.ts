@@ -5,7 +5,8 @@ import { type TestContext, test } from 'node:test';
 import type { ObservedEvent } from '../src/ports/observer.ts';
 import { openServer, type Server } from '../src/server/serve.ts';
 import type { ServeOptions } from '../src/server/serve-options.ts';
-import { eventually, freePorts, isReady, serveOptions, statusOf } from './server-support.ts';
+import { eventually, isReady, serveOptions, statusOf } from './server-support.ts';
+import { freePorts } from './support/ports.ts';
 
 const nodeIds = ['a', 'b', 'c'];
 

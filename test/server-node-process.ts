@@ -9,7 +9,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { eventually, freePorts, isReady } from './server-support.ts';
+import { eventually, isReady } from './server-support.ts';
+import { freePorts } from './support/ports.ts';
 
 export const entryFile: string = fileURLToPath(new URL('../src/server/main.ts', import.meta.url));
 

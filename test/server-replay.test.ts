@@ -15,8 +15,9 @@ import { OutgoingPayload, typeBytes } from '../src/host/payload.ts';
 import { layOutRun } from '../src/ports/run.ts';
 import { openServer } from '../src/server/serve.ts';
 import { rocksdbWal } from '../src/wal/rocksdb.ts';
-import { eventually, freePorts, serveOptions } from './server-support.ts';
+import { eventually, serveOptions } from './server-support.ts';
 import { evidenceSample } from './support/evidence-sample.ts';
+import { freePorts } from './support/ports.ts';
 
 const entryFile = fileURLToPath(new URL('../src/server/main.ts', import.meta.url));
 const sampleFile = fileURLToPath(new URL('./fixtures/evidence.ndjson', import.meta.url));

@@ -1,19 +1,6 @@
-// What the tests of real servers share: free ports, options, waiting for a condition with a deadline that fails.
+// What the tests of real servers share: options, waiting for a condition with a deadline that fails.
 
-import { type AddressInfo, createServer } from 'node:net';
 import type { ServeOptions } from '../src/server/serve-options.ts';
-
-/** Loopback ports that were free a moment ago. */
-export async function freePorts(count: number): Promise<readonly number[]> {
-  const servers = Array.from({ length: count }, () => createServer());
-  const ports: number[] = [];
-  for (const server of servers) {
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    ports.push((server.address() as AddressInfo).port);
-  }
-  for (const server of servers) await new Promise((resolve) => server.close(resolve));
-  return ports;
-}
 
 export function serveOptions(
   nodeId: string,

@@ -1,11 +1,14 @@
 // Power losses at every step of the segment engine: before a write, between write and sync, after the sync before the
-// answer, among the changes of the directory; unsynced sectors lost, kept and torn. What was acknowledged is there, what
-// is there was written, and batches are whole. Segments are small, so that they are sealed, recycled and emptied.
+// answer, among the changes of the directory; unsynced sectors lost, kept and torn; on a disk that is full at times, and
+// whose steps take long enough for others to come between. What was acknowledged is there, what is there was written, and
+// batches are whole. Segments are small, so that they are sealed, recycled and emptied.
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { seededRandom } from '../base/random.ts';
-import type { Wal, WalContents } from '../ports/wal.ts';
+import { setImmediate } from 'node:timers/promises';
+import { isKommanderError } from '../base/errors.ts';
+import { type Random, seededRandom } from '../base/random.ts';
+import type { Wal, WalBatch, WalContents } from '../ports/wal.ts';
 import {
   type FilesOwner,
   type SimulatedFiles,
@@ -29,8 +32,12 @@ const livesPerSeed = 6;
 const batchesMax = 60;
 
 /** A process that dies at its `lastStep`-th step. */
-function owner(lastStep: number): FilesOwner & { readonly stepCount: number; died: Promise<void> } {
+function owner(
+  random: Random,
+  lastStep: number,
+): FilesOwner & { readonly stepCount: number; died: Promise<void> } {
   let stepCount = 0;
+  let isFull = false;
   let isDead = false;
   const { promise: died, resolve: die } = Promise.withResolvers<void>();
   const step = async (): Promise<void> => {
@@ -39,6 +46,7 @@ function owner(lastStep: number): FilesOwner & { readonly stepCount: number; die
       isDead = true;
       die();
     }
+    for (let turns = random.below(4); turns > 0 && !isDead; turns--) await setImmediate();
     if (isDead) await new Promise<never>(() => {});
   };
   return {
@@ -49,7 +57,12 @@ function owner(lastStep: number): FilesOwner & { readonly stepCount: number; die
       return stepCount;
     },
     died,
-    before: step,
+    async before(_kind, growthBytes) {
+      await step();
+      if (growthBytes === 0) return;
+      if (random.below(isFull ? 3 : 6) === 0) isFull = !isFull;
+      if (isFull) throw Object.assign(new Error('no space left'), { code: 'ENOSPC' });
+    },
     after: step,
   };
 }
@@ -79,7 +92,7 @@ async function live(
   },
 ): Promise<WalModel[]> {
   const random = seededRandom(life.seed);
-  const process = owner(life.stepsMax);
+  const process = owner(seededRandom(life.seed + 1), life.stepsMax);
   const wal = segmentWal({ path: 'simulated', segmentBytes, files: files.attach(process) });
   let possible = [...life.models];
   const run = async (): Promise<void> => {
@@ -91,10 +104,14 @@ async function live(
     let model = found;
     for (let count = 0; count < batchesMax; count++) {
       const batch = randomBatch(random, model, random.below(8) === 0 ? 4_000 : 400);
-      model = copyModel(model);
-      writeToModel(model, batch);
-      possible.push(model);
-      await wal.write(batch);
+      const next = copyModel(model);
+      writeToModel(next, batch);
+      possible.push(next);
+      if (!(await isWritten(wal, batch))) {
+        possible.pop();
+        continue;
+      }
+      model = next;
       if (batch.sync) possible = [model];
       if (random.below(20) === 0) await checkEntries(wal, model);
     }
@@ -103,6 +120,17 @@ async function live(
   };
   await Promise.race([run(), process.died]);
   return possible;
+}
+
+/** False when there was no room for it. */
+async function isWritten(wal: Wal, batch: WalBatch): Promise<boolean> {
+  try {
+    await wal.write(batch);
+    return true;
+  } catch (error) {
+    if (isKommanderError(error, 'DISK_FULL')) return false;
+    throw error;
+  }
 }
 
 function isSame(contents: WalContents, model: WalModel): boolean {

@@ -235,6 +235,7 @@ function fits(store: SegmentStore, last: Segment, byteLength: number): boolean {
 export function prepareAhead(store: SegmentStore, fail: (cause: unknown) => void): void {
   const last = must(store.segments.at(-1), 'something was written');
   if (store.endOffset * 2 < last.byteLength || store.prepared !== undefined) return;
+  if (store.preparing !== undefined) return;
   prepare(store, store.segmentBytes).catch((error: unknown) => {
     if (!isKommanderError(error, 'DISK_FULL')) fail(error);
   });
@@ -243,9 +244,11 @@ export function prepareAhead(store: SegmentStore, fail: (cause: unknown) => void
 /** @throws DISK_FULL */
 async function prepare(store: SegmentStore, byteLength: number): Promise<void> {
   if (store.preparing !== undefined) await store.preparing.catch(() => {});
+  // A second file of the same number would take the place of the first, which may have records by then.
+  assert(store.preparing === undefined, 'one file is prepared at a time');
   const { prepared } = store;
   if (prepared !== undefined && prepared.byteLength >= byteLength) return;
-  store.preparing = keepHouse(store, async () => {
+  const preparing = keepHouse(store, async () => {
     if (prepared !== undefined) {
       await closeFile(store, prepared);
       await store.files.remove(segmentName(prepared.number));
@@ -258,11 +261,10 @@ async function prepare(store: SegmentStore, byteLength: number): Promise<void> {
     await store.files.syncNames();
     store.prepared = segmentOf(number, byteLength, undefined);
   });
-  try {
-    await store.preparing;
-  } finally {
+  store.preparing = preparing.finally(() => {
     store.preparing = undefined;
-  }
+  });
+  await store.preparing;
 }
 
 async function hasSpare(store: SegmentStore): Promise<boolean> {

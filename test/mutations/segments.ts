@@ -190,6 +190,19 @@ export const segmentMutations: readonly Mutation[] = [
     },
   ),
   segmentMutation(
+    'segment-prepared-twice',
+    'Batches begin to lay the next file out while it is being laid out: after a full disk one replaces a file with records.',
+    {
+      hazards: [41],
+      tests: [crashes],
+      edit: {
+        file: 'src/wal/segment-store.ts',
+        find: '  if (store.preparing !== undefined) return;\n',
+        replace: '',
+      },
+    },
+  ),
+  segmentMutation(
     'segment-never-cleaned',
     'A partition that is never written keeps all younger segments on the disk.',
     {

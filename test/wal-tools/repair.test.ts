@@ -26,7 +26,8 @@ import {
   surveyStore,
 } from '../../src/wal/store-survey.ts';
 import { fakeService } from '../server-fake-node.ts';
-import { eventually, freePorts, isReady, serveOptions, statusOf } from '../server-support.ts';
+import { eventually, isReady, serveOptions, statusOf } from '../server-support.ts';
+import { freePorts } from '../support/ports.ts';
 import {
   batchOf,
   entriesFrom,

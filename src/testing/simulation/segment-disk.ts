@@ -121,10 +121,12 @@ function ownerOf(
     taken.die();
     await new Promise<never>(() => {});
   };
-  const pause = (step: FileStep): Promise<void> =>
+  // A file that grows is one of zeros that is laid out ahead: that takes as long as a sync.
+  const pause = (step: FileStep, growthBytes: number): Promise<void> =>
     new Promise((resolve) => {
       if (step === 'read') clock.defer(resolve);
-      else if (step === 'sync') clock.setTimer(random.unit() * face.syncMsMax, resolve);
+      else if (step === 'sync' || growthBytes > 0)
+        clock.setTimer(random.unit() * face.syncMsMax, resolve);
       else clock.setTimer(random.below(100) / 1_000, resolve);
     });
   return {
@@ -134,7 +136,7 @@ function ownerOf(
     async before(step, growthBytes) {
       if (step === 'write') await dieIn('beforeWrite');
       if (step === 'sync') await dieIn('beforeSync');
-      await pause(step);
+      await pause(step, growthBytes);
       if (face.state === 'full' && growthBytes > 0) {
         counts.refusals += 1;
         throw Object.assign(new Error('no space left on the simulated disk'), { code: 'ENOSPC' });
