@@ -19,7 +19,13 @@ import {
 import { provenBatch } from './sqlite-evidence.ts';
 import { openMirror } from './sqlite-mirror.ts';
 import { partitionIdOf } from './sqlite-scan.ts';
-import { runSteps, type SqliteRow, type SqliteSource, type SqliteStep, stepsOf } from './sqlite-steps.ts';
+import {
+  runSteps,
+  type SqliteRow,
+  type SqliteSource,
+  type SqliteStep,
+  stepsOf,
+} from './sqlite-steps.ts';
 import { blob, databaseName, journalName, schemaVersion } from './sqlite-store.ts';
 import {
   damagedRun,
@@ -63,7 +69,8 @@ function* findsOf(source: SqliteSource, only: PartitionId | undefined): Generato
   yield* batchFinds(source);
   yield* rowFinds(stepsOf(source, 'SELECT name, value FROM facts'), factFinds);
   const bounds = new Map<PartitionId, LogBounds>();
-  const isWanted = (partitionId: PartitionId): boolean => only === undefined || partitionId === only;
+  const isWanted = (partitionId: PartitionId): boolean =>
+    only === undefined || partitionId === only;
   for (const sql of [
     'SELECT partition_id, last_index, hard_state, compaction FROM partitions ORDER BY partition_id',
     'SELECT partition_id, base FROM bases ORDER BY partition_id',
@@ -115,7 +122,7 @@ function* batchFinds(source: SqliteSource): Generator<StoreFind> {
   let isFound = false;
   yield* rowFinds(stepsOf(source, 'SELECT mark FROM batch'), function* (row) {
     isFound = true;
-    const { identity, batchNumber } = decoded({ record: 'batch mark' }, () =>
+    const { identity, batchNumber } = decoded({ record: 'batch mark in table batch' }, () =>
       decodeBatchMark(blob(row.mark)),
     );
     const proven = provenBatch(source.path, identity);
@@ -123,7 +130,7 @@ function* batchFinds(source: SqliteSource): Generator<StoreFind> {
     const batches = `acknowledged batches ${batchNumber + 1} … ${proven} are lost`;
     yield lost(`${batches}: the journal is damaged in the middle`, journalName);
   });
-  if (!isFound) yield lost('the batch mark is missing');
+  if (!isFound) yield lost('the row of table batch is missing');
 }
 
 /** What is found in the rows; a row that means nothing may have been anything. */
@@ -151,12 +158,12 @@ function factFinds({ name, value }: SqliteRow): StoreFind[] {
     name: String(name),
     value: decodeMeta(blob(value)),
   });
-  return [recordFind(undefined, `fact "${String(name)}"`, read)];
+  return [recordFind(undefined, `fact "${String(name)}" in table facts`, read)];
 }
 
 function baseOf(partitionId: PartitionId, row: SqliteRow): StoreFind {
   const read = (): StoreFind => ({ kind: 'base', partitionId, base: decodeBase(blob(row.base)) });
-  return recordFind(partitionId, 'base', read);
+  return recordFind(partitionId, 'base in table bases', read);
 }
 
 /** Notes in `bounds` where the log lies. */
@@ -168,12 +175,12 @@ function* partitionFinds(
   const own: LogBounds = { compactedIndex: 0, lastIndex: Number(row.last_index) };
   bounds.set(partitionId, own);
   if (row.hard_state !== null)
-    yield recordFind(partitionId, 'hard state', () => {
+    yield recordFind(partitionId, 'hard state in table partitions', () => {
       const hardState = decodeHardState(blob(row.hard_state));
       return { kind: 'hardState', partitionId, hardState };
     });
   if (row.compaction !== null)
-    yield recordFind(partitionId, 'compaction mark', () => {
+    yield recordFind(partitionId, 'compaction mark in table partitions', () => {
       const mark = decodeCompactionMark(blob(row.compaction));
       own.compactedIndex = mark.index;
       return { kind: 'compaction', partitionId, mark };
@@ -203,7 +210,7 @@ function* logFinds(
   const { partitionId, rowIds } = log;
   const place = { partitionId, file: databaseName };
   if (bounds === undefined) {
-    const what = 'the row of the partition is missing';
+    const what = 'its row in table partitions is missing';
     yield { kind: 'damage', damage: { ...wholeDamage(what, databaseName), partitionId } };
   }
   let lastIndex = bounds?.compactedIndex ?? 0;
@@ -211,14 +218,14 @@ function* logFinds(
     const find = runOf(source, partitionId, rowId);
     if (find.kind === 'run') {
       yield find;
-      lastIndex = (find.entries.at(-1) as Entry).index;
+      lastIndex = Math.max(lastIndex, (find.entries.at(-1) as Entry).index);
       continue;
     }
     // How far a damaged run reaches is told by the next one, or by the end of the log.
     const isLast = position === rowIds.length - 1;
     const reach = find.damage.lastIndex ?? (isLast ? bounds?.lastIndex : undefined);
     yield { kind: 'damage', damage: { ...find.damage, lastIndex: reach } };
-    lastIndex = reach ?? lastIndex;
+    lastIndex = Math.max(lastIndex, reach ?? 0);
   }
   if (bounds === undefined || lastIndex === bounds.lastIndex) return;
   yield lastIndex < bounds.lastIndex
@@ -244,22 +251,23 @@ function runOf(
   rowId: number,
 ): Extract<StoreFind, { kind: 'run' | 'damage' }> {
   const [step] = stepsOf(source, 'SELECT first_index, run FROM runs WHERE id = ?', rowId);
+  const row = `row ${rowId} of table runs`;
   const unplaced = (what: string): { kind: 'damage'; damage: StoreDamage } => ({
     kind: 'damage',
-    damage: { ...wholeDamage(what, databaseName), partitionId, lost: 'entries' },
+    damage: { ...wholeDamage(`${row}: ${what}`, databaseName), partitionId, lost: 'entries' },
   });
-  if (step?.kind !== 'row') return unplaced(step?.what ?? `row ${rowId} of the runs is missing`);
+  if (step?.kind !== 'row') return unplaced(step?.what ?? 'it is missing');
   const { first_index: firstIndex, run: bytes } = step.row;
-  if (!(bytes instanceof Uint8Array)) return unplaced('a column is no blob');
+  if (!(bytes instanceof Uint8Array)) return unplaced('the run is no blob');
   try {
     const entries = decodeRun(bytes);
-    // Its checksum covers the index in the run: the other one is wrong.
+    // The run's checksum covers the index in it: the one in the column is wrong.
     if (BigInt(entries[0]?.index ?? 0) !== firstIndex)
       return unplaced(`a run of index ${entries[0]?.index} under index ${String(firstIndex)}`);
     return { kind: 'run', partitionId, entries, byteLength: bytes.byteLength };
   } catch (error) {
     if (!(error instanceof MalformedBytesError)) throw error;
-    const { message: what } = error;
+    const what = `${row}: ${error.message}`;
     const run = { partitionId, firstIndex: Number(firstIndex), bytes, file: databaseName, what };
     return { kind: 'damage', damage: damagedRun(run) };
   }

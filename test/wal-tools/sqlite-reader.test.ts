@@ -151,19 +151,15 @@ const rowDamages: readonly {
     name: 'a run under an index that no store writes',
     places: ['1 6…10 entries'],
     damage: (path) =>
-      tamper(
-        path,
-        `UPDATE runs SET first_index = 9223372036854775807 WHERE ${runPlace(6).where}`,
-      ),
+      tamper(path, `UPDATE runs SET first_index = 9223372036854775807 WHERE ${runPlace(6).where}`),
   },
   {
     name: 'a run in the place of another one',
-    places: ['1 6…10 entries', '1 11…15 entries', '1 3…4 anything'],
+    places: ['1 3…4 anything', '1 11…15 entries'],
     async damage(path) {
       const [run = new Uint8Array(0)] = encodeRuns(entriesFrom(3, 1, 2));
       const change = `UPDATE runs SET first_index = 3, run = ? WHERE ${runPlace(11).where}`;
       await tamper(path, change, run);
-      await flipBlob(path, runPlace(6), -1);
     },
   },
   {
@@ -177,8 +173,7 @@ const rowDamages: readonly {
   {
     name: 'a log that ends behind the end that the row of the partition knows',
     places: ['1 13…15 anything'],
-    damage: (path) =>
-      tamper(path, 'UPDATE partitions SET last_index = 12 WHERE partition_id = 1'),
+    damage: (path) => tamper(path, 'UPDATE partitions SET last_index = 12 WHERE partition_id = 1'),
   },
   {
     name: 'a base below the compaction mark',
