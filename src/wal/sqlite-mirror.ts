@@ -4,9 +4,9 @@
 // in place, as a database that nobody can change (`immutable`). With a journal that would pass over all that stands in it.
 
 import { constants, copyFile, mkdtemp, rm, stat } from 'node:fs/promises';
-import type { DatabaseSync } from 'node:sqlite';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import type { DatabaseSync } from 'node:sqlite';
 import { pathToFileURL } from 'node:url';
 import { KommanderError } from '../base/errors.ts';
 import { isMissing } from './files.ts';
@@ -18,7 +18,7 @@ export interface SqliteMirror {
   readonly database: DatabaseSync | undefined;
   /** Whether there is a journal without its database. */
   readonly isHeadless: boolean;
-  close(): Promise<void>;
+  readonly close: () => Promise<void>;
 }
 
 /**

@@ -272,6 +272,7 @@ test('verify of a SQLite store names partition, index and table of a damaged row
   const broken = await wal('verify', path);
   assert.equal(broken.code, 1, broken.stderr);
   assert.match(broken.stdout, /^damaged: file log\.sqlite: file is not a database$/m);
+  assert.match(broken.stdout, /^whose store it is cannot be read$/m);
   const refused = await wal('convert', path, join(directory, 'new'), '--engine', 'segment');
   assert.equal(refused.code, 1);
   assert.match(refused.stderr, /is damaged in 1 places.*\(WAL_CORRUPT\)/);
