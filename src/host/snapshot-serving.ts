@@ -87,6 +87,8 @@ function serveFor(
   };
   holdSnapshot(partition, stored.name);
   host.snapshotServes.set(keyOf(partition, to), serve);
+  const fields = { partitionId: partition.id, snapshot: stored.name, peer: to };
+  host.observe({ level: 'info', name: 'snapshot-served', fields });
   return serve;
 }
 

@@ -616,6 +616,7 @@ test('a leader that spares itself sends nothing: a member with the same bytes do
   assert.equal(all.machines.get('c')?.restoreCount, 1);
   assert.equal(all.machines.get('c')?.count, 4);
   assert.deepEqual([...all.piecesFrom], [['b', pieces]]);
+  assert.ok(reported(cluster, 'b', 'snapshot-served'));
 });
 
 test('where the other member has other bytes, the leader sends its own', async () => {
