@@ -3,133 +3,25 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { NodeOptions } from '../../src/host/api.ts';
 import type { StateMachine } from '../../src/ports/state-machine.ts';
-import type { SnapshotPieceItem, Transport } from '../../src/ports/transport.ts';
-import { fakeMember } from '../support/fake-member.ts';
+import type { Transport } from '../../src/ports/transport.ts';
+import { electionMs, type NodeCluster, nodeCluster, text } from '../support/node-cluster.ts';
 import {
-  electionMs,
-  type NodeCluster,
-  nodeCluster,
-  testSettings,
-  text,
-} from '../support/node-cluster.ts';
-
-const pieceBytes = 262_144;
-
-/** Counts entries; its state is that count, and as many pieces of one byte value. */
-interface Counting extends StateMachine {
-  count: number;
-  restoreCount: number;
-  /** Called before every piece that it gives. */
-  beforePiece: (number: number) => Promise<void>;
-}
-
-function counting(pieces: number, over: Partial<StateMachine> = {}): Counting {
-  const machine: Counting = {
-    count: 0,
-    restoreCount: 0,
-    beforePiece: async () => {},
-    apply(entries) {
-      machine.count += entries.length;
-      return entries.map(() => machine.count);
-    },
-    async *snapshot() {
-      const { count } = machine;
-      for (let i = 0; i < pieces; i++) {
-        await machine.beforePiece(i);
-        yield new Uint8Array(pieceBytes).fill(count);
-      }
-    },
-    async restore(data) {
-      let bytes = 0;
-      for await (const piece of data) {
-        bytes += piece.byteLength;
-        machine.count = piece[0] ?? 0;
-        assert.ok(
-          piece.every((byte) => byte === machine.count),
-          'all pieces are of one state',
-        );
-      }
-      assert.equal(bytes, pieces * pieceBytes);
-      machine.restoreCount += 1;
-    },
-    ...over,
-  };
-  return machine;
-}
-
-interface Watched {
-  readonly cluster: NodeCluster;
-  /** The machines of the nodes' present lives. */
-  readonly machines: Map<string, Counting>;
-  /** What arrived or was lost, counted. */
-  readonly seen: { announced: number; pieces: number };
-  /** Pieces by the node that sent them. */
-  readonly piecesFrom: Map<string, number>;
-  readonly sent: readonly SnapshotPieceItem[];
-}
-
-function watched(
-  pieces: number,
-  settings: Partial<NodeOptions> = {},
-  over: Partial<StateMachine> = {},
-): Watched {
-  const machines = new Map<string, Counting>();
-  const cluster = nodeCluster({
-    settings: { trailingEntries: 0, ...settings },
-    machine(nodeId) {
-      const machine = counting(pieces, over);
-      machines.set(nodeId, machine);
-      return machine;
-    },
-  });
-  const seen = { announced: 0, pieces: 0 };
-  const piecesFrom = new Map<string, number>();
-  const sent: SnapshotPieceItem[] = [];
-  cluster.network.dropWhen(({ from, frame }) => {
-    for (const item of frame.items) {
-      if (item.kind === 'snapshotPiece') {
-        seen.pieces += 1;
-        sent.push(item);
-        piecesFrom.set(from, (piecesFrom.get(from) ?? 0) + 1);
-      }
-      if (item.kind === 'raft' && item.message.type === 'installSnapshot') seen.announced += 1;
-    }
-    return false;
-  });
-  return { cluster, machines, seen, piecesFrom, sent };
-}
-
-/** Node a leads, and c lacks entries that are compacted. */
-async function leaveBehind(cluster: NodeCluster): Promise<void> {
-  await cluster.makeLeader('a');
-  await cluster.crash('c');
-  for (let i = 0; i < 3; i++) await write(cluster, 'a');
-  await cluster.drive(cluster.node('a').checkpoint(1));
-  await write(cluster, 'a');
-  await cluster.until(
-    () => ['a', 'b'].every((nodeId) => compacted(cluster, nodeId) > 0),
-    'the checkpoint is stored',
-  );
-}
-
-function write(cluster: NodeCluster, nodeId: string): Promise<unknown> {
-  return cluster.drive(cluster.node(nodeId).replicate(1, 'put', text('x')));
-}
-
-function compacted(cluster: NodeCluster, nodeId: string): number {
-  return cluster.node(nodeId).status().partitions[1]?.compactedIndex ?? 0;
-}
+  compacted,
+  counting,
+  damage,
+  leaveBehind,
+  pieceBytes,
+  reported,
+  slow,
+  type Watched,
+  watched,
+  write,
+} from '../support/snapshot-cluster.ts';
 
 async function storedNames(cluster: NodeCluster, nodeId: string): Promise<string[]> {
   const files = await cluster.drive(cluster.seat(nodeId).disk.files.list());
   return files.map(({ name }) => name).filter((name) => name.startsWith('p1-'));
-}
-
-/** Whether a node reported it, in any of its lives. */
-function reported(cluster: NodeCluster, nodeId: string, name: string): boolean {
-  return cluster.seat(nodeId).observed.some((event) => event.name === name);
 }
 
 for (const [how, over, goesOn] of [
@@ -289,8 +181,6 @@ async function half({ cluster, seen }: Watched, pieces: number): Promise<void> {
   await cluster.run(5);
 }
 
-const slow = { snapshotBytesPerSecond: 4 * pieceBytes * (1_000 / testSettings.tickMs) } as const;
-
 test('a transfer goes on after a restart of the receiver with what is synced there', async () => {
   // Files are synced every 8 MiB.
   const pieces = 100;
@@ -376,17 +266,6 @@ test('a piece that is damaged on its way is asked for again', async () => {
   assert.equal(machines.get('c')?.restoreCount, 1);
   assert.ok(seen.pieces <= pieces + 5, `${seen.pieces} pieces`);
 });
-
-async function damage(cluster: NodeCluster, nodeId: string, position: number): Promise<void> {
-  const { files } = cluster.seat(nodeId).disk;
-  for (const { name } of await files.list()) {
-    if (!name.startsWith('p1-')) continue;
-    const file = await files.open(name, { create: false });
-    const [byte = 0] = await file.read({ position, byteLength: 1 });
-    await file.write([Uint8Array.of(byte ^ 1)], position);
-    await file.sync();
-  }
-}
 
 test('a leader whose stored snapshot is damaged sends none of it, and takes another one', async () => {
   const { cluster, machines } = watched(8);
@@ -601,85 +480,4 @@ test('a node that closes lets go of what it sends and receives, and goes on afte
   await cluster.open('a');
   await cluster.converge();
   assert.ok(all.seen.pieces <= pieces + 8, `${all.seen.pieces} pieces`);
-});
-
-const sparing = { snapshotsFrom: 'followers' } as const;
-
-test('a leader that spares itself sends nothing: a member with the same bytes does', async () => {
-  const pieces = 30;
-  const all = watched(pieces, sparing);
-  await using cluster = all.cluster;
-  await cluster.openAll();
-  await leaveBehind(cluster);
-  await cluster.open('c');
-  await cluster.converge();
-  assert.equal(all.machines.get('c')?.restoreCount, 1);
-  assert.equal(all.machines.get('c')?.count, 4);
-  assert.deepEqual([...all.piecesFrom], [['b', pieces]]);
-  assert.ok(reported(cluster, 'b', 'snapshot-served'));
-});
-
-test('where the other member has other bytes, the leader sends its own', async () => {
-  const pieces = 30;
-  const all = watched(pieces, sparing);
-  await using cluster = all.cluster;
-  await cluster.openAll();
-  const machine = all.machines.get('b');
-  assert.ok(machine !== undefined);
-  machine.snapshot = () => new Uint8Array(pieces * pieceBytes).fill(99);
-  await leaveBehind(cluster);
-  await cluster.open('c');
-  await cluster.converge();
-  assert.equal(all.machines.get('c')?.count, 4);
-  assert.deepEqual([...all.piecesFrom], [['a', pieces]]);
-});
-
-for (const [how, part] of [
-  ['goes', (cluster: NodeCluster) => cluster.crash('b')],
-  ['has damaged bytes', (cluster: NodeCluster) => damage(cluster, 'b', 25 * (pieceBytes + 8))],
-] as const) {
-  test(`when the other member ${how} in the middle, the leader sends what is missing`, async () => {
-    const pieces = 60;
-    const all = watched(pieces, { ...sparing, ...slow });
-    await using cluster = all.cluster;
-    await cluster.openAll();
-    await leaveBehind(cluster);
-    await cluster.open('c');
-    await cluster.until(() => all.seen.pieces >= 10, 'some of it is sent');
-    await part(cluster);
-    await cluster.until(() => all.machines.get('c')?.restoreCount === 1, 'c has it');
-    const { a = 0, b = 0 } = Object.fromEntries(all.piecesFrom);
-    assert.ok(b >= 10 && a >= 20 && a + b <= pieces + 8, `${b} and ${a} pieces`);
-    assert.equal(all.machines.get('c')?.count, 4);
-  });
-}
-
-test('a member sends four pieces of what it is asked for at one time, and nothing that it does not have', async () => {
-  const pieces = 20;
-  const { cluster, piecesFrom, sent } = watched(pieces);
-  await using _ = cluster;
-  await cluster.openAll();
-  await leaveBehind(cluster);
-  await cluster.open('c');
-  await cluster.converge();
-  const { snapshot } = sent[0] ?? assert.fail('a sent pieces');
-  const c = await fakeMember(cluster, 'c');
-  const request = {
-    kind: 'snapshotPieceRequest',
-    partitionId: 1,
-    snapshot,
-    to: 'c',
-    offset: 0,
-  } as const;
-  for (let count = 0; count < 20; count++) {
-    c.say('b', { ...request, snapshot: { ...snapshot, index: snapshot.index + 1 } });
-    c.say('b', { ...request, offset: snapshot.byteLength });
-    c.say('b', { ...request, to: 'b' });
-    c.say('b', { ...request, to: 'nobody' });
-  }
-  await cluster.run(electionMs / 2);
-  assert.equal(piecesFrom.get('b'), undefined);
-  for (let count = 0; count < 20; count++) c.say('b', request);
-  await cluster.run(electionMs / 2);
-  assert.equal(piecesFrom.get('b'), 4);
 });

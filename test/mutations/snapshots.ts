@@ -439,7 +439,7 @@ export const snapshotMutations: readonly Mutation[] = [
       },
     ],
     says: 'A leader that spares itself asks a member for ever for bytes that it does not have.',
-    tests: ['test/host/snapshot-streams.test.ts'],
+    tests: ['test/host/snapshot-sources.test.ts'],
     simulator: 'snapshots',
   },
   {
@@ -453,7 +453,7 @@ export const snapshotMutations: readonly Mutation[] = [
       },
     ],
     says: 'A member sends pieces of the snapshot that it has, whichever it was asked for.',
-    tests: ['test/host/snapshot-streams.test.ts'],
+    tests: ['test/host/snapshot-sources.test.ts'],
     simulator: {
       blind: 'what arrives is checked against the announcement, and sent again by the leader',
     },
@@ -469,7 +469,7 @@ export const snapshotMutations: readonly Mutation[] = [
       },
     ],
     says: 'A member keeps whatever it is asked to send.',
-    tests: ['test/host/snapshot-streams.test.ts'],
+    tests: ['test/host/snapshot-sources.test.ts'],
     simulator: { blind: 'leaders ask for no more than they may' },
   },
 ];
