@@ -62,6 +62,8 @@ function nextReadable(source: SqliteSource, from: number): number | undefined {
     for (const { kind } of stepsOf(source, sql, id)) if (kind === 'gap') return false;
     return true;
   };
+  // A damaged number may be larger than numbers are exact.
+  if (from >= Number.MAX_SAFE_INTEGER) return undefined;
   let low = from;
   let high = from + 1;
   while (!isReadable(high)) {
