@@ -398,6 +398,11 @@ export interface NodeOptions {
   /** Bytes of snapshots that this node sends in a second, all together, 64 KiB … 1 TiB (default 64 MiB). */
   readonly snapshotBytesPerSecond?: number;
   /**
+   * Who reads and sends the snapshots of the partitions that this node leads. `leader` (default): this node. `followers`:
+   * another member that has the same bytes, so that the leader is spared; where none has, this node after all.
+   */
+  readonly snapshotsFrom?: 'leader' | 'followers';
+  /**
    * The leader of a partition makes a checkpoint when so many bytes of log were applied since the last one, and at least
    * as many as its snapshot has: 0 … 1 TiB (default 64 MiB); 0: bytes make none.
    */

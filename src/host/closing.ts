@@ -11,6 +11,7 @@ import type { Partition } from './partition.ts';
 import { guard, markDirty } from './ready-loop.ts';
 import { endSnapshotReceives } from './snapshot-receiving.ts';
 import { endSnapshotSends } from './snapshot-sending.ts';
+import { endSnapshotServes } from './snapshot-serving.ts';
 import { flushLazyHardStates, writerIdle } from './storage-writer.ts';
 
 const pollMs = 5;
@@ -55,6 +56,7 @@ async function close(host: Host): Promise<void> {
 /** What is sent or received goes on after the next start; what is being written is given up. */
 async function endSnapshots(host: Host): Promise<void> {
   endSnapshotSends(host);
+  endSnapshotServes(host);
   const receiving = [...host.snapshotReceives].map(({ partition }) => partition.receiving);
   endSnapshotReceives(host);
   await Promise.allSettled([...host.snapshotWork, ...receiving]);

@@ -23,6 +23,7 @@ import { queueItem } from './outbox.ts';
 import { scheduleTurn } from './ready-loop.ts';
 import { endSnapshotReceives } from './snapshot-receiving.ts';
 import { endSnapshotSends } from './snapshot-sending.ts';
+import { endSnapshotServes } from './snapshot-serving.ts';
 
 /** The directory that a member is known by, and its number in every group since it has that directory. */
 export type Admission = Omit<GenesisAcceptance, 'nodeId'>;
@@ -229,6 +230,7 @@ export function noteAdmission(host: Host, acceptance: GenesisAcceptance): void {
   host.nodeIds.set(replicaId, nodeId);
   // What is on its way to the former replica is for nobody.
   endSnapshotSends(host, nodeId);
+  endSnapshotServes(host, nodeId);
   endSnapshotReceives(host, nodeId);
   host.writer.meta.set(metaKeys.genesis, encodeGenesis(genesis));
   host.observe({ level: 'info', name: 'member-readmitted', fields: { nodeId, replicaId } });

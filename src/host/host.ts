@@ -18,6 +18,7 @@ import type { Outbox } from './outbox.ts';
 import type { Partition } from './partition.ts';
 import type { SnapshotReceive } from './snapshot-receiving.ts';
 import type { SendAllowance, SnapshotSend } from './snapshot-sending.ts';
+import type { SnapshotServe } from './snapshot-serving.ts';
 import type { StorageWriter } from './storage-writer.ts';
 
 export type NodeState = 'forming' | 'refused' | 'running' | 'closing' | 'closed' | 'failed';
@@ -60,6 +61,8 @@ export interface Host {
   readonly writer: StorageWriter;
   /** By partition and peer, in the order in which they are sent. */
   readonly snapshotSends: Map<string, SnapshotSend>;
+  /** What other leaders ask for, by partition and peer. */
+  readonly snapshotServes: Map<string, SnapshotServe>;
   readonly snapshotAllowance: SendAllowance;
   readonly snapshotReceives: Set<SnapshotReceive>;
   /** Snapshots of this node that are being written, and those that wait for their turn. */

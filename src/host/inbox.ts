@@ -20,6 +20,7 @@ import {
   handleSnapshotPiece,
 } from './snapshot-receiving.ts';
 import { endSnapshotSends, handleSnapshotProgress } from './snapshot-sending.ts';
+import { endSnapshotServes, handleSnapshotPieceRequest } from './snapshot-serving.ts';
 import { isDiskFull, isQueueFull } from './storage-writer.ts';
 
 /** Takes a frame. `admitted` is called when it lets this node take part. */
@@ -59,9 +60,8 @@ function receiveItem(host: Host, from: NodeId, item: FrameItem, admitted: () => 
   const partition = host.partitions.get(item.partitionId);
   if (partition === undefined) return;
   // A replica that takes no further part collects nothing; callers still get their answer.
-  const isForCore =
-    item.kind === 'raft' || item.kind === 'snapshotPiece' || item.kind === 'snapshotProgress';
-  if (isForCore && partition.stopped !== undefined) {
+  const isForReplica = item.kind !== 'propose' && item.kind !== 'proposeResponse';
+  if (isForReplica && partition.stopped !== undefined) {
     endSnapshotReceive(partition);
     return;
   }
@@ -76,7 +76,10 @@ function receiveItem(host: Host, from: NodeId, item: FrameItem, admitted: () => 
       handleProposeResponse(host, partition, item);
       break;
     case 'snapshotPiece':
-      handleSnapshotPiece(host, partition, from, item);
+      handleSnapshotPiece(host, partition, item);
+      break;
+    case 'snapshotPieceRequest':
+      handleSnapshotPieceRequest(host, partition, item);
       break;
     case 'snapshotProgress':
       handleSnapshotProgress(host, partition, from, item);
@@ -148,6 +151,7 @@ export function noteReachable(host: Host, peer: NodeId, isReachable: boolean): v
   if (!host.reachable.delete(peer)) return;
   host.observe({ level: 'warn', name: 'peer-disconnected', fields: { peer } });
   endSnapshotSends(host, peer);
+  endSnapshotServes(host, peer);
   endSnapshotReceives(host, peer);
   const replicaId = host.replicaIds.get(peer);
   if (replicaId === undefined) return;

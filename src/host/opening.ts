@@ -190,6 +190,7 @@ async function buildHost(
     outbox: newOutbox(),
     writer: newStorageWriter(),
     snapshotSends: new Map(),
+    snapshotServes: new Map(),
     snapshotAllowance: { bytes: 0, atMs: settings.clock.monotonicMs() },
     snapshotReceives: new Set(),
     snapshotWrites: { count: 0, waiting: [] },

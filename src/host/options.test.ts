@@ -125,6 +125,14 @@ test('a log without a machine is compacted to the slowest replica, unless the op
   }
 });
 
+test('the leader sends snapshots, unless the option says otherwise', () => {
+  assert.equal(checkOptions(options()).snapshotsFrom, 'leader');
+  assert.equal(checkOptions(options({ snapshotsFrom: 'followers' })).snapshotsFrom, 'followers');
+  for (const bad of ['', 'follower', null, 1]) {
+    expectRefusal({ snapshotsFrom: bad }, 'snapshotsFrom');
+  }
+});
+
 test('an election takes at least three heartbeats', () => {
   expectRefusal({ heartbeatTicks: 7 }, 'electionTicks');
   assert.equal(checkOptions(options({ heartbeatTicks: 6, electionTicks: 18 })).electionTicks, 18);

@@ -80,6 +80,7 @@ const knownOptions: ReadonlySet<string> = new Set<keyof NodeOptions>([
   'listeners',
   'evidenceDirectory',
   'logOnlyCompaction',
+  'snapshotsFrom',
   ...(Object.keys(numericOptions) as NumericOption[]),
 ]);
 
@@ -96,6 +97,7 @@ export interface NodeSettings extends Readonly<Record<NumericOption, number>> {
   readonly listeners: NodeListeners;
   readonly evidenceDirectory: string | undefined;
   readonly logOnlyCompaction: 'slowest' | 'checkpoint';
+  readonly snapshotsFrom: 'leader' | 'followers';
 }
 
 /** @throws INVALID_OPTION naming the option */
@@ -145,7 +147,8 @@ export function checkOptions(options: NodeOptions): NodeSettings {
     logger: guarded(options.logger ?? silentObserver),
     listeners: options.listeners === undefined ? {} : checkListeners(options.listeners),
     evidenceDirectory: checkDirectory('evidenceDirectory', options.evidenceDirectory),
-    logOnlyCompaction: checkLogOnly(options.logOnlyCompaction),
+    logOnlyCompaction: checkChoice(options, 'logOnlyCompaction', ['slowest', 'checkpoint']),
+    snapshotsFrom: checkChoice(options, 'snapshotsFrom', ['leader', 'followers']),
   };
 }
 
@@ -262,13 +265,18 @@ function checkFunction(option: string, value: unknown): void {
   throw invalidOption(option, 'is no function');
 }
 
-function checkLogOnly(
-  mode: NodeOptions['logOnlyCompaction'] = 'slowest',
-): NodeSettings['logOnlyCompaction'] {
-  if (mode === 'slowest' || mode === 'checkpoint') return mode;
+/** One of two words; the first one by default. */
+function checkChoice<Name extends 'logOnlyCompaction' | 'snapshotsFrom'>(
+  options: NodeOptions,
+  name: Name,
+  choices: readonly [NodeSettings[Name], NodeSettings[Name]],
+): NodeSettings[Name] {
+  const given = options[name] as NodeSettings[Name] | undefined;
+  if (given === undefined) return choices[0];
+  if (choices.includes(given)) return given;
   throw invalidOption(
-    'logOnlyCompaction',
-    `is ${JSON.stringify(mode)}; it is 'slowest' or 'checkpoint'`,
+    name,
+    `is ${JSON.stringify(given)}; it is '${choices[0]}' or '${choices[1]}'`,
   );
 }
 

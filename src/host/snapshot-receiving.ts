@@ -40,7 +40,7 @@ export interface SnapshotReceive {
   readonly name: string;
   readonly identity: SnapshotIdentity;
   readonly descriptor: SnapshotDescriptor;
-  /** Who sends it, and its announcement: the last ones. */
+  /** The leader, and its announcement: the last ones. */
   from: NodeId;
   message: InstallSnapshot;
   /** There once the file is open. */
@@ -158,16 +158,16 @@ function answer(host: Host, receive: SnapshotReceive, isBroken: boolean): void {
   });
 }
 
-/** Takes a piece. */
+/** Takes a piece, from the leader or from the member that it asked. */
 export function handleSnapshotPiece(
   host: Host,
   partition: Partition,
-  from: NodeId,
   item: SnapshotPieceItem,
 ): void {
   const receive = partition.snapshotReceive;
   if (receive === undefined || receive.isOver || receive.writer === undefined) return;
-  if (receive.from !== from || !isSame(receive.identity, item.snapshot)) return;
+  // Whoever sends it: the leader said which bytes they are, and what is whole is checked against that.
+  if (!isSame(receive.identity, item.snapshot)) return;
   const { bytes, offset } = item;
   // It came before.
   if (offset < receive.receivedBytes) return;

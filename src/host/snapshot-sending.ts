@@ -1,7 +1,7 @@
 // A replica whose entries are gone gets a snapshot: the message first, then its bytes in pieces, in the bulk lane. The
 // receiver answers how much it has, at the beginning and as it goes, so a transfer goes on where an earlier one broke off,
 // also after a restart of either side. What may be on its way at one time is bounded, and so is the rate: appends and
-// heartbeats go on.
+// heartbeats go on. A leader that spares itself has another member read and send the pieces (`snapshot-serving.ts`).
 
 import { crc32 } from 'node:zlib';
 import { must } from '../base/assert.ts';
@@ -49,6 +49,8 @@ export interface SnapshotSend {
   readonly stored: NamedSnapshot | undefined;
   /** There once the first piece is read. */
   reader: SnapshotReader | undefined;
+  /** Another member, which sends the pieces; undefined: this node does. */
+  source: NodeId | undefined;
   /** Whether the receiver has said where to begin. */
   isAnswered: boolean;
   /** Invariant: receivedBytes <= sentBytes, while both know of each other. */
@@ -86,6 +88,7 @@ export function startSnapshotSend(
     message,
     stored,
     reader: undefined,
+    source: stored === undefined ? undefined : sourceFor(host, partition, message),
     isAnswered: false,
     sentBytes: 0,
     receivedBytes: 0,
@@ -96,6 +99,28 @@ export function startSnapshotSend(
   };
   holdSnapshot(partition, stored?.name);
   host.snapshotSends.set(key, send);
+}
+
+/** Who most likely has the same bytes and has least to do, when this node spares itself. */
+function sourceFor(
+  host: Host,
+  { raft }: Partition,
+  { to, snapshot }: InstallSnapshot,
+): NodeId | undefined {
+  if (host.settings.snapshotsFrom === 'leader') return undefined;
+  const busy = [...host.snapshotSends.values()].map(({ source }) => source);
+  let best: NodeId | undefined;
+  let fewest = Number.POSITIVE_INFINITY;
+  for (const [replicaId, progress] of raft.progress) {
+    const nodeId = host.nodeIds.get(replicaId);
+    if (nodeId === undefined || !host.reachable.has(nodeId) || replicaId === to) continue;
+    if (progress.state !== 'replicate' || progress.matchIndex < snapshot.index) continue;
+    const count = busy.filter((source) => source === nodeId).length;
+    if (count >= fewest) continue;
+    best = nodeId;
+    fewest = count;
+  }
+  return best;
 }
 
 function keyOf(partition: Partition, peer: NodeId): string {
@@ -141,6 +166,8 @@ function tickSend(host: Host, send: SnapshotSend): void {
 /** Asks the receiver where to begin, or where to go on when what was sent or answered seems lost. */
 function announce(host: Host, send: SnapshotSend): void {
   const { partition, message } = send;
+  // What another member was asked for did not arrive: it may not have it.
+  if (send.isAnswered) send.source = undefined;
   send.isAnswered = false;
   if (transmit(host, send.peer, Lane.bulk, { kind: 'raft', partitionId: partition.id, message })) {
     send.silentTicks = 0;
@@ -207,6 +234,10 @@ async function sendPieces(host: Host, send: SnapshotSend): Promise<void> {
         pumpLater(host, send, waitMs);
         break;
       }
+      if (send.source !== undefined) {
+        askForPiece(host, send, send.source);
+        continue;
+      }
       send.reader ??= await host.wal.snapshots.open(name, facts);
       const offset = send.sentBytes;
       const bytes = await send.reader.read(offset, pieceBytesMax);
@@ -233,6 +264,26 @@ async function sendPieces(host: Host, send: SnapshotSend): Promise<void> {
   }
 }
 
+/** Another member sends the next piece, or this node when that one cannot be asked. */
+function askForPiece(host: Host, send: SnapshotSend, source: NodeId): void {
+  const snapshot = identityOf(send);
+  const offset = send.sentBytes;
+  const isAsked = transmit(host, source, Lane.control, {
+    kind: 'snapshotPieceRequest',
+    partitionId: send.partition.id,
+    snapshot,
+    to: send.peer,
+    offset,
+  });
+  if (!isAsked) {
+    send.source = undefined;
+    return;
+  }
+  if (send.sentBytes === send.receivedBytes) send.silentTicks = 0;
+  send.sentBytes = Math.min(offset + pieceBytesMax, snapshot.byteLength);
+  host.snapshotAllowance.bytes -= send.sentBytes - offset;
+}
+
 function isPresent(host: Host, send: SnapshotSend): boolean {
   return host.snapshotSends.get(keyOf(send.partition, send.peer)) === send;
 }
@@ -255,7 +306,7 @@ function hasRoom(host: Host, send: SnapshotSend): boolean {
 }
 
 /** Whole milliseconds until the rate allows another piece; 0 when it does. */
-function rateWaitMs(host: Host): number {
+export function rateWaitMs(host: Host): number {
   const { snapshotAllowance: allowance, settings } = host;
   const perMs = settings.snapshotBytesPerSecond / 1_000;
   const now = nowMs(host);

@@ -17,6 +17,7 @@ import { sweepReads } from './reads.ts';
 import { guard, markDirty } from './ready-loop.ts';
 import { tickSnapshotReceives } from './snapshot-receiving.ts';
 import { tickSnapshotSends } from './snapshot-sending.ts';
+import { tickSnapshotServes } from './snapshot-serving.ts';
 import { flushLazyHardStates, isDiskFull, isQueueFull, retryWrite } from './storage-writer.ts';
 
 /** Ticks between two writes of commit indexes that wait for a quiet moment. */
@@ -75,6 +76,7 @@ function tickAll(host: Host, stall: DiskStall, latenessMs: number): void {
     for (const partition of host.partitions.values()) tickPartition(host, partition);
     if (host.tickCount % host.settings.electionTicks === 0) readmitAll(host);
     tickSnapshotSends(host);
+    tickSnapshotServes(host);
     tickSnapshotReceives(host);
     proposeDueCheckpoints(host);
     giveAwayIfUseless(host, stall, latenessMs);

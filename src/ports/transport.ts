@@ -46,6 +46,17 @@ export interface SnapshotPieceItem {
   readonly bytes: Uint8Array;
 }
 
+/** A leader that spares itself asks a member that has the same bytes to send a piece of them. */
+export interface SnapshotPieceRequestItem {
+  readonly kind: 'snapshotPieceRequest';
+  readonly partitionId: PartitionId;
+  readonly snapshot: SnapshotIdentity;
+  /** Who gets it. */
+  readonly to: NodeId;
+  /** Bytes before the piece. */
+  readonly offset: number;
+}
+
 /** How far the receiver of a snapshot is: the answer to its announcement, and to its pieces. */
 export interface SnapshotProgressItem {
   readonly kind: 'snapshotProgress';
@@ -104,6 +115,7 @@ export interface GenesisItem {
 export type FrameItem =
   | RaftItem
   | SnapshotPieceItem
+  | SnapshotPieceRequestItem
   | SnapshotProgressItem
   | ProposeItem
   | ProposeResponseItem

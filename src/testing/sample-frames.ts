@@ -107,6 +107,13 @@ const sampleOtherItems: { readonly [Kind in Exclude<FrameItem['kind'], 'raft'>]:
     checksum: 12_345,
     bytes: new Uint8Array(9_000).fill(4),
   },
+  snapshotPieceRequest: {
+    kind: 'snapshotPieceRequest',
+    partitionId: 2,
+    snapshot: { index: 1, byteLength: 70_000, checksum: 3_000_000_000 },
+    to: 'node-c',
+    offset: 1_048_576,
+  },
   snapshotProgress: {
     kind: 'snapshotProgress',
     partitionId: 6,

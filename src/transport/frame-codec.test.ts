@@ -171,6 +171,13 @@ const items: { readonly [Kind in FrameItem['kind']]: fc.Arbitrary<FrameItem> } =
     checksum,
     bytes,
   }),
+  snapshotPieceRequest: fc.record({
+    kind: fc.constant('snapshotPieceRequest'),
+    partitionId,
+    snapshot: snapshotIdentity,
+    to: text,
+    offset: number,
+  }),
   snapshotProgress: fc.record({
     kind: fc.constant('snapshotProgress'),
     partitionId,

@@ -247,6 +247,13 @@ const otherReaders: Readonly<Record<keyof typeof itemField, ItemReader>> = {
     checksum: fields.number(3),
     bytes: owned(fields.bytes(4) ?? noBytes),
   }),
+  snapshotPieceRequest: (fields, partitionId) => ({
+    kind: 'snapshotPieceRequest',
+    partitionId,
+    snapshot: readIdentity(required(fields.bytes(1), 'snapshot')),
+    to: utf8Text(fields.bytes(2) ?? noBytes),
+    offset: fields.number(3),
+  }),
   snapshotProgress: (fields, partitionId) => ({
     kind: 'snapshotProgress',
     partitionId,

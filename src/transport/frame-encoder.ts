@@ -13,6 +13,7 @@ import type {
   ProposeResponseItem,
   SnapshotIdentity,
   SnapshotPieceItem,
+  SnapshotPieceRequestItem,
   SnapshotProgressItem,
 } from '../ports/transport.ts';
 import type { PartitionId } from '../ports/wal.ts';
@@ -161,6 +162,11 @@ export class FrameEncoder {
         return this.#tryMessage(item.partitionId, item.message, frames);
       case 'snapshotPiece':
         return this.#tryLongItem(snapshotPieceParts(item, this.#scratch), frames);
+      case 'snapshotPieceRequest':
+        return this.#tryLongItem(
+          wholeBody(item.partitionId, itemField.snapshotPieceRequest, pieceRequestBody(item)),
+          frames,
+        );
       case 'snapshotProgress':
         return this.#tryLongItem(
           wholeBody(item.partitionId, itemField.snapshotProgress, snapshotProgressBody(item)),
@@ -368,6 +374,17 @@ function putIdentity(bytes: Uint8Array, offset: number, identity: SnapshotIdenti
   at = putNumber(bytes, at, 24, identity.checksum);
   bytes[offset + 1] = at - start;
   return at;
+}
+
+function pieceRequestBody({ snapshot, to, offset }: SnapshotPieceRequestItem): Uint8Array {
+  const numbers = new Uint8Array(scalarItemBytesMax);
+  const identityEnd = putIdentity(numbers, 0, snapshot);
+  const end = putNumber(numbers, identityEnd, 24, offset);
+  const writer = new ByteWriter(128);
+  writer.raw(numbers.subarray(0, identityEnd));
+  writeText(writer, 2, to);
+  writer.raw(numbers.subarray(identityEnd, end));
+  return writer.finish();
 }
 
 function snapshotProgressBody(item: SnapshotProgressItem): Uint8Array {

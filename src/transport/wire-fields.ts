@@ -31,10 +31,11 @@ export const itemField: Readonly<Record<Exclude<FrameItem['kind'], 'raft'>, numb
   proposeResponse: 15,
   genesis: 16,
   snapshotProgress: 17,
+  snapshotPieceRequest: 18,
 };
 
 /** The largest field number of any message of the format. */
-export const fieldMax = 17;
+export const fieldMax = 18;
 
 export function varintTag(field: number): number {
   return field * 8 + wireType.varint;

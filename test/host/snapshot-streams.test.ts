@@ -3,123 +3,25 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { NodeOptions } from '../../src/host/api.ts';
 import type { StateMachine } from '../../src/ports/state-machine.ts';
 import type { Transport } from '../../src/ports/transport.ts';
+import { electionMs, type NodeCluster, nodeCluster, text } from '../support/node-cluster.ts';
 import {
-  electionMs,
-  type NodeCluster,
-  nodeCluster,
-  testSettings,
-  text,
-} from '../support/node-cluster.ts';
-
-const pieceBytes = 262_144;
-
-/** Counts entries; its state is that count, and as many pieces of one byte value. */
-interface Counting extends StateMachine {
-  count: number;
-  restoreCount: number;
-  /** Called before every piece that it gives. */
-  beforePiece: (number: number) => Promise<void>;
-}
-
-function counting(pieces: number, over: Partial<StateMachine> = {}): Counting {
-  const machine: Counting = {
-    count: 0,
-    restoreCount: 0,
-    beforePiece: async () => {},
-    apply(entries) {
-      machine.count += entries.length;
-      return entries.map(() => machine.count);
-    },
-    async *snapshot() {
-      const { count } = machine;
-      for (let i = 0; i < pieces; i++) {
-        await machine.beforePiece(i);
-        yield new Uint8Array(pieceBytes).fill(count);
-      }
-    },
-    async restore(data) {
-      let bytes = 0;
-      for await (const piece of data) {
-        bytes += piece.byteLength;
-        machine.count = piece[0] ?? 0;
-        assert.ok(
-          piece.every((byte) => byte === machine.count),
-          'all pieces are of one state',
-        );
-      }
-      assert.equal(bytes, pieces * pieceBytes);
-      machine.restoreCount += 1;
-    },
-    ...over,
-  };
-  return machine;
-}
-
-interface Watched {
-  readonly cluster: NodeCluster;
-  /** The machines of the nodes' present lives. */
-  readonly machines: Map<string, Counting>;
-  /** What arrived or was lost, counted. */
-  readonly seen: { announced: number; pieces: number };
-}
-
-function watched(
-  pieces: number,
-  settings: Partial<NodeOptions> = {},
-  over: Partial<StateMachine> = {},
-): Watched {
-  const machines = new Map<string, Counting>();
-  const cluster = nodeCluster({
-    settings: { trailingEntries: 0, ...settings },
-    machine(nodeId) {
-      const machine = counting(pieces, over);
-      machines.set(nodeId, machine);
-      return machine;
-    },
-  });
-  const seen = { announced: 0, pieces: 0 };
-  cluster.network.dropWhen(({ frame }) => {
-    for (const item of frame.items) {
-      if (item.kind === 'snapshotPiece') seen.pieces += 1;
-      if (item.kind === 'raft' && item.message.type === 'installSnapshot') seen.announced += 1;
-    }
-    return false;
-  });
-  return { cluster, machines, seen };
-}
-
-/** Node a leads, and c lacks entries that are compacted. */
-async function leaveBehind(cluster: NodeCluster): Promise<void> {
-  await cluster.makeLeader('a');
-  await cluster.crash('c');
-  for (let i = 0; i < 3; i++) await write(cluster, 'a');
-  await cluster.drive(cluster.node('a').checkpoint(1));
-  await write(cluster, 'a');
-  await cluster.until(
-    () => ['a', 'b'].every((nodeId) => compacted(cluster, nodeId) > 0),
-    'the checkpoint is stored',
-  );
-}
-
-function write(cluster: NodeCluster, nodeId: string): Promise<unknown> {
-  return cluster.drive(cluster.node(nodeId).replicate(1, 'put', text('x')));
-}
-
-function compacted(cluster: NodeCluster, nodeId: string): number {
-  return cluster.node(nodeId).status().partitions[1]?.compactedIndex ?? 0;
-}
+  compacted,
+  counting,
+  damage,
+  leaveBehind,
+  pieceBytes,
+  reported,
+  slow,
+  type Watched,
+  watched,
+  write,
+} from '../support/snapshot-cluster.ts';
 
 async function storedNames(cluster: NodeCluster, nodeId: string): Promise<string[]> {
   const files = await cluster.drive(cluster.seat(nodeId).disk.files.list());
   return files.map(({ name }) => name).filter((name) => name.startsWith('p1-'));
-}
-
-/** Whether a node reported it, in any of its lives. */
-function reported(cluster: NodeCluster, nodeId: string, name: string): boolean {
-  return cluster.seat(nodeId).observed.some((event) => event.name === name);
 }
 
 for (const [how, over, goesOn] of [
@@ -279,8 +181,6 @@ async function half({ cluster, seen }: Watched, pieces: number): Promise<void> {
   await cluster.run(5);
 }
 
-const slow = { snapshotBytesPerSecond: 4 * pieceBytes * (1_000 / testSettings.tickMs) } as const;
-
 test('a transfer goes on after a restart of the receiver with what is synced there', async () => {
   // Files are synced every 8 MiB.
   const pieces = 100;
@@ -366,17 +266,6 @@ test('a piece that is damaged on its way is asked for again', async () => {
   assert.equal(machines.get('c')?.restoreCount, 1);
   assert.ok(seen.pieces <= pieces + 5, `${seen.pieces} pieces`);
 });
-
-async function damage(cluster: NodeCluster, nodeId: string, position: number): Promise<void> {
-  const { files } = cluster.seat(nodeId).disk;
-  for (const { name } of await files.list()) {
-    if (!name.startsWith('p1-')) continue;
-    const file = await files.open(name, { create: false });
-    const [byte = 0] = await file.read({ position, byteLength: 1 });
-    await file.write([Uint8Array.of(byte ^ 1)], position);
-    await file.sync();
-  }
-}
 
 test('a leader whose stored snapshot is damaged sends none of it, and takes another one', async () => {
   const { cluster, machines } = watched(8);

@@ -442,4 +442,48 @@ export const snapshotMutations: readonly Mutation[] = [
     tests: ['test/host/membership.test.ts'],
     simulator: 'membership',
   },
+  {
+    id: 'snapshot-source-never-doubted',
+    hazards: [46],
+    edits: [
+      {
+        file: 'src/host/snapshot-sending.ts',
+        find: '  if (send.isAnswered) send.source = undefined;\n',
+        replace: '',
+      },
+    ],
+    says: 'A leader that spares itself asks a member for ever for bytes that it does not have.',
+    tests: ['test/host/snapshot-sources.test.ts'],
+    simulator: 'snapshots',
+  },
+  {
+    id: 'snapshot-served-unseen',
+    hazards: [45],
+    edits: [
+      {
+        file: 'src/host/snapshot-serving.ts',
+        find: '!isSame(identity, { index, ...stored })',
+        replace: 'index === 0',
+      },
+    ],
+    says: 'A member sends pieces of the snapshot that it has, whichever it was asked for.',
+    tests: ['test/host/snapshot-sources.test.ts'],
+    simulator: {
+      blind: 'what arrives is checked against the announcement, and sent again by the leader',
+    },
+  },
+  {
+    id: 'snapshot-requests-unbounded',
+    hazards: [47],
+    edits: [
+      {
+        file: 'src/host/snapshot-serving.ts',
+        find: 'if (serve.offsets.length >= waitingMax) return;',
+        replace: '',
+      },
+    ],
+    says: 'A member keeps whatever it is asked to send.',
+    tests: ['test/host/snapshot-sources.test.ts'],
+    simulator: { blind: 'leaders ask for no more than they may' },
+  },
 ];

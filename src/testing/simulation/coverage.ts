@@ -13,6 +13,7 @@ export const coverageStates = {
   staleLeader: 'two replicas led one partition in different terms at once',
   snapshotInstalled: 'a snapshot was installed',
   snapshotDuringTransfer: 'a snapshot was installed while leadership was being handed over',
+  snapshotFromMember: 'a member sent a snapshot for a leader that spared itself',
   transferDone: 'leadership was handed over on request',
   transferAborted: 'a transfer of leadership was given up',
   jointConfiguration: 'a joint configuration was entered',

@@ -68,6 +68,7 @@ export type SimulatedNodeOptions = Partial<
     | 'trailingEntries'
     | 'checkpointBytes'
     | 'checkpointEntries'
+    | 'snapshotsFrom'
   >
 >;
 
@@ -154,6 +155,7 @@ export function settingsOf(options: AnySimulationOptions): SimulationSettings {
     queuedEntriesMax: oneOf(random, [8, 256]),
     // From a stream of its own: what else a seed draws stays as it was.
     checkpointEntries: oneOf(streamOf(seed, 'checkpoints'), profile.checkpointEntries),
+    snapshotsFrom: oneOf(streamOf(seed, 'snapshots'), ['leader', 'followers'] as const),
     ...options.settings,
   };
   return {

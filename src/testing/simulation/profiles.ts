@@ -211,6 +211,7 @@ export const profiles: Readonly<Record<ProfileName, FaultProfile>> = {
     promises: [
       ...alwaysPromised,
       'snapshotInstalled',
+      'snapshotFromMember',
       'snapshotDuringTransfer',
       'restoredEntries',
       'automaticCheckpoint',

@@ -343,6 +343,7 @@ function observed(world: World, life: Life, { name, level, fields }: ObservedEve
   }
   if (name === 'checkpoint-made') world.coverage.automaticCheckpoint += 1;
   if (name === 'compaction-held') world.coverage.compactionHeld += 1;
+  if (name === 'snapshot-served') world.coverage.snapshotFromMember += 1;
   if (name === 'timer-late') world.coverage.timerLate += 1;
   if (name === 'cluster-formed') life.seat.replicaId = Number(fields.replicaId);
   if (name === 'leadership-given-away' && Number(fields.stalledMs) > 0) {

@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file kommander/v1/raft.proto.
  */
 export const file_kommander_v1_raft: GenFile = /*@__PURE__*/
-  fileDesc("Chdrb21tYW5kZXIvdjEvcmFmdC5wcm90bxIMa29tbWFuZGVyLnYxIkIKBUZyYW1lEhEKCXRpbWVzdGFtcBgBIAEoBBImCgVpdGVtcxgCIAMoCzIXLmtvbW1hbmRlci52MS5GcmFtZUl0ZW0iqwcKCUZyYW1lSXRlbRIUCgxwYXJ0aXRpb25faWQYASABKA0SNQoOYXBwZW5kX2VudHJpZXMYAiABKAsyGy5rb21tYW5kZXIudjEuQXBwZW5kRW50cmllc0gAEkYKF2FwcGVuZF9lbnRyaWVzX3Jlc3BvbnNlGAMgASgLMiMua29tbWFuZGVyLnYxLkFwcGVuZEVudHJpZXNSZXNwb25zZUgAEjEKDHJlcXVlc3Rfdm90ZRgEIAEoCzIZLmtvbW1hbmRlci52MS5SZXF1ZXN0Vm90ZUgAEkIKFXJlcXVlc3Rfdm90ZV9yZXNwb25zZRgFIAEoCzIhLmtvbW1hbmRlci52MS5SZXF1ZXN0Vm90ZVJlc3BvbnNlSAASLAoJaGVhcnRiZWF0GAYgASgLMhcua29tbWFuZGVyLnYxLkhlYXJ0YmVhdEgAEj0KEmhlYXJ0YmVhdF9yZXNwb25zZRgHIAEoCzIfLmtvbW1hbmRlci52MS5IZWFydGJlYXRSZXNwb25zZUgAEjkKEGluc3RhbGxfc25hcHNob3QYCCABKAsyHS5rb21tYW5kZXIudjEuSW5zdGFsbFNuYXBzaG90SAASLwoLdGltZW91dF9ub3cYCSABKAsyGC5rb21tYW5kZXIudjEuVGltZW91dE5vd0gAEj8KE3RyYW5zZmVyX2xlYWRlcnNoaXAYCiABKAsyIC5rb21tYW5kZXIudjEuVHJhbnNmZXJMZWFkZXJzaGlwSAASLQoKcmVhZF9pbmRleBgLIAEoCzIXLmtvbW1hbmRlci52MS5SZWFkSW5kZXhIABI+ChNyZWFkX2luZGV4X3Jlc3BvbnNlGAwgASgLMh8ua29tbWFuZGVyLnYxLlJlYWRJbmRleFJlc3BvbnNlSAASNQoOc25hcHNob3RfcGllY2UYDSABKAsyGy5rb21tYW5kZXIudjEuU25hcHNob3RQaWVjZUgAEigKB3Byb3Bvc2UYDiABKAsyFS5rb21tYW5kZXIudjEuUHJvcG9zZUgAEjkKEHByb3Bvc2VfcmVzcG9uc2UYDyABKAsyHS5rb21tYW5kZXIudjEuUHJvcG9zZVJlc3BvbnNlSAASKAoHZ2VuZXNpcxgQIAEoCzIVLmtvbW1hbmRlci52MS5HZW5lc2lzSAASOwoRc25hcHNob3RfcHJvZ3Jlc3MYESABKAsyHi5rb21tYW5kZXIudjEuU25hcHNob3RQcm9ncmVzc0gAQgYKBGl0ZW0iiwEKDUFwcGVuZEVudHJpZXMSDAoEZnJvbRgBIAEoDRIKCgJ0bxgCIAEoDRIMCgR0ZXJtGAMgASgEEhYKDnByZXZfbG9nX2luZGV4GAQgASgEEhUKDXByZXZfbG9nX3Rlcm0YBSABKAQSFQoNbGVhZGVyX2NvbW1pdBgGIAEoBBIMCgRydW5zGAcgAygMIocBChVBcHBlbmRFbnRyaWVzUmVzcG9uc2USDAoEZnJvbRgBIAEoDRIKCgJ0bxgCIAEoDRIMCgR0ZXJtGAMgASgEEg0KBWluZGV4GAQgASgEEhAKCHJlamVjdGVkGAUgASgIEhIKCmhpbnRfaW5kZXgYBiABKAQSEQoJaGludF90ZXJtGAcgASgEIpMBCgtSZXF1ZXN0Vm90ZRIMCgRmcm9tGAEgASgNEgoKAnRvGAIgASgNEgwKBHRlcm0YAyABKAQSEAoIcHJlX3ZvdGUYBCABKAgSFgoObGFzdF9sb2dfaW5kZXgYBSABKAQSFQoNbGFzdF9sb2dfdGVybRgGIAEoBBIbChNsZWFkZXJzaGlwX3RyYW5zZmVyGAcgASgIIrsBChNSZXF1ZXN0Vm90ZVJlc3BvbnNlEgwKBGZyb20YASABKA0SCgoCdG8YAiABKA0SDAoEdGVybRgDIAEoBBIQCghwcmVfdm90ZRgEIAEoCBIQCghyZWplY3RlZBgFIAEoCBIWCg5sYXN0X2xvZ19pbmRleBgGIAEoBBIVCg1sYXN0X2xvZ190ZXJtGAcgASgEEhQKDGNvbW1pdF9pbmRleBgIIAEoBBITCgtjb21taXRfdGVybRgJIAEoBCJyCglIZWFydGJlYXQSDAoEZnJvbRgBIAEoDRIKCgJ0bxgCIAEoDRIMCgR0ZXJtGAMgASgEEhUKDWxlYWRlcl9jb21taXQYBCABKAQSFwoKcmVhZF9yb3VuZBgFIAEoBEgAiAEBQg0KC19yZWFkX3JvdW5kImMKEUhlYXJ0YmVhdFJlc3BvbnNlEgwKBGZyb20YASABKA0SCgoCdG8YAiABKA0SDAoEdGVybRgDIAEoBBIXCgpyZWFkX3JvdW5kGAQgASgESACIAQFCDQoLX3JlYWRfcm91bmQiYwoPSW5zdGFsbFNuYXBzaG90EgwKBGZyb20YASABKA0SCgoCdG8YAiABKA0SDAoEdGVybRgDIAEoBBIoCghzbmFwc2hvdBgEIAEoCzIWLmtvbW1hbmRlci52MS5TbmFwc2hvdCJiCghTbmFwc2hvdBINCgVpbmRleBgBIAEoBBIMCgR0ZXJtGAIgASgEEisKCmNvbmZfc3RhdGUYAyABKAsyFy5rb21tYW5kZXIudjEuQ29uZlN0YXRlEgwKBGRhdGEYBCABKAwicQoJQ29uZlN0YXRlEg4KBnZvdGVycxgBIAMoDRIXCg92b3RlcnNfb3V0Z29pbmcYAiADKA0SEAoIbGVhcm5lcnMYAyADKA0SFQoNbGVhcm5lcnNfbmV4dBgEIAMoDRISCgphdXRvX2xlYXZlGAUgASgIIjQKClRpbWVvdXROb3cSDAoEZnJvbRgBIAEoDRIKCgJ0bxgCIAEoDRIMCgR0ZXJtGAMgASgEIlAKElRyYW5zZmVyTGVhZGVyc2hpcBIMCgRmcm9tGAEgASgNEgoKAnRvGAIgASgNEgwKBHRlcm0YAyABKAQSEgoKdHJhbnNmZXJlZRgEIAEoDSJECglSZWFkSW5kZXgSDAoEZnJvbRgBIAEoDRIKCgJ0bxgCIAEoDRIMCgR0ZXJtGAMgASgEEg8KB2NvbnRleHQYBCABKAQiWwoRUmVhZEluZGV4UmVzcG9uc2USDAoEZnJvbRgBIAEoDRIKCgJ0bxgCIAEoDRIMCgR0ZXJtGAMgASgEEg8KB2NvbnRleHQYBCABKAQSDQoFaW5kZXgYBSABKAQiSAoQU25hcHNob3RJZGVudGl0eRINCgVpbmRleBgBIAEoBBITCgtieXRlX2xlbmd0aBgCIAEoBBIQCghjaGVja3N1bRgDIAEoDSJyCg1TbmFwc2hvdFBpZWNlEjAKCHNuYXBzaG90GAEgASgLMh4ua29tbWFuZGVyLnYxLlNuYXBzaG90SWRlbnRpdHkSDgoGb2Zmc2V0GAIgASgEEhAKCGNoZWNrc3VtGAMgASgNEg0KBWJ5dGVzGAQgASgMIm8KEFNuYXBzaG90UHJvZ3Jlc3MSMAoIc25hcHNob3QYASABKAsyHi5rb21tYW5kZXIudjEuU25hcHNob3RJZGVudGl0eRIWCg5yZWNlaXZlZF9ieXRlcxgCIAEoBBIRCglpc19icm9rZW4YAyABKAgiLwoHUHJvcG9zZRISCgpyZXF1ZXN0X2lkGAEgASgEEhAKCHBheWxvYWRzGAIgAygMIncKD1Byb3Bvc2VSZXNwb25zZRISCgpyZXF1ZXN0X2lkGAEgASgEEigKCGFwcGVuZGVkGAIgASgLMhYua29tbWFuZGVyLnYxLkFwcGVuZGVkEiYKB3JlZnVzZWQYAyABKAsyFS5rb21tYW5kZXIudjEuUmVmdXNhbCItCghBcHBlbmRlZBITCgtmaXJzdF9pbmRleBgBIAEoBBIMCgR0ZXJtGAIgASgEIj4KB1JlZnVzYWwSDAoEY29kZRgBIAEoCRIPCgdtZXNzYWdlGAIgASgJEhQKDGRldGFpbHNfanNvbhgDIAEoCSJ4CgdHZW5lc2lzEhMKC3JlY29yZF9oYXNoGAEgASgJEhAKCGNvbXBsZXRlGAIgASgIEjQKC2FjY2VwdGFuY2VzGAMgAygLMh8ua29tbWFuZGVyLnYxLkdlbmVzaXNBY2NlcHRhbmNlEhAKCGVuZHBvaW50GAQgASgJIkcKEUdlbmVzaXNBY2NlcHRhbmNlEg8KB25vZGVfaWQYASABKAkSDQoFbm9uY2UYAiABKAkSEgoKcmVwbGljYV9pZBgDIAEoDSJsCgtTdHJlYW1FdmVudBIqCghhY2NlcHRlZBgBIAEoCzIWLmtvbW1hbmRlci52MS5BY2NlcHRlZEgAEigKB3JlZnVzZWQYAiABKAsyFS5rb21tYW5kZXIudjEuUmVmdXNhbEgAQgcKBWV2ZW50Il4KCEFjY2VwdGVkEhIKCmNsdXN0ZXJfaWQYASABKAkSDwoHbm9kZV9pZBgCIAEoCRITCgtpbmNhcm5hdGlvbhgDIAEoBBIYChBwcm90b2NvbF92ZXJzaW9uGAQgASgNIg8KDVN0YXR1c1JlcXVlc3QiJQoOU3RhdHVzUmVzcG9uc2USEwoLc3RhdHVzX2pzb24YASABKAkyiQEKBFJhZnQSPAoGU3RyZWFtEhMua29tbWFuZGVyLnYxLkZyYW1lGhkua29tbWFuZGVyLnYxLlN0cmVhbUV2ZW50KAEwARJDCgZTdGF0dXMSGy5rb21tYW5kZXIudjEuU3RhdHVzUmVxdWVzdBocLmtvbW1hbmRlci52MS5TdGF0dXNSZXNwb25zZWIGcHJvdG8z");
+  fileDesc("Chdrb21tYW5kZXIvdjEvcmFmdC5wcm90bxIMa29tbWFuZGVyLnYxIkIKBUZyYW1lEhEKCXRpbWVzdGFtcBgBIAEoBBImCgVpdGVtcxgCIAMoCzIXLmtvbW1hbmRlci52MS5GcmFtZUl0ZW0i8QcKCUZyYW1lSXRlbRIUCgxwYXJ0aXRpb25faWQYASABKA0SNQoOYXBwZW5kX2VudHJpZXMYAiABKAsyGy5rb21tYW5kZXIudjEuQXBwZW5kRW50cmllc0gAEkYKF2FwcGVuZF9lbnRyaWVzX3Jlc3BvbnNlGAMgASgLMiMua29tbWFuZGVyLnYxLkFwcGVuZEVudHJpZXNSZXNwb25zZUgAEjEKDHJlcXVlc3Rfdm90ZRgEIAEoCzIZLmtvbW1hbmRlci52MS5SZXF1ZXN0Vm90ZUgAEkIKFXJlcXVlc3Rfdm90ZV9yZXNwb25zZRgFIAEoCzIhLmtvbW1hbmRlci52MS5SZXF1ZXN0Vm90ZVJlc3BvbnNlSAASLAoJaGVhcnRiZWF0GAYgASgLMhcua29tbWFuZGVyLnYxLkhlYXJ0YmVhdEgAEj0KEmhlYXJ0YmVhdF9yZXNwb25zZRgHIAEoCzIfLmtvbW1hbmRlci52MS5IZWFydGJlYXRSZXNwb25zZUgAEjkKEGluc3RhbGxfc25hcHNob3QYCCABKAsyHS5rb21tYW5kZXIudjEuSW5zdGFsbFNuYXBzaG90SAASLwoLdGltZW91dF9ub3cYCSABKAsyGC5rb21tYW5kZXIudjEuVGltZW91dE5vd0gAEj8KE3RyYW5zZmVyX2xlYWRlcnNoaXAYCiABKAsyIC5rb21tYW5kZXIudjEuVHJhbnNmZXJMZWFkZXJzaGlwSAASLQoKcmVhZF9pbmRleBgLIAEoCzIXLmtvbW1hbmRlci52MS5SZWFkSW5kZXhIABI+ChNyZWFkX2luZGV4X3Jlc3BvbnNlGAwgASgLMh8ua29tbWFuZGVyLnYxLlJlYWRJbmRleFJlc3BvbnNlSAASNQoOc25hcHNob3RfcGllY2UYDSABKAsyGy5rb21tYW5kZXIudjEuU25hcHNob3RQaWVjZUgAEigKB3Byb3Bvc2UYDiABKAsyFS5rb21tYW5kZXIudjEuUHJvcG9zZUgAEjkKEHByb3Bvc2VfcmVzcG9uc2UYDyABKAsyHS5rb21tYW5kZXIudjEuUHJvcG9zZVJlc3BvbnNlSAASKAoHZ2VuZXNpcxgQIAEoCzIVLmtvbW1hbmRlci52MS5HZW5lc2lzSAASOwoRc25hcHNob3RfcHJvZ3Jlc3MYESABKAsyHi5rb21tYW5kZXIudjEuU25hcHNob3RQcm9ncmVzc0gAEkQKFnNuYXBzaG90X3BpZWNlX3JlcXVlc3QYEiABKAsyIi5rb21tYW5kZXIudjEuU25hcHNob3RQaWVjZVJlcXVlc3RIAEIGCgRpdGVtIosBCg1BcHBlbmRFbnRyaWVzEgwKBGZyb20YASABKA0SCgoCdG8YAiABKA0SDAoEdGVybRgDIAEoBBIWCg5wcmV2X2xvZ19pbmRleBgEIAEoBBIVCg1wcmV2X2xvZ190ZXJtGAUgASgEEhUKDWxlYWRlcl9jb21taXQYBiABKAQSDAoEcnVucxgHIAMoDCKHAQoVQXBwZW5kRW50cmllc1Jlc3BvbnNlEgwKBGZyb20YASABKA0SCgoCdG8YAiABKA0SDAoEdGVybRgDIAEoBBINCgVpbmRleBgEIAEoBBIQCghyZWplY3RlZBgFIAEoCBISCgpoaW50X2luZGV4GAYgASgEEhEKCWhpbnRfdGVybRgHIAEoBCKTAQoLUmVxdWVzdFZvdGUSDAoEZnJvbRgBIAEoDRIKCgJ0bxgCIAEoDRIMCgR0ZXJtGAMgASgEEhAKCHByZV92b3RlGAQgASgIEhYKDmxhc3RfbG9nX2luZGV4GAUgASgEEhUKDWxhc3RfbG9nX3Rlcm0YBiABKAQSGwoTbGVhZGVyc2hpcF90cmFuc2ZlchgHIAEoCCK7AQoTUmVxdWVzdFZvdGVSZXNwb25zZRIMCgRmcm9tGAEgASgNEgoKAnRvGAIgASgNEgwKBHRlcm0YAyABKAQSEAoIcHJlX3ZvdGUYBCABKAgSEAoIcmVqZWN0ZWQYBSABKAgSFgoObGFzdF9sb2dfaW5kZXgYBiABKAQSFQoNbGFzdF9sb2dfdGVybRgHIAEoBBIUCgxjb21taXRfaW5kZXgYCCABKAQSEwoLY29tbWl0X3Rlcm0YCSABKAQicgoJSGVhcnRiZWF0EgwKBGZyb20YASABKA0SCgoCdG8YAiABKA0SDAoEdGVybRgDIAEoBBIVCg1sZWFkZXJfY29tbWl0GAQgASgEEhcKCnJlYWRfcm91bmQYBSABKARIAIgBAUINCgtfcmVhZF9yb3VuZCJjChFIZWFydGJlYXRSZXNwb25zZRIMCgRmcm9tGAEgASgNEgoKAnRvGAIgASgNEgwKBHRlcm0YAyABKAQSFwoKcmVhZF9yb3VuZBgEIAEoBEgAiAEBQg0KC19yZWFkX3JvdW5kImMKD0luc3RhbGxTbmFwc2hvdBIMCgRmcm9tGAEgASgNEgoKAnRvGAIgASgNEgwKBHRlcm0YAyABKAQSKAoIc25hcHNob3QYBCABKAsyFi5rb21tYW5kZXIudjEuU25hcHNob3QiYgoIU25hcHNob3QSDQoFaW5kZXgYASABKAQSDAoEdGVybRgCIAEoBBIrCgpjb25mX3N0YXRlGAMgASgLMhcua29tbWFuZGVyLnYxLkNvbmZTdGF0ZRIMCgRkYXRhGAQgASgMInEKCUNvbmZTdGF0ZRIOCgZ2b3RlcnMYASADKA0SFwoPdm90ZXJzX291dGdvaW5nGAIgAygNEhAKCGxlYXJuZXJzGAMgAygNEhUKDWxlYXJuZXJzX25leHQYBCADKA0SEgoKYXV0b19sZWF2ZRgFIAEoCCI0CgpUaW1lb3V0Tm93EgwKBGZyb20YASABKA0SCgoCdG8YAiABKA0SDAoEdGVybRgDIAEoBCJQChJUcmFuc2ZlckxlYWRlcnNoaXASDAoEZnJvbRgBIAEoDRIKCgJ0bxgCIAEoDRIMCgR0ZXJtGAMgASgEEhIKCnRyYW5zZmVyZWUYBCABKA0iRAoJUmVhZEluZGV4EgwKBGZyb20YASABKA0SCgoCdG8YAiABKA0SDAoEdGVybRgDIAEoBBIPCgdjb250ZXh0GAQgASgEIlsKEVJlYWRJbmRleFJlc3BvbnNlEgwKBGZyb20YASABKA0SCgoCdG8YAiABKA0SDAoEdGVybRgDIAEoBBIPCgdjb250ZXh0GAQgASgEEg0KBWluZGV4GAUgASgEIkgKEFNuYXBzaG90SWRlbnRpdHkSDQoFaW5kZXgYASABKAQSEwoLYnl0ZV9sZW5ndGgYAiABKAQSEAoIY2hlY2tzdW0YAyABKA0icgoNU25hcHNob3RQaWVjZRIwCghzbmFwc2hvdBgBIAEoCzIeLmtvbW1hbmRlci52MS5TbmFwc2hvdElkZW50aXR5Eg4KBm9mZnNldBgCIAEoBBIQCghjaGVja3N1bRgDIAEoDRINCgVieXRlcxgEIAEoDCJkChRTbmFwc2hvdFBpZWNlUmVxdWVzdBIwCghzbmFwc2hvdBgBIAEoCzIeLmtvbW1hbmRlci52MS5TbmFwc2hvdElkZW50aXR5EgoKAnRvGAIgASgJEg4KBm9mZnNldBgDIAEoBCJvChBTbmFwc2hvdFByb2dyZXNzEjAKCHNuYXBzaG90GAEgASgLMh4ua29tbWFuZGVyLnYxLlNuYXBzaG90SWRlbnRpdHkSFgoOcmVjZWl2ZWRfYnl0ZXMYAiABKAQSEQoJaXNfYnJva2VuGAMgASgIIi8KB1Byb3Bvc2USEgoKcmVxdWVzdF9pZBgBIAEoBBIQCghwYXlsb2FkcxgCIAMoDCJ3Cg9Qcm9wb3NlUmVzcG9uc2USEgoKcmVxdWVzdF9pZBgBIAEoBBIoCghhcHBlbmRlZBgCIAEoCzIWLmtvbW1hbmRlci52MS5BcHBlbmRlZBImCgdyZWZ1c2VkGAMgASgLMhUua29tbWFuZGVyLnYxLlJlZnVzYWwiLQoIQXBwZW5kZWQSEwoLZmlyc3RfaW5kZXgYASABKAQSDAoEdGVybRgCIAEoBCI+CgdSZWZ1c2FsEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCRIUCgxkZXRhaWxzX2pzb24YAyABKAkieAoHR2VuZXNpcxITCgtyZWNvcmRfaGFzaBgBIAEoCRIQCghjb21wbGV0ZRgCIAEoCBI0CgthY2NlcHRhbmNlcxgDIAMoCzIfLmtvbW1hbmRlci52MS5HZW5lc2lzQWNjZXB0YW5jZRIQCghlbmRwb2ludBgEIAEoCSJHChFHZW5lc2lzQWNjZXB0YW5jZRIPCgdub2RlX2lkGAEgASgJEg0KBW5vbmNlGAIgASgJEhIKCnJlcGxpY2FfaWQYAyABKA0ibAoLU3RyZWFtRXZlbnQSKgoIYWNjZXB0ZWQYASABKAsyFi5rb21tYW5kZXIudjEuQWNjZXB0ZWRIABIoCgdyZWZ1c2VkGAIgASgLMhUua29tbWFuZGVyLnYxLlJlZnVzYWxIAEIHCgVldmVudCJeCghBY2NlcHRlZBISCgpjbHVzdGVyX2lkGAEgASgJEg8KB25vZGVfaWQYAiABKAkSEwoLaW5jYXJuYXRpb24YAyABKAQSGAoQcHJvdG9jb2xfdmVyc2lvbhgEIAEoDSIPCg1TdGF0dXNSZXF1ZXN0IiUKDlN0YXR1c1Jlc3BvbnNlEhMKC3N0YXR1c19qc29uGAEgASgJMokBCgRSYWZ0EjwKBlN0cmVhbRITLmtvbW1hbmRlci52MS5GcmFtZRoZLmtvbW1hbmRlci52MS5TdHJlYW1FdmVudCgBMAESQwoGU3RhdHVzEhsua29tbWFuZGVyLnYxLlN0YXR1c1JlcXVlc3QaHC5rb21tYW5kZXIudjEuU3RhdHVzUmVzcG9uc2ViBnByb3RvMw");
 
 /**
  * The messages of all partitions for one peer and lane of one turn.
@@ -149,6 +149,12 @@ export type FrameItem = Message<"kommander.v1.FrameItem"> & {
      */
     value: SnapshotProgress;
     case: "snapshotProgress";
+  } | {
+    /**
+     * @generated from field: kommander.v1.SnapshotPieceRequest snapshot_piece_request = 18;
+     */
+    value: SnapshotPieceRequest;
+    case: "snapshotPieceRequest";
   } | { case: undefined; value?: undefined };
 };
 
@@ -732,6 +738,39 @@ export const SnapshotPieceSchema: GenMessage<SnapshotPiece> = /*@__PURE__*/
   messageDesc(file_kommander_v1_raft, 16);
 
 /**
+ * A leader asks a member that has the same bytes to send a piece of them.
+ *
+ * @generated from message kommander.v1.SnapshotPieceRequest
+ */
+export type SnapshotPieceRequest = Message<"kommander.v1.SnapshotPieceRequest"> & {
+  /**
+   * @generated from field: kommander.v1.SnapshotIdentity snapshot = 1;
+   */
+  snapshot?: SnapshotIdentity | undefined;
+
+  /**
+   * Id of the node that gets it.
+   *
+   * @generated from field: string to = 2;
+   */
+  to: string;
+
+  /**
+   * Bytes before the piece.
+   *
+   * @generated from field: uint64 offset = 3;
+   */
+  offset: bigint;
+};
+
+/**
+ * Describes the message kommander.v1.SnapshotPieceRequest.
+ * Use `create(SnapshotPieceRequestSchema)` to create a new message.
+ */
+export const SnapshotPieceRequestSchema: GenMessage<SnapshotPieceRequest> = /*@__PURE__*/
+  messageDesc(file_kommander_v1_raft, 17);
+
+/**
  * How far the receiver of a snapshot is: the answer to the announcement, and to pieces.
  *
  * @generated from message kommander.v1.SnapshotProgress
@@ -760,7 +799,7 @@ export type SnapshotProgress = Message<"kommander.v1.SnapshotProgress"> & {
  * Use `create(SnapshotProgressSchema)` to create a new message.
  */
 export const SnapshotProgressSchema: GenMessage<SnapshotProgress> = /*@__PURE__*/
-  messageDesc(file_kommander_v1_raft, 17);
+  messageDesc(file_kommander_v1_raft, 18);
 
 /**
  * Proposals that a node passes on to the leader.
@@ -784,7 +823,7 @@ export type Propose = Message<"kommander.v1.Propose"> & {
  * Use `create(ProposeSchema)` to create a new message.
  */
 export const ProposeSchema: GenMessage<Propose> = /*@__PURE__*/
-  messageDesc(file_kommander_v1_raft, 18);
+  messageDesc(file_kommander_v1_raft, 19);
 
 /**
  * @generated from message kommander.v1.ProposeResponse
@@ -811,7 +850,7 @@ export type ProposeResponse = Message<"kommander.v1.ProposeResponse"> & {
  * Use `create(ProposeResponseSchema)` to create a new message.
  */
 export const ProposeResponseSchema: GenMessage<ProposeResponse> = /*@__PURE__*/
-  messageDesc(file_kommander_v1_raft, 19);
+  messageDesc(file_kommander_v1_raft, 20);
 
 /**
  * @generated from message kommander.v1.Appended
@@ -833,7 +872,7 @@ export type Appended = Message<"kommander.v1.Appended"> & {
  * Use `create(AppendedSchema)` to create a new message.
  */
 export const AppendedSchema: GenMessage<Appended> = /*@__PURE__*/
-  messageDesc(file_kommander_v1_raft, 20);
+  messageDesc(file_kommander_v1_raft, 21);
 
 /**
  * Why something was refused: a code of the error catalogue, a sentence, and facts as a JSON object.
@@ -862,7 +901,7 @@ export type Refusal = Message<"kommander.v1.Refusal"> & {
  * Use `create(RefusalSchema)` to create a new message.
  */
 export const RefusalSchema: GenMessage<Refusal> = /*@__PURE__*/
-  messageDesc(file_kommander_v1_raft, 21);
+  messageDesc(file_kommander_v1_raft, 22);
 
 /**
  * What a node knows about the birth of the cluster.
@@ -898,7 +937,7 @@ export type Genesis = Message<"kommander.v1.Genesis"> & {
  * Use `create(GenesisSchema)` to create a new message.
  */
 export const GenesisSchema: GenMessage<Genesis> = /*@__PURE__*/
-  messageDesc(file_kommander_v1_raft, 22);
+  messageDesc(file_kommander_v1_raft, 23);
 
 /**
  * The directory that a member is known by. Of two with the same node id, the one with the higher replica id is the later.
@@ -927,7 +966,7 @@ export type GenesisAcceptance = Message<"kommander.v1.GenesisAcceptance"> & {
  * Use `create(GenesisAcceptanceSchema)` to create a new message.
  */
 export const GenesisAcceptanceSchema: GenMessage<GenesisAcceptance> = /*@__PURE__*/
-  messageDesc(file_kommander_v1_raft, 23);
+  messageDesc(file_kommander_v1_raft, 24);
 
 /**
  * @generated from message kommander.v1.StreamEvent
@@ -956,7 +995,7 @@ export type StreamEvent = Message<"kommander.v1.StreamEvent"> & {
  * Use `create(StreamEventSchema)` to create a new message.
  */
 export const StreamEventSchema: GenMessage<StreamEvent> = /*@__PURE__*/
-  messageDesc(file_kommander_v1_raft, 24);
+  messageDesc(file_kommander_v1_raft, 25);
 
 /**
  * Who answered the greeting.
@@ -990,7 +1029,7 @@ export type Accepted = Message<"kommander.v1.Accepted"> & {
  * Use `create(AcceptedSchema)` to create a new message.
  */
 export const AcceptedSchema: GenMessage<Accepted> = /*@__PURE__*/
-  messageDesc(file_kommander_v1_raft, 25);
+  messageDesc(file_kommander_v1_raft, 26);
 
 /**
  * @generated from message kommander.v1.StatusRequest
@@ -1003,7 +1042,7 @@ export type StatusRequest = Message<"kommander.v1.StatusRequest"> & {
  * Use `create(StatusRequestSchema)` to create a new message.
  */
 export const StatusRequestSchema: GenMessage<StatusRequest> = /*@__PURE__*/
-  messageDesc(file_kommander_v1_raft, 26);
+  messageDesc(file_kommander_v1_raft, 27);
 
 /**
  * @generated from message kommander.v1.StatusResponse
@@ -1022,7 +1061,7 @@ export type StatusResponse = Message<"kommander.v1.StatusResponse"> & {
  * Use `create(StatusResponseSchema)` to create a new message.
  */
 export const StatusResponseSchema: GenMessage<StatusResponse> = /*@__PURE__*/
-  messageDesc(file_kommander_v1_raft, 27);
+  messageDesc(file_kommander_v1_raft, 28);
 
 /**
  * @generated from service kommander.v1.Raft
