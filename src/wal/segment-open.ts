@@ -342,6 +342,22 @@ async function finish(files: Files, partition: GatheredPartition): Promise<Found
   };
 }
 
+/**
+ * The index behind the run's last entry that was not replaced; 0 when nothing of it is above the compaction mark.
+ *
+ * Entries are replaced where the next run begins. That one is gone when it was compacted, and a copy of this one may still
+ * be there, with what was replaced at its end: then its term is below the mark's, which no run has that goes on above it.
+ */
+export function liveEnd(
+  run: GatheredRun,
+  around: { readonly next: GatheredRun | undefined; readonly compaction: CompactionMark },
+): LogIndex {
+  const { next, compaction } = around;
+  if (run.firstIndex <= compaction.index && run.term < compaction.term) return 0;
+  const ownEnd = run.firstIndex + run.entryCount;
+  return Math.min(ownEnd, next?.firstIndex ?? ownEnd);
+}
+
 /** The runs above the compaction mark, which must follow each other. */
 function joinedRuns({ partitionId, compaction, runs }: GatheredPartition): {
   readonly runs: PlacedRuns;
@@ -354,8 +370,7 @@ function joinedRuns({ partitionId, compaction, runs }: GatheredPartition): {
   let lastTerm = compaction.term;
   for (let i = 0; i < runs.length; i++) {
     const run = runs[i] as GatheredRun;
-    const ownEnd = run.firstIndex + run.entryCount;
-    const endIndex = Math.min(ownEnd, runs[i + 1]?.firstIndex ?? ownEnd);
+    const endIndex = liveEnd(run, { next: runs[i + 1], compaction });
     if (endIndex <= compaction.index + 1) continue;
     if (run.firstIndex > lastIndex + 1) throw missing(partitionId, lastIndex + 1);
     if (run.term < lastTerm) {

@@ -13,6 +13,7 @@ import {
   type GatheredPartition,
   type GatheredRun,
   gather,
+  liveEnd,
   namePattern,
   type PlacedFact,
   segmentName,
@@ -271,8 +272,7 @@ async function* partitionFinds(
   if (compactionAt !== undefined) yield { kind: 'compaction', partitionId, mark: compaction };
   const { runs } = partition;
   for (const [position, run] of runs.entries()) {
-    const ownEnd = run.firstIndex + run.entryCount;
-    const endIndex = Math.min(ownEnd, runs[position + 1]?.firstIndex ?? ownEnd);
+    const endIndex = liveEnd(run, { next: runs[position + 1], compaction });
     if (endIndex > compaction.index + 1) yield await runFind(pieces, partitionId, run, endIndex);
   }
 }

@@ -1,6 +1,7 @@
 // The open store of the segment engine: one struct, and the verbs that change files. Segments are a queue: records are
 // added to the last one, the first one goes once nothing of it is needed. They are never removed out of order, because
-// what a segment says (entries replaced, a log dropped) holds for all older ones.
+// what a segment says (entries replaced, a log dropped) holds for all older ones. Only a copy of a run may outlive what
+// replaced its end (`liveEnd` in `segment-open.ts`).
 
 import { assert, must } from '../base/assert.ts';
 import { isKommanderError, KommanderError } from '../base/errors.ts';

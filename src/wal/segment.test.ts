@@ -6,6 +6,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import { must } from '../base/assert.ts';
 import { isKommanderError, KommanderError } from '../base/errors.ts';
 import { seededRandom } from '../base/random.ts';
@@ -228,6 +229,38 @@ describe('the disk of a segment store', () => {
     assert.equal(await readAll(files, model), undefined);
   });
 
+  test('keeps no copy of replaced entries alive: a log that is compacted behind them ends where it ended', async () => {
+    let movedCount = 0;
+    for (let between = 0; between < 60; between++) {
+      const files = simulatedFiles(seededRandom(1));
+      const wal = openWal(files);
+      await wal.open();
+      const model = emptyModel();
+      const write = async (batch: WalBatch): Promise<void> => {
+        await wal.write(batch);
+        writeToModel(model, batch);
+        // The cleaner reads meanwhile.
+        for (let turns = 0; turns < 3; turns++) await setImmediate();
+      };
+      let nextIndex = 1;
+      const fill = async (count: number): Promise<void> => {
+        for (let i = 0; i < count; i++, nextIndex += 20)
+          await write(batchOf(appended(2, nextIndex, 20), compacted(2, nextIndex + 19)));
+      };
+      await write(batchOf(appended(1, 1, 10)));
+      await fill(16);
+      // In a younger segment than the run whose end it replaces.
+      await write(batchOf(appended(1, 5, 1, 2)));
+      await fill(between);
+      await write(batchOf(compacted(1, 5, 2)));
+      await fill(2);
+      await wal.close();
+      if (!files.contents().has('0000000001.segment')) movedCount += 1;
+      assert.equal(await readAll(files, model), undefined, `${between} batches in between`);
+    }
+    assert.ok(movedCount > 30, `${movedCount} times the first segment was emptied`);
+  });
+
   test('is full: a batch that needs another segment is refused, nothing is lost, and it goes on when there is room', async () => {
     const files = simulatedFiles(seededRandom(1));
     let isFull = false;
@@ -266,18 +299,27 @@ function batchOf(...writes: readonly PartitionWrite[]): WalBatch {
   return { writes, meta: new Map(), sync: true };
 }
 
-function appended(partitionId: PartitionId, firstIndex: LogIndex, count: number): PartitionWrite {
+function appended(
+  partitionId: PartitionId,
+  firstIndex: LogIndex,
+  count: number,
+  term = 1,
+): PartitionWrite {
   const payloads = Array.from({ length: count }, (_, i) => ({
     kind: EntryKind.normal,
     bytes: new Uint8Array(400).fill(firstIndex + i),
   }));
-  const entries = numbered(laidOut(payloads), { index: firstIndex, term: 1 });
+  const entries = numbered(laidOut(payloads), { index: firstIndex, term });
   return { ...nothing, partitionId, entries };
 }
 
-function compacted(partitionId: PartitionId, throughIndex: LogIndex | undefined): PartitionWrite {
+function compacted(
+  partitionId: PartitionId,
+  throughIndex: LogIndex | undefined,
+  term = 1,
+): PartitionWrite {
   if (throughIndex === undefined) return { ...nothing, partitionId };
-  const base = { index: throughIndex, term: 1, confState: membersOf([1]), data: undefined };
+  const base = { index: throughIndex, term, confState: membersOf([1]), data: undefined };
   return { ...nothing, partitionId, base, compactThroughIndex: throughIndex };
 }
 

@@ -203,6 +203,19 @@ export const segmentMutations: readonly Mutation[] = [
     },
   ),
   segmentMutation(
+    'segment-replaced-end-comes-back',
+    'A copy of a run brings back the entries that were replaced at its end, once what replaced them is compacted.',
+    {
+      hazards: [42],
+      tests: [contract],
+      edit: {
+        file: 'src/wal/segment-open.ts',
+        find: '  if (run.firstIndex <= compaction.index && run.term < compaction.term) return 0;\n',
+        replace: '',
+      },
+    },
+  ),
+  segmentMutation(
     'segment-never-cleaned',
     'A partition that is never written keeps all younger segments on the disk.',
     {
