@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { cp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { DatabaseSync } from 'node:sqlite';
 import { type TestContext, test } from 'node:test';
 import { isKommanderError } from '../../src/base/errors.ts';
 import { seededRandom } from '../../src/base/random.ts';
@@ -14,6 +15,7 @@ import { membersOf } from '../../src/testing/wal-model.ts';
 import { encodeBase } from '../../src/wal/record.ts';
 import { sqliteWal } from '../../src/wal/sqlite.ts';
 import { readSqliteStore } from '../../src/wal/sqlite-reader.ts';
+import { gapsMax, runSteps } from '../../src/wal/sqlite-steps.ts';
 import { databaseName, journalName } from '../../src/wal/sqlite-store.ts';
 import { type StoreSurvey, surveyStore } from '../../src/wal/store-survey.ts';
 import { flipBlob, flipFile, tamper } from '../support/sqlite-files.ts';
@@ -272,6 +274,24 @@ test('a page of runs that SQLite refuses is stepped over, and told with the entr
   const [one, , three] = found.partitions;
   assert.deepEqual([one?.entryCount, three?.lastIndex], [15, 400]);
   assert.equal(three?.entryCount, 400 - (lastIndex - index + 1));
+});
+
+test('a walk over rows that leads nowhere ends', () => {
+  let walkCount = 0;
+  // Each row is there, behind it nothing can be read, and no number grows.
+  const database = {
+    prepare: (sql: string) => ({
+      setReadBigInts() {},
+      *iterate() {
+        yield { id: 1n, partition_id: 1n };
+        if (sql.endsWith('LIMIT 1')) return;
+        walkCount += 1;
+        throw Object.assign(new Error('malformed'), { errcode: 11 });
+      },
+    }),
+  } as unknown as DatabaseSync;
+  const gaps = [...runSteps({ path: 'nowhere', database })].filter(({ kind }) => kind === 'gap');
+  assert.deepEqual([gaps.length, walkCount], [gapsMax, gapsMax]);
 });
 
 test('a database that is none, is cut, or is gone is a damage in plain words', async (t) => {
