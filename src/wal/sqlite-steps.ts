@@ -2,7 +2,7 @@
 // ends every walk that comes to it; in the table of runs, the first row from which reading works again is searched for.
 
 import type { DatabaseSync } from 'node:sqlite';
-import { sqliteError } from './sqlite-store.ts';
+import { isDamagedDatabase, sqliteError } from './sqlite-store.ts';
 
 /** Gaps in one walk: behind so many, nothing is read any more. */
 export const gapsMax = 1_000;
@@ -38,8 +38,7 @@ export function* stepsOf(
     statement.setReadBigInts(true);
     for (const row of statement.iterate(...values)) yield { kind: 'row', row };
   } catch (cause) {
-    const error = sqliteError(path, cause);
-    if (error.code !== 'WAL_CORRUPT') throw error;
+    if (!isDamagedDatabase(cause)) throw sqliteError(path, cause);
     yield { kind: 'gap', what: cause instanceof Error ? cause.message : String(cause) };
   }
 }

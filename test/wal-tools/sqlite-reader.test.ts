@@ -300,6 +300,10 @@ test('a database that is none, is cut, or is gone is a damage in plain words', a
   const whole = await readFile(file);
   await writeFile(file, 'this was a letter');
   assert.match((await survey(path)).damages[0]?.what ?? '', /^file is not a database$/);
+  // The number of the schema's format, at byte 44 of the header.
+  await writeFile(file, whole);
+  await flipFile(file, 47, 0x40);
+  assert.match((await survey(path)).damages[0]?.what ?? '', /^unsupported file format$/);
   await writeFile(file, whole);
   await truncate(file, whole.byteLength - 8_192);
   const cut = await survey(path);
