@@ -294,6 +294,18 @@ test('a walk over rows that leads nowhere ends', () => {
   assert.deepEqual([gaps.length, walkCount], [gapsMax, gapsMax]);
 });
 
+test('a damaged name of a fact is a damage', async (t) => {
+  const path = await threePartitions(t);
+  // The row in the table, not the one in the index of names, which has no value behind the name.
+  const file = join(path, databaseName);
+  const at = (await readFile(file)).indexOf(Buffer.from([...Buffer.from('genesis'), 1, 4]));
+  assert.ok(at > 0);
+  await flipFile(file, at, 1);
+  const found = await survey(path);
+  assert.deepEqual([...found.facts.keys()], ['fenesis']);
+  assert.ok(found.damageCount > 0);
+});
+
 test('a database that is none, is cut, or is gone is a damage in plain words', async (t) => {
   const path = await threePartitions(t);
   const file = join(path, databaseName);
