@@ -1,7 +1,7 @@
 // How much does a cluster of three processes on one machine commit? Durable RocksDB stores, gRPC on loopback, a closed
 // loop of callers in the process of each partition's leader, as in a service that embeds the library.
 //
-//   npm run bench -- cluster [--json] [--seconds 4] [--wal rocksdb|segment|memory] [--cases PART] [--in-flight 1,64,512,4096]
+//   npm run bench -- cluster [--json] [--seconds 4] [--wal rocksdb|segment|sqlite|memory] [--cases PART] [--in-flight 1,64,512,4096]
 //     [--partitions 1,16] [--bytes 16,1024] [--leaders spread|one] [--forward] [--read] [--repeat 1] [--profile DIR]
 //
 // `--forward` has followers make the writes, `--read` measures linearizable reads on leaders and on followers. With
@@ -17,7 +17,7 @@
 // entry. With N in flight, two cores of which three quarters can be used: N / max(0.9 ms, (1.2 ms + N × 4 µs) / 1.5), so
 // 1,100/s, 66,000/s, 235,000/s, and 350,000/s. The floors leave room for a machine that does other work beside it.
 
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { availableParallelism, cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -29,6 +29,7 @@ import {
   measureCase,
 } from './support/cluster-case.ts';
 import { summarizeProfile } from './support/cpu-profile.ts';
+import { withStoreRoot } from './support/store-root.ts';
 
 const { values } = parseArgs({
   options: {
@@ -52,24 +53,16 @@ const disturbedMax = 3;
 const warmUpMs = 1_000;
 const seconds = numberOf('seconds', { min: 0.1, max: 3_600 });
 const repeat = numberOf('repeat', { min: 1, max: 1_000 });
-const wal = oneOf('wal', ['rocksdb', 'segment', 'memory']);
+const wal = oneOf('wal', ['rocksdb', 'segment', 'sqlite', 'memory']);
 const leaders = oneOf('leaders', ['spread', 'one']);
 
 async function main(): Promise<void> {
   const cases = wantedCases();
   if (cases.length === 0) throw new Error(`no case has "${values.cases}" in its name`);
-  const root = makeRoot();
-  const removeRoot = (): void => rmSync(root, { recursive: true, force: true });
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    process.once(signal, () => {
-      removeRoot();
-      process.exit(1);
-    });
-  }
   const loadBefore = loadavg()[0];
   const results: CaseResult[] = [];
-  try {
-    if (!values.json) console.log(headLine());
+  if (!values.json) console.log(headLine());
+  await withStoreRoot('cluster', async (root) => {
     for (const each of cases) {
       const result = await undisturbed(each, {
         wal,
@@ -82,10 +75,7 @@ async function main(): Promise<void> {
       results.push(result);
       if (!values.json) console.log(tableLine(result));
     }
-  } finally {
-    removeRoot();
-    removeIfEmpty(join('.kommander', 'bench'));
-  }
+  });
   const rawSyncs = results.map(({ rawSyncMs }) => rawSyncMs).sort((a, b) => a - b);
   const rawSyncP50Ms = rawSyncs[rawSyncs.length >> 1] ?? Number.NaN;
   const machine = {
@@ -198,35 +188,6 @@ function printProfiles(directory: string): void {
     for (const { layer, name, micros } of functions.slice(0, functionsShown))
       console.log(`  ${part(micros).padStart(7)}  ${layer}: ${name}`);
   }
-}
-
-/** Below the current directory, which is on a disk where the system's temporary directory may be in memory. */
-function makeRoot(): string {
-  const parent = join('.kommander', 'bench');
-  mkdirSync(parent, { recursive: true });
-  removeOrphans(parent);
-  return mkdtempSync(join(parent, `cluster-${process.pid}-`));
-}
-
-/** What runs that were killed have left behind. */
-function removeOrphans(parent: string): void {
-  for (const name of readdirSync(parent)) {
-    const pid = Number(/^cluster-(\d+)-/.exec(name)?.[1] ?? process.pid);
-    if (!isRunning(pid)) rmSync(join(parent, name), { recursive: true, force: true });
-  }
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch {
-    // No such process; one of another user is none that started this benchmark here.
-    return false;
-  }
-}
-
-function removeIfEmpty(directory: string): void {
-  if (existsSync(directory) && readdirSync(directory).length === 0) rmdirSync(directory);
 }
 
 interface Bounds {

@@ -18,6 +18,7 @@ import { grpcTransport } from '../../src/transport/grpc.ts';
 import { memoryWal } from '../../src/wal/memory.ts';
 import { rocksdbWal } from '../../src/wal/rocksdb.ts';
 import { segmentWal } from '../../src/wal/segment.ts';
+import { sqliteWal } from '../../src/wal/sqlite.ts';
 import { ClosedLoop } from './closed-loop.ts';
 import type {
   LoadRequest,
@@ -27,15 +28,25 @@ import type {
   ReplyMessage,
   RequestMessage,
   RequestName,
+  TableProgress,
   WalEngine,
 } from './node-requests.ts';
+import { OpenLoop } from './open-loop.ts';
+import { TableMachine, tableEntry } from './table-machine.ts';
 
 /** Microseconds between two looks at what the processor does. */
 const profileMicros = 500;
 const leaderWaitMs = 20_000;
+/** Entries of one write while the table is filled, and writes under way. */
+const fillBatchEntries = 500;
+const fillInFlight = 16;
+const fillTimeoutMs = 30_000;
 
 let node: KommanderNode | undefined;
-let loop: ClosedLoop | undefined;
+let loop: ClosedLoop | OpenLoop | undefined;
+let table: TableMachine | undefined;
+let tableWriteCount = 0;
+let openedMs = 0;
 let profiler: Session | undefined;
 const applied = { entryCount: 0, dataBytes: 0 };
 let leaderChanges = 0;
@@ -54,14 +65,24 @@ const answers: {
   startLoad(load: LoadRequest) {
     loop = new ClosedLoop(opened(), load);
   },
+  startSteadyLoad({ perSecond }) {
+    loop = new OpenLoop({
+      perSecond,
+      call: () => opened().replicate(1, 'bench', nextTableEntry(), { forward: false }),
+    });
+  },
   async stopLoad() {
     const running = must(loop, 'a load was started');
     await running.stop();
-    return running.completedCount;
+    return running.record.completedCount;
   },
   mark,
-  latencies: () => loop?.takeLatencies() ?? { count: 0, perMilleNanos: [] },
+  latencies: () => loop?.record.takeLatencies() ?? { count: 0, perMilleNanos: [] },
   applied: () => applied,
+  fill: ({ entryCount }) => fill(entryCount),
+  checkpoint: async () => (await opened().checkpoint(1, { timeoutMs: fillTimeoutMs })).index,
+  tableProgress,
+  tableChecksum: () => openedTable().checksum(),
   startProfile,
   stopProfile: ({ file }) => stopProfile(file),
   async close() {
@@ -89,6 +110,8 @@ function walOf(engine: WalEngine, path: string): Wal {
       return rocksdbWal({ path });
     case 'segment':
       return segmentWal({ path });
+    case 'sqlite':
+      return sqliteWal({ path });
     case 'memory':
       return memoryWal();
     default:
@@ -97,7 +120,7 @@ function walOf(engine: WalEngine, path: string): Wal {
 }
 
 async function open(request: OpenRequest): Promise<undefined> {
-  const { nodeId, members, partitions, wal, path } = request;
+  const { nodeId, members, partitions, wal, path, tableBytes } = request;
   node = await openNode({
     nodeId,
     members,
@@ -106,7 +129,7 @@ async function open(request: OpenRequest): Promise<undefined> {
     wal: walOf(wal, path),
     transport: grpcTransport(),
     discovery: staticDiscovery(members),
-    stateMachine: () => countingMachine,
+    stateMachine: () => (tableBytes > 0 ? newTable(tableBytes) : countingMachine),
     logger: noteEvent,
     listeners: {
       leaderChanged({ partitionId, leader }) {
@@ -114,6 +137,7 @@ async function open(request: OpenRequest): Promise<undefined> {
       },
     },
   });
+  openedMs = performance.now();
 }
 
 /** Looks at every entry, as any state machine does, and keeps none. */
@@ -145,12 +169,44 @@ function mark(): Mark {
     atMs: performance.now(),
     cpuMicros: user + system,
     wal: opened().status().wal,
-    completedCount: loop?.completedCount ?? 0,
-    failures: Object.fromEntries(loop?.failures ?? []),
+    completedCount: loop?.record.completedCount ?? 0,
+    failures: Object.fromEntries(loop?.record.failures ?? []),
     warnings: Object.fromEntries(warnings),
     leaderChanges,
   };
   return figures;
+}
+
+function newTable(byteLength: number): TableMachine {
+  table = new TableMachine(byteLength);
+  return table;
+}
+
+function nextTableEntry(): Uint8Array {
+  tableWriteCount += 1;
+  return tableEntry(tableWriteCount);
+}
+
+async function fill(entryCount: number): Promise<undefined> {
+  let leftCount = entryCount;
+  const write = async (): Promise<void> => {
+    while (leftCount > 0) {
+      const length = Math.min(leftCount, fillBatchEntries);
+      leftCount -= length;
+      const inputs = Array.from({ length }, () => ({ type: 'bench', data: nextTableEntry() }));
+      await opened().replicate(1, inputs, { forward: false, timeoutMs: fillTimeoutMs });
+    }
+  };
+  await Promise.all(Array.from({ length: fillInFlight }, write));
+}
+
+function tableProgress(): TableProgress {
+  const { partitions, timerLatenessMsMax } = opened().status();
+  const partition = partitions.find(({ partitionId }) => partitionId === 1);
+  const { lastApplied, compactedIndex } = must(partition, 'there is a partition 1');
+  const { byteLength, appliedCount, restores } = openedTable();
+  const places = { lastApplied, compactedIndex, tableBytes: byteLength, appliedCount, restores };
+  return { atMs: performance.now(), openedMs, ...places, timerLatenessMsMax };
 }
 
 async function startProfile(): Promise<undefined> {
@@ -166,6 +222,10 @@ async function stopProfile(file: string): Promise<undefined> {
   const { profile } = await session.post('Profiler.stop');
   session.disconnect();
   await writeFile(file, JSON.stringify(profile));
+}
+
+function openedTable(): TableMachine {
+  return must(table, 'the node has a table');
 }
 
 function opened(): KommanderNode {

@@ -79,6 +79,8 @@ export interface ClusterOptions {
   readonly wal: WalEngine;
   /** Each node has its store in a directory below. */
   readonly directory: string;
+  /** Bytes of the table that each state machine keeps; none, and no snapshots, by default. */
+  readonly tableBytes?: number;
 }
 
 /** A formed cluster. */
@@ -86,6 +88,10 @@ export interface Cluster extends AsyncDisposable {
   readonly nodes: readonly NodeProcess[];
   /** Leaders of partitions 1 … n. */
   readonly leaders: readonly NodeProcess[];
+  /** Starts another process for a node whose process was ended, on the same store. */
+  restart(ended: NodeProcess): NodeProcess;
+  /** Opens the node of a process that was restarted. */
+  open(node: NodeProcess): Promise<void>;
 }
 
 /**
@@ -107,20 +113,24 @@ async function tryStart(options: ClusterOptions): Promise<Cluster> {
   const endpoints = await freeEndpoints(nodeIds.length);
   const members = Object.fromEntries(nodeIds.map((nodeId, at) => [nodeId, endpoints[at] ?? '']));
   const nodes = nodeIds.map((nodeId) => new NodeProcess(nodeId));
+  const { partitions, placement, wal, directory, tableBytes = 0 } = options;
+  const open = async (node: NodeProcess): Promise<void> => {
+    const { nodeId } = node;
+    const path = join(directory, nodeId);
+    await node.ask('open', { nodeId, members, partitions, wal, path, tableBytes });
+  };
+  const restart = (ended: NodeProcess): NodeProcess => {
+    const node = new NodeProcess(ended.nodeId);
+    nodes[nodes.indexOf(ended)] = node;
+    return node;
+  };
   const end = async (): Promise<void> => {
     await Promise.all(nodes.map((node) => node.kill()));
   };
   try {
-    const { partitions, placement, wal, directory } = options;
-    await Promise.all(
-      nodes.map((node) => {
-        const { nodeId } = node;
-        const path = join(directory, nodeId);
-        return node.ask('open', { nodeId, members, partitions, wal, path });
-      }),
-    );
+    await Promise.all(nodes.map(open));
     const leaders = await settleLeaders(nodes, placement);
-    return { nodes, leaders, [Symbol.asyncDispose]: end };
+    return { nodes, leaders, restart, open, [Symbol.asyncDispose]: end };
   } catch (error) {
     await end();
     throw error;

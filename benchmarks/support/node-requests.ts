@@ -1,17 +1,20 @@
 // What the benchmark asks of the node processes that it starts, and what they answer: plain values that travel over the
 // channel between a process and its child. One request has one answer.
 
-import type { Endpoint, NodeId, PartitionId, WalStats } from '../../src/index.ts';
+import type { Endpoint, LogIndex, NodeId, PartitionId, WalStats } from '../../src/index.ts';
+import type { TableRestore } from './table-machine.ts';
 
-export type WalEngine = 'rocksdb' | 'segment' | 'memory';
+export type WalEngine = 'rocksdb' | 'segment' | 'sqlite' | 'memory';
 
 export interface OpenRequest {
   readonly nodeId: NodeId;
   readonly members: Readonly<Record<NodeId, Endpoint>>;
   readonly partitions: number;
   readonly wal: WalEngine;
-  /** Directory of the log store; used by `rocksdb`. */
+  /** Directory of the log store; not used by `memory`. */
   readonly path: string;
+  /** Bytes of the table that a partition's state machine keeps; 0: it keeps nothing and has no snapshot. */
+  readonly tableBytes: number;
 }
 
 /** A closed loop: as soon as a call is answered, the next one begins. */
@@ -56,6 +59,20 @@ export interface Applied {
   readonly dataBytes: number;
 }
 
+/** How far partition 1, with its table, is. Times are of the process's own clock. */
+export interface TableProgress {
+  readonly atMs: number;
+  readonly openedMs: number;
+  readonly lastApplied: LogIndex;
+  readonly compactedIndex: LogIndex;
+  readonly tableBytes: number;
+  /** Entries that the machine was given since this node opened. */
+  readonly appliedCount: number;
+  readonly restores: readonly TableRestore[];
+  /** The longest that the node's timer was late, since it opened. */
+  readonly timerLatenessMsMax: number;
+}
+
 /** Name of a request: what it brings, what comes back. */
 export interface NodeRequests {
   /** Resolves when the node is open. */
@@ -67,11 +84,20 @@ export interface NodeRequests {
     readonly reply: undefined;
   };
   startLoad: { readonly request: LoadRequest; readonly reply: undefined };
+  /** Writes to the table of partition 1 at a steady rate. */
+  startSteadyLoad: { readonly request: { readonly perSecond: number }; readonly reply: undefined };
   /** Resolves when the last call is answered; the answer is how many calls succeeded. */
   stopLoad: { readonly request: undefined; readonly reply: number };
   mark: { readonly request: undefined; readonly reply: Mark };
   latencies: { readonly request: undefined; readonly reply: Latencies };
   applied: { readonly request: undefined; readonly reply: Applied };
+  /** Writes so many entries to the table of partition 1, as fast as it can. */
+  fill: { readonly request: { readonly entryCount: number }; readonly reply: undefined };
+  /** Makes a checkpoint of partition 1; the answer is its index. */
+  checkpoint: { readonly request: undefined; readonly reply: LogIndex };
+  tableProgress: { readonly request: undefined; readonly reply: TableProgress };
+  /** Equal for equal tables. */
+  tableChecksum: { readonly request: undefined; readonly reply: number };
   startProfile: { readonly request: undefined; readonly reply: undefined };
   /** Writes what the processor did since `startProfile` to a file. */
   stopProfile: { readonly request: { readonly file: string }; readonly reply: undefined };

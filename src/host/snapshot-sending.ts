@@ -6,6 +6,7 @@
 import { crc32 } from 'node:zlib';
 import { must } from '../base/assert.ts';
 import { isKommanderError } from '../base/errors.ts';
+import type { Timer } from '../ports/clock.ts';
 import type { SnapshotReader } from '../ports/snapshot-store.ts';
 import {
   type FrameItem,
@@ -34,6 +35,11 @@ import {
 export const pieceBytesMax = 262_144;
 /** Bytes on their way to one peer that it has not answered. */
 export const peerWindowBytes = 1_048_576;
+/**
+ * Milliseconds whose bytes may follow each other at once. Whatever is sent together keeps both event loops, and both
+ * disks, from everything else meanwhile: pieces come at equal distances, and a late timer does not make up for much.
+ */
+const burstMsMax = 10;
 
 export interface SnapshotSend {
   readonly partition: Partition;
@@ -54,6 +60,8 @@ export interface SnapshotSend {
   silentTicks: number;
   /** A piece is being read. */
   isPumping: boolean;
+  /** Goes on when the rate allows it. */
+  timer: Timer | undefined;
 }
 
 /** What snapshots may send: it fills up with time. */
@@ -87,6 +95,7 @@ export function startSnapshotSend(
     // It is announced at the next tick.
     silentTicks: Number.POSITIVE_INFINITY,
     isPumping: false,
+    timer: undefined,
   };
   holdSnapshot(partition, stored?.name);
   host.snapshotSends.set(key, send);
@@ -219,7 +228,12 @@ async function sendPieces(host: Host, send: SnapshotSend): Promise<void> {
   const { partition } = send;
   const { name, ...facts } = must(send.stored, 'what has pieces is stored');
   try {
-    while (isPresent(host, send) && mayPump(host, send)) {
+    while (isPresent(host, send) && hasRoom(host, send)) {
+      const waitMs = rateWaitMs(host);
+      if (waitMs > 0) {
+        pumpLater(host, send, waitMs);
+        break;
+      }
       if (send.source !== undefined) {
         askForPiece(host, send, send.source);
         continue;
@@ -274,26 +288,32 @@ function isPresent(host: Host, send: SnapshotSend): boolean {
   return host.snapshotSends.get(keyOf(send.partition, send.peer)) === send;
 }
 
-function mayPump(host: Host, send: SnapshotSend): boolean {
+function pumpLater(host: Host, send: SnapshotSend, delayMs: number): void {
+  send.timer?.cancel();
+  send.timer = host.settings.clock.setTimer(delayMs, () => {
+    if (isWanted(send)) pump(host, send);
+  });
+}
+
+/** Whether there is something left, and the receiver can take it. */
+function hasRoom(host: Host, send: SnapshotSend): boolean {
   if (send.sentBytes >= identityOf(send).byteLength) return false;
   let windowBytes = 0;
   for (const other of host.snapshotSends.values()) {
     if (other.peer === send.peer) windowBytes += other.sentBytes - other.receivedBytes;
   }
-  if (windowBytes + pieceBytesMax > peerWindowBytes) return false;
-  return refilled(host) >= pieceBytesMax;
+  return windowBytes + pieceBytesMax <= peerWindowBytes;
 }
 
-/** Bytes that may be sent by now. */
-export function refilled(host: Host): number {
+/** Whole milliseconds until the rate allows another piece; 0 when it does. */
+export function rateWaitMs(host: Host): number {
   const { snapshotAllowance: allowance, settings } = host;
   const perMs = settings.snapshotBytesPerSecond / 1_000;
   const now = nowMs(host);
-  // What a tick allows, so that nothing is lost when only ticks look at it.
-  const bytesMax = Math.max(2 * pieceBytesMax, 2 * settings.tickMs * perMs);
+  const bytesMax = Math.max(2 * pieceBytesMax, burstMsMax * perMs);
   allowance.bytes = Math.min(bytesMax, allowance.bytes + (now - allowance.atMs) * perMs);
   allowance.atMs = now;
-  return allowance.bytes;
+  return Math.max(0, Math.ceil((pieceBytesMax - allowance.bytes) / perMs));
 }
 
 /** The leader's own snapshot cannot be read: it sends none of it, and takes another one of what its machine has. */
@@ -321,6 +341,7 @@ function failSend(host: Host, send: SnapshotSend): void {
 function endSend(host: Host, send: SnapshotSend): void {
   const { partition, peer, stored } = send;
   host.snapshotSends.delete(keyOf(partition, peer));
+  send.timer?.cancel();
   releaseSnapshot(host, partition, stored?.name);
   if (!send.isPumping) void closeReader(host, send);
 }

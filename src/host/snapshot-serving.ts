@@ -4,6 +4,7 @@
 
 import { crc32 } from 'node:zlib';
 import { isKommanderError } from '../base/errors.ts';
+import type { Timer } from '../ports/clock.ts';
 import type { SnapshotReader } from '../ports/snapshot-store.ts';
 import {
   Lane,
@@ -15,7 +16,13 @@ import { stopPartition } from './failure.ts';
 import type { Host } from './host.ts';
 import type { Partition } from './partition.ts';
 import type { NamedSnapshot } from './snapshot-descriptor.ts';
-import { isSame, peerWindowBytes, pieceBytesMax, refilled, transmit } from './snapshot-sending.ts';
+import {
+  isSame,
+  peerWindowBytes,
+  pieceBytesMax,
+  rateWaitMs,
+  transmit,
+} from './snapshot-sending.ts';
 import {
   descriptorOf,
   discarded,
@@ -38,6 +45,8 @@ export interface SnapshotServe {
   reader: SnapshotReader | undefined;
   /** A piece is being read. */
   isPumping: boolean;
+  /** Goes on when the rate allows it. */
+  timer: Timer | undefined;
   /** Ticks since something was asked for. */
   silentTicks: number;
 }
@@ -83,6 +92,7 @@ function serveFor(
     offsets: [],
     reader: undefined,
     isPumping: false,
+    timer: undefined,
     silentTicks: 0,
   };
   holdSnapshot(partition, stored.name);
@@ -92,7 +102,7 @@ function serveFor(
   return serve;
 }
 
-/** Ends what nobody asks for any more, and goes on with what waited for the rate or the line. Called at every tick. */
+/** Ends what nobody asks for any more, and goes on with what waited for the line. Called at every tick. */
 export function tickSnapshotServes(host: Host): void {
   for (const serve of host.snapshotServes.values()) {
     serve.silentTicks += 1;
@@ -114,7 +124,12 @@ async function sendAsked(host: Host, serve: SnapshotServe): Promise<void> {
   const { partition, to, identity, offsets } = serve;
   const { name, ...facts } = serve.stored;
   try {
-    while (isPresent(host, serve) && offsets.length > 0 && refilled(host) >= pieceBytesMax) {
+    while (isPresent(host, serve) && offsets.length > 0) {
+      const waitMs = rateWaitMs(host);
+      if (waitMs > 0) {
+        pumpLater(host, serve, waitMs);
+        break;
+      }
       serve.reader ??= await host.wal.snapshots.open(name, facts);
       const offset = offsets[0] as number;
       const bytes = await serve.reader.read(offset, pieceBytesMax);
@@ -138,6 +153,13 @@ async function sendAsked(host: Host, serve: SnapshotServe): Promise<void> {
   }
 }
 
+function pumpLater(host: Host, serve: SnapshotServe, delayMs: number): void {
+  serve.timer?.cancel();
+  serve.timer = host.settings.clock.setTimer(delayMs, () => {
+    if (serve.partition.stopped === undefined) pump(host, serve);
+  });
+}
+
 function isPresent(host: Host, serve: SnapshotServe): boolean {
   return host.snapshotServes.get(keyOf(serve.partition, serve.to)) === serve;
 }
@@ -157,6 +179,7 @@ function failReading(host: Host, serve: SnapshotServe, error: unknown): void {
 
 function endServe(host: Host, serve: SnapshotServe): void {
   host.snapshotServes.delete(keyOf(serve.partition, serve.to));
+  serve.timer?.cancel();
   releaseSnapshot(host, serve.partition, serve.stored.name);
   if (!serve.isPumping) void closeReader(host, serve);
 }

@@ -436,6 +436,30 @@ test('snapshots are sent at the rate that the option says', async () => {
   assert.ok(tookMs > 0.9 * idealMs && tookMs < 1.3 * idealMs, `${tookMs} ms for ${idealMs}`);
 });
 
+test('what the rate allows is sent at equal distances, not tick by tick', async () => {
+  const pieces = 40;
+  const pieceMs = 20;
+  const { cluster, machines } = watched(pieces, {
+    snapshotBytesPerSecond: pieceBytes * (1_000 / pieceMs),
+    tickMs: 200,
+  });
+  await using _ = cluster;
+  await cluster.openAll();
+  await leaveBehind(cluster);
+  const sentMs: number[] = [];
+  cluster.network.dropWhen(({ frame }) => {
+    for (const item of frame.items)
+      if (item.kind === 'snapshotPiece') sentMs.push(cluster.time.monotonicMs());
+    return false;
+  });
+  await cluster.open('c');
+  await cluster.until(() => machines.get('c')?.restoreCount === 1, 'it is there');
+  assert.equal(sentMs.length, pieces);
+  // Two that were saved up come first.
+  const distances = sentMs.slice(3).map((atMs, i) => atMs - (sentMs[i + 2] ?? 0));
+  for (const distance of distances) assert.ok(Math.abs(distance - pieceMs) <= 1, `${distance} ms`);
+});
+
 test('as many snapshots are sent at one time as the option says, and all arrive', async () => {
   const partitions = 5;
   const sending = new Map<number, number>();

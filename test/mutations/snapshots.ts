@@ -303,13 +303,27 @@ export const snapshotMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/host/snapshot-sending.ts',
-        find: 'if (windowBytes + pieceBytesMax > peerWindowBytes) return false;',
-        replace: 'if (windowBytes < 0) return false;',
+        find: 'return windowBytes + pieceBytesMax <= peerWindowBytes;',
+        replace: 'return windowBytes >= 0;',
       },
     ],
     says: 'A leader sends a snapshot as fast as it can, whatever the receiver answers.',
     tests: ['test/host/snapshot-streams.test.ts'],
     simulator: { blind: 'it costs memory and time, which are not looked at' },
+  },
+  {
+    id: 'snapshot-sent-in-bursts',
+    hazards: [27, 47],
+    edits: [
+      {
+        file: 'src/host/snapshot-sending.ts',
+        find: 'const burstMsMax = 10;',
+        replace: 'const burstMsMax = 10_000;',
+      },
+    ],
+    says: 'What the rate of snapshots allows is saved up, and then sent all at once.',
+    tests: ['test/host/snapshot-streams.test.ts'],
+    simulator: { blind: 'it costs time, which is not looked at' },
   },
   {
     id: 'applied-before-snapshot',
