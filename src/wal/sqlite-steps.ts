@@ -2,7 +2,12 @@
 // ends every walk that comes to it; in the table of runs, the first row from which reading works again is searched for.
 
 import type { DatabaseSync } from 'node:sqlite';
-import { sqliteError } from './sqlite-store.ts';
+import { isDamagedDatabase, sqliteError } from './sqlite-store.ts';
+
+/** Gaps in one walk: behind so many, nothing is read any more. */
+export const gapsMax = 1_000;
+
+const runsFrom = 'SELECT id, partition_id FROM runs WHERE id >= ? ORDER BY id';
 
 /** Integers are `bigint`: a damaged one may be any. */
 export type SqliteRow = Readonly<Record<string, unknown>>;
@@ -33,22 +38,21 @@ export function* stepsOf(
     statement.setReadBigInts(true);
     for (const row of statement.iterate(...values)) yield { kind: 'row', row };
   } catch (cause) {
-    const error = sqliteError(path, cause);
-    if (error.code !== 'WAL_CORRUPT') throw error;
+    if (!isDamagedDatabase(cause)) throw sqliteError(path, cause);
     yield { kind: 'gap', what: cause instanceof Error ? cause.message : String(cause) };
   }
 }
 
 /** Number and partition of every run that can be found, in their order, with the gaps between them. */
 export function* runSteps(source: SqliteSource): Generator<SqliteStep, void, undefined> {
-  const sql = 'SELECT id, partition_id FROM runs WHERE id >= ? ORDER BY id';
   let from: number | undefined = 0;
-  while (from !== undefined) {
+  for (let gapCount = 0; from !== undefined && gapCount < gapsMax; gapCount++) {
     let nextId: number = from;
     let isCut = false;
-    for (const step of stepsOf(source, sql, nextId)) {
+    for (const step of stepsOf(source, runsFrom, nextId)) {
       yield step;
-      if (step.kind === 'row') nextId = Number(step.row.id) + 1;
+      // In a damaged page numbers may fall.
+      if (step.kind === 'row') nextId = Math.max(nextId, Number(step.row.id) + 1);
       else isCut = true;
     }
     from = isCut ? nextReadable(source, nextId) : undefined;
@@ -57,9 +61,9 @@ export function* runSteps(source: SqliteSource): Generator<SqliteStep, void, und
 
 /** The first number behind `from` from which rows can be read, or from which there is none; undefined: nowhere. */
 function nextReadable(source: SqliteSource, from: number): number | undefined {
-  const sql = 'SELECT id FROM runs WHERE id >= ? ORDER BY id LIMIT 1';
   const isReadable = (id: number): boolean => {
-    for (const { kind } of stepsOf(source, sql, id)) if (kind === 'gap') return false;
+    for (const { kind } of stepsOf(source, `${runsFrom} LIMIT 1`, id))
+      if (kind === 'gap') return false;
     return true;
   };
   // A damaged number may be larger than numbers are exact.

@@ -211,7 +211,14 @@ const replyBytesMax = 8_388_608;
 const recordHeadBytesMax = 9;
 
 /** Codes of SQLite without their extension. */
-const ResultCode = { busy: 5, corrupt: 11, full: 13, notDatabase: 26 } as const;
+const ResultCode = {
+  error: 1,
+  busy: 5,
+  corrupt: 11,
+  full: 13,
+  tooBig: 18,
+  notDatabase: 26,
+} as const;
 
 /** What a failure of SQLite means for the store in directory `path`. */
 export function sqliteError(path: string, cause: unknown): KommanderError {
@@ -241,6 +248,13 @@ export function sqliteError(path: string, cause: unknown): KommanderError {
         code: 'WAL_FAILED',
       });
   }
+}
+
+/** Whether reading with statements that are right fails like this only when the database is damaged, schema included. */
+export function isDamagedDatabase(cause: unknown): boolean {
+  const { error, corrupt: torn, tooBig, notDatabase } = ResultCode;
+  const code = resultCodeOf(cause);
+  return code === error || code === torn || code === tooBig || code === notDatabase;
 }
 
 function resultCodeOf(cause: unknown): number | undefined {

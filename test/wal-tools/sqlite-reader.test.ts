@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { cp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { DatabaseSync } from 'node:sqlite';
 import { type TestContext, test } from 'node:test';
 import { isKommanderError } from '../../src/base/errors.ts';
 import { seededRandom } from '../../src/base/random.ts';
@@ -14,6 +15,7 @@ import { membersOf } from '../../src/testing/wal-model.ts';
 import { encodeBase } from '../../src/wal/record.ts';
 import { sqliteWal } from '../../src/wal/sqlite.ts';
 import { readSqliteStore } from '../../src/wal/sqlite-reader.ts';
+import { gapsMax, runSteps } from '../../src/wal/sqlite-steps.ts';
 import { databaseName, journalName } from '../../src/wal/sqlite-store.ts';
 import { type StoreSurvey, surveyStore } from '../../src/wal/store-survey.ts';
 import { flipBlob, flipFile, tamper } from '../support/sqlite-files.ts';
@@ -274,12 +276,46 @@ test('a page of runs that SQLite refuses is stepped over, and told with the entr
   assert.equal(three?.entryCount, 400 - (lastIndex - index + 1));
 });
 
+test('a walk over rows that leads nowhere ends', () => {
+  let walkCount = 0;
+  // Each row is there, behind it nothing can be read, and no number grows.
+  const database = {
+    prepare: (sql: string) => ({
+      setReadBigInts() {},
+      *iterate() {
+        yield { id: 1n, partition_id: 1n };
+        if (sql.endsWith('LIMIT 1')) return;
+        walkCount += 1;
+        throw Object.assign(new Error('malformed'), { errcode: 11 });
+      },
+    }),
+  } as unknown as DatabaseSync;
+  const gaps = [...runSteps({ path: 'nowhere', database })].filter(({ kind }) => kind === 'gap');
+  assert.deepEqual([gaps.length, walkCount], [gapsMax, gapsMax]);
+});
+
+test('a damaged name of a fact is a damage', async (t) => {
+  const path = await threePartitions(t);
+  // The row in the table, not the one in the index of names, which has no value behind the name.
+  const file = join(path, databaseName);
+  const at = (await readFile(file)).indexOf(Buffer.from([...Buffer.from('genesis'), 1, 4]));
+  assert.ok(at > 0);
+  await flipFile(file, at, 1);
+  const found = await survey(path);
+  assert.deepEqual([...found.facts.keys()], ['fenesis']);
+  assert.ok(found.damageCount > 0);
+});
+
 test('a database that is none, is cut, or is gone is a damage in plain words', async (t) => {
   const path = await threePartitions(t);
   const file = join(path, databaseName);
   const whole = await readFile(file);
   await writeFile(file, 'this was a letter');
   assert.match((await survey(path)).damages[0]?.what ?? '', /^file is not a database$/);
+  // The number of the schema's format, at byte 44 of the header.
+  await writeFile(file, whole);
+  await flipFile(file, 47, 0x40);
+  assert.match((await survey(path)).damages[0]?.what ?? '', /^unsupported file format$/);
   await writeFile(file, whole);
   await truncate(file, whole.byteLength - 8_192);
   const cut = await survey(path);
