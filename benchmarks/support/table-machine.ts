@@ -6,7 +6,7 @@ import { assert } from '../../src/base/assert.ts';
 import type { CommittedEntry, SnapshotData, StateMachine } from '../../src/index.ts';
 
 /** Bytes of an entry's data: the number of the slot, and what comes into it. */
-export const tableEntryBytes = 64;
+const tableEntryBytes = 64;
 const slotBytes = tableEntryBytes - 4;
 const slotsPerBlock = 1_024;
 const blockBytes = slotBytes * slotsPerBlock;

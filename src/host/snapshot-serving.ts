@@ -16,7 +16,13 @@ import { stopPartition } from './failure.ts';
 import type { Host } from './host.ts';
 import type { Partition } from './partition.ts';
 import type { NamedSnapshot } from './snapshot-descriptor.ts';
-import { isSame, peerWindowBytes, pieceBytesMax, rateWaitMs, transmit } from './snapshot-sending.ts';
+import {
+  isSame,
+  peerWindowBytes,
+  pieceBytesMax,
+  rateWaitMs,
+  transmit,
+} from './snapshot-sending.ts';
 import {
   descriptorOf,
   discarded,
