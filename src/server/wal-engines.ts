@@ -8,6 +8,8 @@ import { rocksdbFormat } from '../wal/rocksdb-directory.ts';
 import { readRocksDbStore } from '../wal/rocksdb-reader.ts';
 import { segmentFormat, segmentWal } from '../wal/segment.ts';
 import { readSegmentStore } from '../wal/segment-reader.ts';
+import { sqliteFormat, sqliteWal } from '../wal/sqlite.ts';
+import { readSqliteStore } from '../wal/sqlite-reader.ts';
 import { readStoreFormat, type StoreFormat } from '../wal/store-directory.ts';
 import { lockStoreForReading } from '../wal/store-lock.ts';
 import type { StoreFind, StoreReader } from '../wal/store-reader.ts';
@@ -21,6 +23,7 @@ export interface WalEngine {
 const walEngines: readonly WalEngine[] = [
   { format: rocksdbFormat, open: (path) => rocksdbWal({ path }), read: readRocksDbStore },
   { format: segmentFormat, open: (path) => segmentWal({ path }), read: readSegmentStore },
+  { format: sqliteFormat, open: (path) => sqliteWal({ path }), read: readSqliteStore },
 ];
 
 /** @throws INVALID_OPTION there is no such engine */

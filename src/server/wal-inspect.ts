@@ -48,9 +48,10 @@ export async function reportOf(
 }
 
 /** The whole store: facts, a row per partition, and how many damages there are. */
-export function inspectText(store: ClosedStore, { survey, facts }: WalReport): string {
+export function inspectText(store: ClosedStore, report: WalReport): string {
+  const { survey } = report;
   return [
-    ...headLines(store, facts),
+    ...headLines(store, report),
     ...alignedLines([columns, ...survey.partitions.map(partitionRow)]),
     ...(survey.damageCount === 0
       ? []
@@ -60,13 +61,14 @@ export function inspectText(store: ClosedStore, { survey, facts }: WalReport): s
 }
 
 /** What was checked, and every damage. */
-export function verifyText(store: ClosedStore, { survey, facts }: WalReport): string {
+export function verifyText(store: ClosedStore, report: WalReport): string {
+  const { survey } = report;
   const count = survey.partitions.length;
   const entries = total(survey, ({ entryCount }) => entryCount);
   const bytes = total(survey, ({ byteLength }) => byteLength);
   const left = survey.damageCount - survey.damages.length;
   return [
-    ...headLines(store, facts),
+    ...headLines(store, report),
     `read: ${count} partitions, ${entries} entries, ${bytes} bytes`,
     ...survey.damages.map(damageLine),
     ...(left > 0 ? [`… and ${left} more`] : []),
@@ -130,12 +132,15 @@ function partitionRow(partition: SurveyedPartition): string[] {
   ].map((cell) => String(cell ?? '-'));
 }
 
-function headLines({ path, engine }: ClosedStore, facts: NodeFacts | undefined): string[] {
+function headLines({ path, engine }: ClosedStore, { facts, survey }: WalReport): string[] {
   const { engine: name, version } = engine.format;
   const head = `${path}: engine ${name}, version ${version}`;
-  if (facts === undefined) return [head, 'whose store it is cannot be read'];
+  const unknown = 'whose store it is cannot be read';
+  if (facts === undefined) return [head, unknown];
   const { nodeId, clusterId, incarnation, members, partitionCount, isFormed } = facts;
-  if (nodeId === undefined || clusterId === undefined) return [head, 'no node has used it yet'];
+  // Where something is damaged, a fact that is not there may be what was.
+  if (nodeId === undefined || clusterId === undefined)
+    return [head, survey.damageCount === 0 ? 'no node has used it yet' : unknown];
   const list = members.map((member) => `${member.nodeId}=${member.endpoint}`).join(', ');
   return [
     head,

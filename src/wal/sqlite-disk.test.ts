@@ -31,7 +31,7 @@ test('the journal does not grow with the log', async () => {
     await wal.close();
     assert.ok(longest > journalBytesMax, 'the bound is reached');
     assert.ok(longest < journalBytesMax + 1_100_000, `longer by one batch at most, was ${longest}`);
-    assert.deepEqual(await readdir(path), ['KOMMANDER', databaseName]);
+    assert.deepEqual(await readdir(path), ['KOMMANDER', 'LOCK', databaseName]);
   });
 });
 

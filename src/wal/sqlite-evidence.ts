@@ -25,8 +25,7 @@ const bytesBeforeIdentity = 24;
  */
 export function checkNothingLost(path: string, recovered: BatchMark): void {
   const { identity, batchNumber } = recovered;
-  const files = [journalName, keptJournalName].map((name) => join(path, name)).filter(existsSync);
-  const proven = Math.max(0, ...files.map((file) => provenBatch(file, identity)));
+  const proven = provenBatch(path, identity);
   if (proven <= batchNumber) return;
   keepJournal(path);
   throw new KommanderError(
@@ -37,6 +36,12 @@ export function checkNothingLost(path: string, recovered: BatchMark): void {
       details: { path, file: journalName, recovered: batchNumber, proven },
     },
   );
+}
+
+/** The highest batch that the journals in directory `path` prove to have been synced; 0 when they prove none. */
+export function provenBatch(path: string, identity: string): number {
+  const files = [journalName, keptJournalName].map((name) => join(path, name)).filter(existsSync);
+  return Math.max(0, ...files.map((file) => provenIn(file, identity)));
 }
 
 /** Nobody may take the recovered part for the whole at the next open, when the journal itself is gone. */
@@ -52,8 +57,7 @@ function keepJournal(path: string): void {
   }
 }
 
-/** The highest batch that a journal proves to have been synced; 0 when it proves none. */
-function provenBatch(file: string, identity: string): number {
+function provenIn(file: string, identity: string): number {
   const name = utf8Bytes(identity);
   const needle = Buffer.from([name.byteLength, ...name]);
   let proven = 0;

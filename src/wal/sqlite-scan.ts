@@ -133,7 +133,8 @@ function scannedPartition({ partition, lastIndex, rows }: GatheredRows): Scanned
   return { stored, runs: rows };
 }
 
-function partitionIdOf(row: Row): PartitionId {
+/** @throws WAL_CORRUPT no partition has this number */
+export function partitionIdOf(row: Row): PartitionId {
   const partitionId = Number(row.partition_id);
   const isId = Number.isInteger(partitionId) && partitionId >= 0 && partitionId <= 0x7fff_ffff;
   if (!isId) throw corrupt(`partition ${partitionId}`, { file: databaseName });

@@ -213,7 +213,8 @@ const recordHeadBytesMax = 9;
 /** Codes of SQLite without their extension. */
 const ResultCode = { busy: 5, corrupt: 11, full: 13, notDatabase: 26 } as const;
 
-function sqliteError(path: string, cause: unknown): KommanderError {
+/** What a failure of SQLite means for the store in directory `path`. */
+export function sqliteError(path: string, cause: unknown): KommanderError {
   const resultCode = resultCodeOf(cause);
   const file = join(path, databaseName);
   const options = { details: { path, file: databaseName }, cause };

@@ -40,6 +40,7 @@ import {
 } from './sqlite-runs.ts';
 import { databaseName, schemaVersion } from './sqlite-store.ts';
 import { claimStoreDirectory, type StoreFormat } from './store-directory.ts';
+import { lockStore, type StoreLock } from './store-lock.ts';
 import {
   afterBatch,
   checkReadRange,
@@ -53,7 +54,8 @@ export interface SqliteWalOptions {
   readonly path: string;
 }
 
-const storeFormat: StoreFormat = { engine: 'sqlite', version: schemaVersion };
+/** What the mark of the directory says. */
+export const sqliteFormat: StoreFormat = { engine: 'sqlite', version: schemaVersion };
 /** Beside this file, in the sources as in the published package. */
 const workerProgram: URL = new URL(
   import.meta.url.endsWith('.ts') ? 'sqlite-worker.ts' : 'sqlite-worker.js',
@@ -76,6 +78,7 @@ interface SqlitePartition {
 
 interface OpenStore {
   readonly connection: SqliteConnection;
+  readonly lock: StoreLock;
   readonly identity: string;
   readonly partitions: Map<PartitionId, SqlitePartition>;
   lastRowId: number;
@@ -191,14 +194,16 @@ export function sqliteWal({ path }: SqliteWalOptions): Wal {
 
   async function release(): Promise<void> {
     const [opened] = await Promise.allSettled([opening]);
+    const last = opened.status === 'fulfilled' ? opened.value?.store : undefined;
     store = undefined;
     await Promise.allSettled([writing, ...reading]);
     try {
-      if (opened.status === 'fulfilled') await opened.value?.store.connection.close();
+      await last?.connection.close();
     } catch (error) {
       // A store that failed before has told so already.
       if (failure === undefined) throw fail(error);
     } finally {
+      last?.lock.release();
       opening = undefined;
     }
   }
@@ -219,7 +224,9 @@ async function openStore(
   path: string,
   onFailure: (error: KommanderError) => void,
 ): Promise<{ store: OpenStore; contents: WalContents }> {
-  await claimStoreDirectory(path, storeFormat);
+  await claimStoreDirectory(path, sqliteFormat);
+  // SQLite locks its database as well. But no tool could take that lock without changing files, and so keep nodes out.
+  const lock = await lockStore(path);
   let isOpen = false;
   const connection = openConnection(workerProgram, (error) => {
     if (isOpen) onFailure(error);
@@ -242,10 +249,11 @@ async function openStore(
     const { identity, batchNumber } = mark;
     // What was recovered the worker has synced before it answered.
     const batches = { lastBatch: batchNumber, syncedBatch: batchNumber, undoneCount: 0 };
-    const store = { connection, identity, partitions, lastRowId, ...batches };
+    const store = { connection, lock, identity, partitions, lastRowId, ...batches };
     return { store, contents: { partitions: scanned.map(({ stored }) => stored), meta } };
   } catch (error) {
     await Promise.allSettled([connection.close()]);
+    lock.release();
     throw error;
   }
 }

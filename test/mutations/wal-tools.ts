@@ -136,4 +136,46 @@ export const walToolMutations: readonly Mutation[] = [
     tests: ['test/wal-tools/copy.test.ts'],
     simulator,
   },
+  {
+    id: 'verify-skips-sqlite-journal',
+    hazards: [40],
+    edits: [
+      {
+        file: 'src/wal/sqlite-mirror.ts',
+        find: 'if (journalBytes === 0) {',
+        replace: 'if (journalBytes >= 0) {',
+      },
+    ],
+    says: 'The tools pass over what a killed node has only in its SQLite journal.',
+    tests: ['test/wal-tools/sqlite-reader.test.ts'],
+    simulator,
+  },
+  {
+    id: 'verify-overlooks-sqlite-end',
+    hazards: [40],
+    edits: [
+      {
+        file: 'src/wal/sqlite-reader.ts',
+        find: 'if (bounds === undefined || lastIndex === bounds.lastIndex) return;',
+        replace: 'if (bounds === undefined || lastIndex <= bounds.lastIndex) return;',
+      },
+    ],
+    says: 'Rows that are missing at the end of a log in a SQLite store are no damage.',
+    tests: ['test/wal-tools/sqlite-reader.test.ts'],
+    simulator,
+  },
+  {
+    id: 'sqlite-open-to-tools',
+    hazards: [40],
+    edits: [
+      {
+        file: 'src/wal/sqlite.ts',
+        find: 'const lock = await lockStore(path);',
+        replace: 'const lock: StoreLock = { release: () => void lockStore };',
+      },
+    ],
+    says: 'The tools read a SQLite store while a node writes to it.',
+    tests: ['test/wal-tools/command.test.ts'],
+    simulator,
+  },
 ];

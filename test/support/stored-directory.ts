@@ -8,9 +8,9 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import type { PartitionWrite, Wal, WalBatch } from '../../src/ports/wal.ts';
 import { type Entry, EntryKind } from '../../src/raft/types.ts';
-import { laidOut, numbered } from '../../src/testing/wal-model.ts';
-import { rocksdbWal } from '../../src/wal/rocksdb.ts';
+import { laidOut, membersOf, numbered } from '../../src/testing/wal-model.ts';
 import { importRocksDb, type RocksDbOperation } from '../../src/wal/rocksdb-library.ts';
+import { durableEngines } from './durable-engines.ts';
 
 /** A directory that is gone after the test. */
 export async function newDirectory(t: TestContext): Promise<string> {
@@ -56,11 +56,37 @@ export function batchOf(write: Partial<PartitionWrite>, sync = false): WalBatch 
 }
 
 /** Opens, writes and closes. */
-export async function fillStore(path: string, fill: (wal: Wal) => Promise<void>): Promise<void> {
-  const wal = rocksdbWal({ path });
+export async function fillStore(
+  path: string,
+  fill: (wal: Wal) => Promise<void>,
+  engine = 'rocksdb',
+): Promise<void> {
+  const wal = openerOf(engine)(path);
   await wal.open();
   await fill(wal);
   await wal.close();
+}
+
+/** How stores of a durable engine are made. */
+export function openerOf(engine: string): (path: string) => Wal {
+  const opener = durableEngines[engine];
+  assert.ok(opener !== undefined, `${engine} is a durable engine`);
+  return opener;
+}
+
+/** Three partitions: 1 with runs 1-5, 6-10, 11-15 and a base, 2 that begins at 7, 3 with hundreds of runs. */
+export async function writeThreePartitions(wal: Wal): Promise<void> {
+  const confState = membersOf([1, 2, 3]);
+  const hardState = { term: 3, votedFor: 1, commitIndex: 12 };
+  for (const term of [1, 2, 3])
+    await wal.write(batchOf({ hardState, entries: entriesFrom(term * 5 - 4, term, 5) }, true));
+  await wal.write(batchOf({ base: { index: 12, term: 3, confState, data: undefined } }));
+  const base = { index: 7, term: 1, confState, data: Uint8Array.of(9, 9) };
+  await wal.write(batchOf({ partitionId: 2, base, hardState, entries: entriesFrom(8, 1, 2) }));
+  await wal.write(batchOf({ partitionId: 3, hardState }));
+  for (let index = 1; index <= 400; index += 4)
+    await wal.write(batchOf({ partitionId: 3, entries: entriesFrom(index, 2, 4) }));
+  await wal.write({ writes: [], meta: new Map([['genesis', Uint8Array.of(1, 2, 3)]]), sync: true });
 }
 
 /** Changes rows of a closed store. */

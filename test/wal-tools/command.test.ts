@@ -15,11 +15,14 @@ import { rocksdbWal } from '../../src/wal/rocksdb.ts';
 import { metaKey, runKey } from '../../src/wal/rocksdb-keys.ts';
 import { lockStoreForReading } from '../../src/wal/store-lock.ts';
 import { eventually } from '../server-support.ts';
+import { durableEngines } from '../support/durable-engines.ts';
+import { flipBlob } from '../support/sqlite-files.ts';
 import {
   damageFile,
   fingerprint,
   flipped,
   newDirectory,
+  openerOf,
   tamper,
 } from '../support/stored-directory.ts';
 
@@ -61,13 +64,13 @@ function jsonOf(text: string): ReportJson {
 }
 
 /** The store of a node of a cluster of one, with entries of every kind in partition 1. */
-async function nodeStore(path: string): Promise<void> {
+async function nodeStore(path: string, engine = 'rocksdb'): Promise<void> {
   const members = { a: '127.0.0.1:1' };
   const node = await openNode({
     nodeId: 'a',
     listen: '127.0.0.1:1',
     members,
-    wal: rocksdbWal({ path }),
+    wal: openerOf(engine)(path),
     transport: memoryNetwork().transport(),
     discovery: staticDiscovery(members),
   });
@@ -182,15 +185,16 @@ test('verify exits with 0 for a whole store, 1 for a damaged one, 2 when it coul
   assert.match(newer.stderr, /engine rocksdb, version 2: use the program that wrote it/);
 });
 
-test('a store that a node has open is locked for the tools, and one that they read is locked for nodes', async (t) => {
-  const path = join(await newDirectory(t), 'store');
-  await nodeStore(path);
-  const module = JSON.stringify(
-    fileURLToPath(new URL('../../src/wal/rocksdb.ts', import.meta.url)),
-  );
-  const program = `
-    import { rocksdbWal } from ${module};
-    const wal = rocksdbWal({ path: process.argv[1] });
+for (const engine of Object.keys(durableEngines)) {
+  test(`a ${engine} store that a node has open is locked for the tools, and one that they read is locked for nodes`, async (t) => {
+    const path = join(await newDirectory(t), 'store');
+    await nodeStore(path, engine);
+    const module = JSON.stringify(
+      fileURLToPath(new URL('../support/durable-engines.ts', import.meta.url)),
+    );
+    const program = `
+    import { durableEngines } from ${module};
+    const wal = durableEngines.${engine}(process.argv[1]);
     try {
       await wal.open();
       console.log('open');
@@ -198,48 +202,81 @@ test('a store that a node has open is locked for the tools, and one that they re
     } catch (error) {
       console.log(error.code);
     }`;
-  const begin = async (): Promise<{ said: string; end: () => Promise<void> }> => {
-    const child = spawn(process.execPath, ['--input-type=module', '-e', program, path], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
-    const said = await new Promise<string>((resolve) => {
-      child.stdout.once('data', (bytes) => resolve(String(bytes).trim()));
-    });
-    return {
-      said,
-      end: async () => {
-        child.kill('SIGKILL');
-        await ended;
-      },
+    const begin = async (): Promise<{ said: string; end: () => Promise<void> }> => {
+      const child = spawn(process.execPath, ['--input-type=module', '-e', program, path], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+      const said = await new Promise<string>((resolve) => {
+        child.stdout.once('data', (bytes) => resolve(String(bytes).trim()));
+      });
+      return {
+        said,
+        end: async () => {
+          child.kill('SIGKILL');
+          await ended;
+        },
+      };
     };
-  };
-  const node = await begin();
-  try {
-    assert.equal(node.said, 'open');
-    for (const command of [
-      ['inspect', path],
-      ['convert', path, `${path}-2`, '--engine', 'rocksdb'],
-      ['repair', path, '--from', 'http://127.0.0.1:1'],
-    ]) {
-      const { code, stderr } = await wal(...command);
-      assert.match(stderr, /is open: stop the node that uses it.*\(WAL_LOCKED\)/);
-      assert.equal(code, 1);
+    const node = await begin();
+    try {
+      assert.equal(node.said, 'open');
+      for (const command of [
+        ['inspect', path],
+        ['convert', path, `${path}-2`, '--engine', 'rocksdb'],
+        ['repair', path, '--from', 'http://127.0.0.1:1'],
+      ]) {
+        const { code, stderr } = await wal(...command);
+        assert.match(stderr, /is open: stop the node that uses it.*\(WAL_LOCKED\)/);
+        assert.equal(code, 1);
+      }
+      assert.equal((await wal('verify', path)).code, 2);
+    } finally {
+      await node.end();
     }
-    assert.equal((await wal('verify', path)).code, 2);
-  } finally {
-    await node.end();
-  }
-  // A tool in this process holds the lock while another process tries to open the store.
-  const [lock, other] = [await lockStoreForReading(path), await lockStoreForReading(path)];
-  const refused = await begin();
-  await refused.end();
-  assert.equal(refused.said, 'WAL_LOCKED');
-  lock.release();
-  other.release();
-  const allowed = await begin();
-  await allowed.end();
-  assert.equal(allowed.said, 'open');
+    // What the killed process left behind is read as it is, and nothing of it changes.
+    const left = await fingerprint(path);
+    assert.equal((await wal('verify', path)).code, 0);
+    assert.deepEqual(await fingerprint(path), left);
+    // A tool in this process holds the lock while another process tries to open the store.
+    const [lock, other] = [await lockStoreForReading(path), await lockStoreForReading(path)];
+    const refused = await begin();
+    await refused.end();
+    assert.equal(refused.said, 'WAL_LOCKED');
+    lock.release();
+    other.release();
+    const allowed = await begin();
+    await allowed.end();
+    assert.equal(allowed.said, 'open');
+  });
+}
+
+test('verify of a SQLite store names partition, index and table of a damaged row, and says it when it is no database', async (t) => {
+  const directory = await newDirectory(t);
+  const path = join(directory, 'store');
+  await nodeStore(path, 'sqlite');
+  await flipBlob(
+    path,
+    { table: 'runs', column: 'run', where: 'partition_id = 1 AND first_index = 3' },
+    -1,
+  );
+  const damaged = await wal('verify', path);
+  assert.equal(damaged.code, 1, damaged.stderr);
+  assert.match(
+    damaged.stdout,
+    /^damaged: partition 1, index 3, file log\.sqlite: row \d+ of table runs: run checksum is/m,
+  );
+  assert.match(damaged.stdout, /^1 place is damaged$/m);
+
+  await writeFile(join(path, 'log.sqlite'), 'no database');
+  const broken = await wal('verify', path);
+  assert.equal(broken.code, 1, broken.stderr);
+  assert.match(broken.stdout, /^damaged: file log\.sqlite: file is not a database$/m);
+  assert.match(broken.stdout, /^whose store it is cannot be read$/m);
+  const refused = await wal('convert', path, join(directory, 'new'), '--engine', 'segment');
+  assert.equal(refused.code, 1);
+  assert.match(refused.stderr, /is damaged in 1 places.*\(WAL_CORRUPT\)/);
+  assert.doesNotMatch(refused.stderr, /^ +at /m);
 });
 
 test('convert makes a new store that a node opens, and leaves the old one alone', async (t) => {
@@ -275,7 +312,7 @@ test('a wrong command line exits with 2 and says what would be right', async () 
     [['convert', 'x', 'y'], /required option '--engine <NAME>'/],
     [
       ['convert', 'x', 'y', '--engine', 'paper'],
-      /"paper" is not valid: expected one of rocksdb, segment/,
+      /"paper" is not valid: expected one of rocksdb, segment, sqlite/,
     ],
     [['repair', 'x'], /required option '--from <URLS>'/],
     [['repair', 'x', '--from', 'b:1'], /"b:1" is no URL/],

@@ -5,15 +5,20 @@ import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { must } from '../../src/base/assert.ts';
 import { isKommanderError } from '../../src/base/errors.ts';
 import { seededRandom } from '../../src/base/random.ts';
+import type { SnapshotFacts } from '../../src/ports/snapshot-store.ts';
+import type { Wal } from '../../src/ports/wal.ts';
 import { buildStore, differences, placeStore } from '../../src/server/wal-build.ts';
+import { convertStore } from '../../src/server/wal-convert.ts';
 import { engineNamed, openClosedStore } from '../../src/server/wal-engines.ts';
 import {
   contentsOf,
   emptyModel,
   factsOf,
   randomBatch,
+  type WalModel,
   writeToModel,
 } from '../../src/testing/wal-model.ts';
 import { memoryWal } from '../../src/wal/memory.ts';
@@ -22,35 +27,99 @@ import { readRocksDbStore } from '../../src/wal/rocksdb-reader.ts';
 import { copyStore } from '../../src/wal/store-copy.ts';
 import type { StoreFind } from '../../src/wal/store-reader.ts';
 import { type StoreSurvey, surveyStore } from '../../src/wal/store-survey.ts';
-import { batchOf, entriesFrom, fillStore, newDirectory } from '../support/stored-directory.ts';
+import { durableEngines } from '../support/durable-engines.ts';
+import {
+  batchOf,
+  entriesFrom,
+  fillStore,
+  fingerprint,
+  newDirectory,
+  openerOf,
+} from '../support/stored-directory.ts';
 
-for (const seed of [1, 2, 3, 4, 5, 6]) {
-  test(`a copy has all that a store of random batches has (seed ${seed})`, async (t) => {
-    const path = await newDirectory(t);
-    const random = seededRandom(seed);
-    const model = emptyModel();
-    await fillStore(path, async (wal) => {
-      for (let count = 0; count < 60; count++) {
-        const batch = randomBatch(random, model);
-        writeToModel(model, batch);
-        await wal.write(batch);
-      }
-    });
-    const reader = await readRocksDbStore(path);
-    const copy = memoryWal();
-    await copy.open();
-    await copyStore(reader.finds(), copy);
-    await reader.close();
-    await copy.close();
-    assert.deepEqual(await copy.open(), contentsOf(model));
-    for (const [partitionId, { entries, compactedIndex }] of model.partitions) {
-      if (entries.length === 0) continue;
-      const fromIndex = compactedIndex + 1;
-      const endIndex = fromIndex + entries.length;
-      const read = await copy.read({ partitionId, fromIndex, endIndex, bytesMax: 1e9 });
-      assert.deepEqual(read.map(factsOf), entries.map(factsOf));
+/** The model of a store that random batches were written to. */
+async function fillRandom(path: string, engine: string, seed: number): Promise<WalModel> {
+  const random = seededRandom(seed);
+  const model = emptyModel();
+  const fill = async (wal: Wal): Promise<void> => {
+    for (let count = 0; count < 60; count++) {
+      const batch = randomBatch(random, model);
+      writeToModel(model, batch);
+      await wal.write(batch);
     }
-  });
+  };
+  await fillStore(path, fill, engine);
+  return model;
+}
+
+async function checkEntries(wal: Wal, model: WalModel): Promise<void> {
+  for (const [partitionId, { entries, compactedIndex }] of model.partitions) {
+    if (entries.length === 0) continue;
+    const fromIndex = compactedIndex + 1;
+    const endIndex = fromIndex + entries.length;
+    const read = await wal.read({ partitionId, fromIndex, endIndex, bytesMax: 1e9 });
+    assert.deepEqual(read.map(factsOf), entries.map(factsOf));
+  }
+}
+
+for (const engine of Object.keys(durableEngines)) {
+  for (const seed of [1, 2, 3, 4, 5, 6]) {
+    test(`a copy has all that a ${engine} store of random batches has (seed ${seed})`, async (t) => {
+      const path = await newDirectory(t);
+      const model = await fillRandom(path, engine, seed);
+      const before = await fingerprint(path);
+      const store = await openClosedStore(path);
+      const copy = memoryWal();
+      await copy.open();
+      await copyStore(store.finds(), copy);
+      await store.close();
+      assert.deepEqual(await fingerprint(path), before);
+      await copy.close();
+      assert.deepEqual(await copy.open(), contentsOf(model));
+      await checkEntries(copy, model);
+    });
+  }
+
+  for (const target of Object.keys(durableEngines)) {
+    test(`convert carries the log and its snapshots from ${engine} to ${target}`, async (t) => {
+      const directory = await newDirectory(t);
+      const [from, to] = [join(directory, 'from'), join(directory, 'to')];
+      const model = await fillRandom(from, engine, 7);
+      const bytes = new Uint8Array(600_000).map((_, at) => at % 251);
+      // Random bytes are no genesis record: the tools would call them a damage.
+      const noFacts = new Map(['genesis', 'incarnation'].map((name) => [name, undefined]));
+      const batch = { writes: [], meta: noFacts, sync: true };
+      writeToModel(model, batch);
+      let facts: SnapshotFacts | undefined;
+      const fill = async (wal: Wal): Promise<void> => {
+        await wal.write(batch);
+        const writer = await wal.snapshots.create('p1-7');
+        await writer.append(bytes);
+        facts = await writer.finish();
+        const unfinished = await wal.snapshots.create('p1-8');
+        await unfinished.append(bytes);
+        await unfinished.suspend();
+      };
+      await fillStore(from, fill, engine);
+      const before = await fingerprint(from);
+      await convertStore({ from, to }, target, () => {});
+      assert.deepEqual(await fingerprint(from), before);
+      const made = openerOf(target)(to);
+      assert.deepEqual(await made.open(), contentsOf(model));
+      await checkEntries(made, model);
+      assert.deepEqual(await made.snapshots.list(), [{ name: 'p1-7', isFinished: true }]);
+      const reader = await made.snapshots.open('p1-7', must(facts, 'the snapshot is finished'));
+      let read = Buffer.alloc(0);
+      for (;;) {
+        const piece = await reader.read(read.byteLength, bytes.byteLength);
+        if (piece.byteLength === 0) break;
+        read = Buffer.concat([read, piece]);
+      }
+      await reader.close();
+      assert.ok(read.equals(bytes));
+      await made.close();
+    });
+  }
 }
 
 test('a damaged store is not copied', async () => {

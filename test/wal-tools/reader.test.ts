@@ -24,6 +24,7 @@ import {
   flipped,
   newDirectory,
   tamper,
+  writeThreePartitions,
 } from '../support/stored-directory.ts';
 
 async function survey(path: string): Promise<StoreSurvey> {
@@ -43,22 +44,8 @@ function places({ damages }: StoreSurvey): string[] {
   );
 }
 
-/** Three partitions: 1 with runs 1-5, 6-10, 11-15 and a base, 2 that begins at 7, 3 with hundreds of runs. */
-async function fillThree(path: string): Promise<void> {
-  await fillStore(path, async (wal) => {
-    const confState = membersOf([1, 2, 3]);
-    const hardState = { term: 3, votedFor: 1, commitIndex: 12 };
-    for (const term of [1, 2, 3])
-      await wal.write(batchOf({ hardState, entries: entriesFrom(term * 5 - 4, term, 5) }, true));
-    await wal.write(batchOf({ base: { index: 12, term: 3, confState, data: undefined } }));
-    const base = { index: 7, term: 1, confState, data: Uint8Array.of(9, 9) };
-    await wal.write(batchOf({ partitionId: 2, base, hardState, entries: entriesFrom(8, 1, 2) }));
-    await wal.write(batchOf({ partitionId: 3, hardState }));
-    for (let index = 1; index <= 400; index += 4)
-      await wal.write(batchOf({ partitionId: 3, entries: entriesFrom(index, 2, 4) }));
-    const meta = new Map([['genesis', Uint8Array.of(1, 2, 3)]]);
-    await wal.write({ writes: [], meta, sync: true });
-  });
+function fillThree(path: string): Promise<void> {
+  return fillStore(path, writeThreePartitions);
 }
 
 /** What the log holds is moved to tables, as it is at every open. */

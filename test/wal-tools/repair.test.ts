@@ -13,12 +13,12 @@ import { decodeRun, encodeRuns } from '../../src/ports/run.ts';
 import type { Entry } from '../../src/raft/types.ts';
 import { openHttpApi } from '../../src/server/http-api.ts';
 import { openServer, type Server } from '../../src/server/serve.ts';
+import { openClosedStore } from '../../src/server/wal-engines.ts';
 import { mendedFinds } from '../../src/server/wal-mend.ts';
 import { fetchEntries, type LogPeer, parsePeerUrls } from '../../src/server/wal-peers.ts';
 import { repairStore } from '../../src/server/wal-repair.ts';
 import { factsOf } from '../../src/testing/wal-model.ts';
 import { runKey } from '../../src/wal/rocksdb-keys.ts';
-import { readRocksDbStore } from '../../src/wal/rocksdb-reader.ts';
 import type { StoreFind } from '../../src/wal/store-reader.ts';
 import {
   type StoreSurvey,
@@ -28,6 +28,7 @@ import {
 import { fakeService } from '../server-fake-node.ts';
 import { eventually, isReady, serveOptions, statusOf } from '../server-support.ts';
 import { freePorts } from '../support/ports.ts';
+import { flipBlob, tamper as tamperRows } from '../support/sqlite-files.ts';
 import {
   batchOf,
   entriesFrom,
@@ -52,7 +53,11 @@ interface Cluster {
   contents(nodeId: NodeName): Promise<ReadonlyMap<string, string>>;
 }
 
-async function openCluster(t: TestContext, partitions = 2): Promise<Cluster> {
+async function openCluster(
+  t: TestContext,
+  partitions = 2,
+  wal: 'rocksdb' | 'sqlite' = 'rocksdb',
+): Promise<Cluster> {
   const directory = await mkdtemp(join(tmpdir(), 'kommander-repair-'));
   const ports = await freePorts(nodeIds.length);
   const members = Object.fromEntries(nodeIds.map((id, at) => [id, `127.0.0.1:${ports[at]}`]));
@@ -84,7 +89,7 @@ async function openCluster(t: TestContext, partitions = 2): Promise<Cluster> {
     url,
     async open(nodeId) {
       const options = serveOptions(nodeId, members, {
-        wal: 'rocksdb',
+        wal,
         data: path(nodeId),
         partitions,
       });
@@ -138,11 +143,11 @@ async function openCluster(t: TestContext, partitions = 2): Promise<Cluster> {
 }
 
 async function survey(path: string): Promise<StoreSurvey> {
-  const reader = await readRocksDbStore(path);
+  const store = await openClosedStore(path);
   try {
-    return await surveyStore(reader.finds(), { digest: true });
+    return await surveyStore(store.finds(), { digest: true });
   } finally {
-    await reader.close();
+    await store.close();
   }
 }
 
@@ -155,11 +160,11 @@ async function partitionAt(path: string, partitionId: number): Promise<SurveyedP
 
 /** Where the runs of a partition begin. */
 async function runsOf(path: string, partitionId: number): Promise<number[]> {
-  const reader = await readRocksDbStore(path);
+  const store = await openClosedStore(path);
   const indexes: number[] = [];
-  for await (const find of reader.finds(partitionId))
+  for await (const find of store.finds(partitionId))
     if (find.kind === 'run') indexes.push(find.entries[0]?.index ?? 0);
-  await reader.close();
+  await store.close();
   return indexes;
 }
 
@@ -193,56 +198,77 @@ function hashes(lines: readonly string[]): string[] {
   });
 }
 
-test('a node with damaged entries does not start; repaired from its peers it starts and has the same data', async (t) => {
-  const cluster = await openCluster(t);
-  await cluster.write('one', 60);
-  await cluster.close('c');
-  await cluster.write('two', 20);
-  const path = cluster.path('c');
-  const clean = await survey(path);
-  const [, second = 0] = (await runsOf(path, 1)).slice(3);
-  const [first = 0] = await runsOf(path, 2);
-  const middle = (await runsOf(path, 2)).at(7) ?? 0;
-  await damageRun(path, 1, second);
-  await damageRun(path, 2, first, 24);
-  await tamper(path, { key: runKey(2, middle), value: undefined });
-  await assert.rejects(cluster.open('c'), (error) => isKommanderError(error, 'WAL_CORRUPT'));
-  const { damages } = await survey(path);
-  assert.deepEqual(
-    damages.map(({ partitionId, index }) => [partitionId, index]),
-    [
-      [1, second],
-      [2, first],
-      [2, middle],
-    ],
-  );
+const damagedEngines = {
+  rocksdb: {
+    damage: damageRun,
+    remove: (path: string, partitionId: number, index: number): Promise<void> =>
+      tamper(path, { key: runKey(partitionId, index), value: undefined }),
+  },
+  sqlite: {
+    damage: (path: string, partitionId: number, index: number, at = -1): Promise<void> =>
+      flipBlob(path, { table: 'runs', column: 'run', where: rowAt(partitionId, index) }, at),
+    remove: (path: string, partitionId: number, index: number): Promise<void> =>
+      tamperRows(path, `DELETE FROM runs WHERE ${rowAt(partitionId, index)}`),
+  },
+} as const;
 
-  const before = await fingerprint(path);
-  const said: string[] = [];
-  await repairStore(path, [cluster.url('a'), cluster.url('b')], (text) => said.push(text));
-  assert.match(
-    said.join(''),
-    new RegExp(`partition 1: entries ${second} … \\d+ replaced \\(from [ab]\\)`),
-  );
-  assert.match(said.join(''), /the damaged store is kept as \S+c\.damaged-1/);
-  assert.deepEqual(hashes(await fingerprint(`${path}.damaged-1`)), hashes(before));
-  const repaired = await survey(path);
-  assert.deepEqual(repaired.damages, []);
-  // What was committed is the same everywhere: the store is what it was before the damage.
-  assert.deepEqual(
-    repaired.partitions.map(({ digest, hardState }) => ({ digest, hardState })),
-    clean.partitions.map(({ digest, hardState }) => ({ digest, hardState })),
-  );
+function rowAt(partitionId: number, index: number): string {
+  return `partition_id = ${partitionId} AND first_index = ${index}`;
+}
 
-  await cluster.open('c');
-  await eventually('c is ready', () => isReady(cluster.url('c')));
-  const expected = await cluster.contents('a');
-  assert.equal(expected.size, 80);
-  assert.deepEqual(await cluster.contents('c'), expected);
-  // It takes part again: with a away, it is needed for every commit.
-  await cluster.close('a');
-  await cluster.write('three', 5);
-});
+for (const engine of ['rocksdb', 'sqlite'] as const) {
+  test(`a node with damaged entries in its ${engine} store does not start; repaired from its peers it starts and has the same data`, async (t) => {
+    const { damage, remove } = damagedEngines[engine];
+    const cluster = await openCluster(t, 2, engine);
+    await cluster.write('one', 60);
+    await cluster.close('c');
+    await cluster.write('two', 20);
+    const path = cluster.path('c');
+    const clean = await survey(path);
+    const [, second = 0] = (await runsOf(path, 1)).slice(3);
+    const [first = 0] = await runsOf(path, 2);
+    const middle = (await runsOf(path, 2)).at(7) ?? 0;
+    await damage(path, 1, second);
+    await damage(path, 2, first, 24);
+    await remove(path, 2, middle);
+    await assert.rejects(cluster.open('c'), (error) => isKommanderError(error, 'WAL_CORRUPT'));
+    const { damages } = await survey(path);
+    assert.deepEqual(
+      damages.map(({ partitionId, index }) => [partitionId, index]),
+      [
+        [1, second],
+        [2, first],
+        [2, middle],
+      ],
+    );
+
+    const before = await fingerprint(path);
+    const said: string[] = [];
+    await repairStore(path, [cluster.url('a'), cluster.url('b')], (text) => said.push(text));
+    assert.match(
+      said.join(''),
+      new RegExp(`partition 1: entries ${second} … \\d+ replaced \\(from [ab]\\)`),
+    );
+    assert.match(said.join(''), /the damaged store is kept as \S+c\.damaged-1/);
+    assert.deepEqual(hashes(await fingerprint(`${path}.damaged-1`)), hashes(before));
+    const repaired = await survey(path);
+    assert.deepEqual(repaired.damages, []);
+    // What was committed is the same everywhere: the store is what it was before the damage.
+    assert.deepEqual(
+      repaired.partitions.map(({ digest, hardState }) => ({ digest, hardState })),
+      clean.partitions.map(({ digest, hardState }) => ({ digest, hardState })),
+    );
+
+    await cluster.open('c');
+    await eventually('c is ready', () => isReady(cluster.url('c')));
+    const expected = await cluster.contents('a');
+    assert.equal(expected.size, 80);
+    assert.deepEqual(await cluster.contents('c'), expected);
+    // It takes part again: with a away, it is needed for every commit.
+    await cluster.close('a');
+    await cluster.write('three', 5);
+  });
+}
 
 test('what was damaged beyond the own commit index waits until the cluster has committed as much', async (t) => {
   const cluster = await openCluster(t, 1);
