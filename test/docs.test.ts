@@ -109,7 +109,10 @@ test('the service of the first guide serves from three processes, survives a kil
       for (const [at, port] of (await freePorts(nodeIds.length)).entries()) {
         const nodeId = nodeIds[at] ?? '';
         const args = ['counter.ts', nodeId, String(port)];
-        services.set(nodeId, { child: spawn(process.execPath, args, { cwd: directory }), port });
+        const child = spawn(process.execPath, args, { cwd: directory });
+        child.stdout.resume();
+        child.stderr.pipe(process.stderr);
+        services.set(nodeId, { child, port });
       }
       const ask = (nodeId: string, to: string, method = 'GET'): Promise<string> =>
         answer(`http://127.0.0.1:${services.get(nodeId)?.port}${to}`, method);
