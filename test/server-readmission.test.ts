@@ -29,7 +29,7 @@ test('a node whose disk was emptied is readmitted under load, and nothing that w
   const stateOf = async (node: NodeProcess): Promise<string | undefined> =>
     (await statusOf(node.url))?.state;
   await eventually('b is refused', async () => (await stateOf(b)) === 'refused');
-  assert.match(b.stderr, /kommander members readmit b/);
+  await eventually('b says what to do', () => /kommander members readmit b/.test(b.stderr));
   const early = await fetch(`${b.url}/v1/kv/early`, { method: 'PUT', body: 'x' });
   assert.equal(((await early.json()) as { code: string }).code, 'NODE_WIPED');
 
