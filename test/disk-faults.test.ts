@@ -287,7 +287,8 @@ for (const { wal } of engines) {
     const { syncCount } = await tracer.end();
     assert.equal(syncCount, 1, 'a failed sync is not tried again');
     assert.equal((await status(a)).state, 'failed');
-    assert.match(a.stderr, /"error":.*(?:Input\/output error|EIO|disk I\/O error).*"node-failed"/);
+    const why = /"error":.*(?:Input\/output error|EIO|disk I\/O error).*"node-failed"/;
+    await eventually('a says why', () => why.test(a.stderr));
     assert.equal(await a.end('SIGKILL'), 'SIGKILL');
     a.restart();
     await allReady([a]);
@@ -308,7 +309,8 @@ for (const { wal } of engines) {
     await tracer.end();
     await eventually('a follows', async () => (await statusOf(a.url))?.state === 'running');
     // An engine that syncs on the thread of the node stops its clock as well: then others do not wait to be asked.
-    assert.match(a.stderr, /"(?:leadership-given-away|timer-late)"/);
+    const why = /"(?:leadership-given-away|timer-late)"/;
+    await eventually('a says why', () => why.test(a.stderr));
     await assertKeys(a, 'during', 20);
   });
 

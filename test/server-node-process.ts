@@ -64,7 +64,8 @@ export class NodeProcess {
     const at = this.#flags.indexOf('--http');
     const flags = this.#flags.with(at + 1, '127.0.0.1:0');
     const child = spawn(process.execPath, [entryFile, 'serve', ...flags], { stdio: 'pipe' });
-    const exited = once(child, 'exit').then(([code]) => code as number | null);
+    // When all that it printed is here, too.
+    const exited = once(child, 'close').then(([code]) => code as number | null);
     const outcome = { exited, stderr: '' };
     child.stderr.on('data', (text) => {
       outcome.stderr += text;
