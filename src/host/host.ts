@@ -16,8 +16,9 @@ import type { Genesis } from './genesis.ts';
 import type { NodeSettings } from './options.ts';
 import type { Outbox } from './outbox.ts';
 import type { Partition } from './partition.ts';
+import type { SendAllowance } from './snapshot-pieces.ts';
 import type { SnapshotReceive } from './snapshot-receiving.ts';
-import type { SendAllowance, SnapshotSend } from './snapshot-sending.ts';
+import type { SnapshotSend } from './snapshot-sending.ts';
 import type { SnapshotServe } from './snapshot-serving.ts';
 import type { StorageWriter } from './storage-writer.ts';
 

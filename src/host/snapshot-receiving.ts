@@ -25,7 +25,7 @@ import {
   receivedName,
   type SnapshotDescriptor,
 } from './snapshot-descriptor.ts';
-import { isSame, peerWindowBytes, pieceBytesMax, transmit } from './snapshot-sending.ts';
+import { isSame, peerWindowBytes, pieceBytesMax, transmit } from './snapshot-pieces.ts';
 import { discarded, isHostOver, isStoreFailure, sweepSnapshots } from './snapshots.ts';
 
 /** Bytes of a snapshot that a node takes. */

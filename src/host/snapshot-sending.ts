@@ -3,13 +3,10 @@
 // also after a restart of either side. What may be on its way at one time is bounded, and so is the rate: appends and
 // heartbeats go on. A leader that spares itself has another member read and send the pieces (`snapshot-serving.ts`).
 
-import { crc32 } from 'node:zlib';
 import { must } from '../base/assert.ts';
-import { isKommanderError } from '../base/errors.ts';
 import type { Timer } from '../ports/clock.ts';
 import type { SnapshotReader } from '../ports/snapshot-store.ts';
 import {
-  type FrameItem,
   Lane,
   type NodeId,
   type SnapshotIdentity,
@@ -18,28 +15,22 @@ import {
 import { noteSnapshotProgress, reportSnapshot } from '../raft/raft.ts';
 import type { InstallSnapshot } from '../raft/types.ts';
 import { stopPartition } from './failure.ts';
-import { type Host, nowMs } from './host.ts';
+import type { Host } from './host.ts';
 import type { Partition } from './partition.ts';
 import { guard, markDirty } from './ready-loop.ts';
 import type { NamedSnapshot } from './snapshot-descriptor.ts';
 import {
-  descriptorOf,
-  discarded,
-  holdSnapshot,
-  isStoreFailure,
-  releaseSnapshot,
-  storedName,
-} from './snapshots.ts';
-
-/** Bytes of one piece. */
-export const pieceBytesMax = 262_144;
-/** Bytes on their way to one peer that it has not answered. */
-export const peerWindowBytes = 1_048_576;
-/**
- * Milliseconds whose bytes may follow each other at once. Whatever is sent together keeps both event loops, and both
- * disks, from everything else meanwhile: pieces come at equal distances, and a late timer does not make up for much.
- */
-const burstMsMax = 10;
+  closeReader,
+  isSame,
+  keyOf,
+  noteUnreadable,
+  peerWindowBytes,
+  pieceBytesMax,
+  rateWaitMs,
+  sendPiece,
+  transmit,
+} from './snapshot-pieces.ts';
+import { descriptorOf, holdSnapshot, releaseSnapshot } from './snapshots.ts';
 
 export interface SnapshotSend {
   readonly partition: Partition;
@@ -62,13 +53,6 @@ export interface SnapshotSend {
   isPumping: boolean;
   /** Goes on when the rate allows it. */
   timer: Timer | undefined;
-}
-
-/** What snapshots may send: it fills up with time. */
-export interface SendAllowance {
-  bytes: number;
-  /** When it was looked at last, on the monotonic clock. */
-  atMs: number;
 }
 
 /** The core wants a snapshot sent. */
@@ -121,10 +105,6 @@ function sourceFor(
     fewest = count;
   }
   return best;
-}
-
-function keyOf(partition: Partition, peer: NodeId): string {
-  return `${partition.id} ${peer}`;
 }
 
 /** Looks after every transfer. Called at every tick. */
@@ -210,11 +190,6 @@ function identityOf({ message, stored }: SnapshotSend): SnapshotIdentity {
   return { index: message.snapshot.index, byteLength, checksum };
 }
 
-/** Whether both are the same bytes of the same place. */
-export function isSame(a: SnapshotIdentity, b: SnapshotIdentity): boolean {
-  return a.index === b.index && a.byteLength === b.byteLength && a.checksum === b.checksum;
-}
-
 /** Sends what may be sent now. */
 function pump(host: Host, send: SnapshotSend): void {
   if (send.isPumping || !send.isAnswered || send.stored === undefined) return;
@@ -244,19 +219,10 @@ async function sendPieces(host: Host, send: SnapshotSend): Promise<void> {
       // The receiver may have asked for other bytes meanwhile.
       if (!isPresent(host, send) || !send.isAnswered) break;
       if (send.sentBytes !== offset) continue;
-      const isSent = transmit(host, send.peer, Lane.bulk, {
-        kind: 'snapshotPiece',
-        partitionId: partition.id,
-        snapshot: identityOf(send),
-        offset,
-        checksum: crc32(bytes),
-        bytes,
-      });
-      // The outbox is full or the connection gone: the next tick tries again.
-      if (!isSent) break;
+      const piece = { partitionId: partition.id, snapshot: identityOf(send), offset, bytes };
+      if (!sendPiece(host, send.peer, piece)) break;
       if (send.sentBytes === send.receivedBytes) send.silentTicks = 0;
       send.sentBytes += bytes.byteLength;
-      host.snapshotAllowance.bytes -= bytes.byteLength;
     }
   } finally {
     send.isPumping = false;
@@ -305,26 +271,9 @@ function hasRoom(host: Host, send: SnapshotSend): boolean {
   return windowBytes + pieceBytesMax <= peerWindowBytes;
 }
 
-/** Whole milliseconds until the rate allows another piece; 0 when it does. */
-export function rateWaitMs(host: Host): number {
-  const { snapshotAllowance: allowance, settings } = host;
-  const perMs = settings.snapshotBytesPerSecond / 1_000;
-  const now = nowMs(host);
-  const bytesMax = Math.max(2 * pieceBytesMax, burstMsMax * perMs);
-  allowance.bytes = Math.min(bytesMax, allowance.bytes + (now - allowance.atMs) * perMs);
-  allowance.atMs = now;
-  return Math.max(0, Math.ceil((pieceBytesMax - allowance.bytes) / perMs));
-}
-
 /** The leader's own snapshot cannot be read: it sends none of it, and takes another one of what its machine has. */
 function failReading(host: Host, send: SnapshotSend, error: unknown): void {
-  const { partition, stored } = send;
-  const isDamaged = isKommanderError(error, 'SNAPSHOT_CORRUPT');
-  if (!isDamaged && !isStoreFailure(error)) throw error;
-  const fields = { partitionId: partition.id, snapshot: stored?.name, error };
-  host.observe({ level: 'error', name: 'snapshot-not-read', fields });
-  const isNewest = storedName(partition.snapshot?.data) === stored?.name;
-  if (isDamaged && isNewest) partition.snapshot = undefined;
+  noteUnreadable(host, send, error);
   failSend(host, send);
 }
 
@@ -346,20 +295,9 @@ function endSend(host: Host, send: SnapshotSend): void {
   if (!send.isPumping) void closeReader(host, send);
 }
 
-async function closeReader(host: Host, send: SnapshotSend): Promise<void> {
-  const { reader } = send;
-  send.reader = undefined;
-  if (reader !== undefined) await discarded(host, reader.close());
-}
-
 /** The connection to `peer` was lost, or to all: the core begins again when it is there. */
 export function endSnapshotSends(host: Host, peer?: NodeId): void {
   for (const send of host.snapshotSends.values()) {
     if (peer === undefined || send.peer === peer) endSend(host, send);
   }
-}
-
-/** @returns whether it is on its way */
-export function transmit(host: Host, peer: NodeId, lane: Lane, item: FrameItem): boolean {
-  return host.transport.send(peer, lane, { timestamp: host.hybridClock.now(), items: [item] });
 }

@@ -2,35 +2,24 @@
 // the leader announces its own snapshot, hears what the receiver has, and asks for one piece after the other. A member that
 // has the same bytes sends what it is asked for; the receiver checks them against what the leader announced.
 
-import { crc32 } from 'node:zlib';
-import { isKommanderError } from '../base/errors.ts';
 import type { Timer } from '../ports/clock.ts';
 import type { SnapshotReader } from '../ports/snapshot-store.ts';
-import {
-  Lane,
-  type NodeId,
-  type SnapshotIdentity,
-  type SnapshotPieceRequestItem,
-} from '../ports/transport.ts';
+import type { NodeId, SnapshotIdentity, SnapshotPieceRequestItem } from '../ports/transport.ts';
 import { stopPartition } from './failure.ts';
 import type { Host } from './host.ts';
 import type { Partition } from './partition.ts';
 import type { NamedSnapshot } from './snapshot-descriptor.ts';
 import {
+  closeReader,
   isSame,
+  keyOf,
+  noteUnreadable,
   peerWindowBytes,
   pieceBytesMax,
   rateWaitMs,
-  transmit,
-} from './snapshot-sending.ts';
-import {
-  descriptorOf,
-  discarded,
-  holdSnapshot,
-  isStoreFailure,
-  releaseSnapshot,
-  storedName,
-} from './snapshots.ts';
+  sendPiece,
+} from './snapshot-pieces.ts';
+import { descriptorOf, holdSnapshot, releaseSnapshot } from './snapshots.ts';
 
 /** Pieces that wait to be sent to one peer: no leader asks for more at one time. */
 const waitingMax = peerWindowBytes / pieceBytesMax;
@@ -49,10 +38,6 @@ export interface SnapshotServe {
   timer: Timer | undefined;
   /** Ticks since something was asked for. */
   silentTicks: number;
-}
-
-function keyOf(partition: Partition, to: NodeId): string {
-  return `${partition.id} ${to}`;
 }
 
 /** A leader asks for a piece. Who cannot send it says nothing: the leader then does it itself. */
@@ -134,18 +119,9 @@ async function sendAsked(host: Host, serve: SnapshotServe): Promise<void> {
       const offset = offsets[0] as number;
       const bytes = await serve.reader.read(offset, pieceBytesMax);
       if (!isPresent(host, serve)) break;
-      const isSent = transmit(host, to, Lane.bulk, {
-        kind: 'snapshotPiece',
-        partitionId: partition.id,
-        snapshot: identity,
-        offset,
-        checksum: crc32(bytes),
-        bytes,
-      });
-      // The outbox is full or the connection gone: the next tick tries again.
-      if (!isSent) break;
+      const piece = { partitionId: partition.id, snapshot: identity, offset, bytes };
+      if (!sendPiece(host, to, piece)) break;
       offsets.shift();
-      host.snapshotAllowance.bytes -= bytes.byteLength;
     }
   } finally {
     serve.isPumping = false;
@@ -166,14 +142,7 @@ function isPresent(host: Host, serve: SnapshotServe): boolean {
 
 /** It is not there whole: what was asked for stays unanswered, and this snapshot serves nobody any more. */
 function failReading(host: Host, serve: SnapshotServe, error: unknown): void {
-  const { partition, stored } = serve;
-  const isDamaged = isKommanderError(error, 'SNAPSHOT_CORRUPT');
-  if (!isDamaged && !isStoreFailure(error)) throw error;
-  const fields = { partitionId: partition.id, snapshot: stored.name, error };
-  host.observe({ level: 'error', name: 'snapshot-not-read', fields });
-  if (isDamaged && storedName(partition.snapshot?.data) === stored.name) {
-    partition.snapshot = undefined;
-  }
+  noteUnreadable(host, serve, error);
   if (isPresent(host, serve)) endServe(host, serve);
 }
 
@@ -182,12 +151,6 @@ function endServe(host: Host, serve: SnapshotServe): void {
   serve.timer?.cancel();
   releaseSnapshot(host, serve.partition, serve.stored.name);
   if (!serve.isPumping) void closeReader(host, serve);
-}
-
-async function closeReader(host: Host, serve: SnapshotServe): Promise<void> {
-  const { reader } = serve;
-  serve.reader = undefined;
-  if (reader !== undefined) await discarded(host, reader.close());
 }
 
 /** The connection to `peer` was lost, or to all. */

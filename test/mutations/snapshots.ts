@@ -316,7 +316,7 @@ export const snapshotMutations: readonly Mutation[] = [
     hazards: [27, 47],
     edits: [
       {
-        file: 'src/host/snapshot-sending.ts',
+        file: 'src/host/snapshot-pieces.ts',
         find: 'const burstMsMax = 10;',
         replace: 'const burstMsMax = 10_000;',
       },
