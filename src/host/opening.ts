@@ -61,7 +61,11 @@ export async function openHost(options: NodeOptions, trace?: CoreTrace): Promise
   const opened: Closable[] = [options.discovery];
   let built: Host | undefined;
   try {
-    const contents = await options.wal.open();
+    const contents = await options.wal.open({
+      damaged(partitionId, error) {
+        if (built !== undefined) stopReplica(built, partitionId, error);
+      },
+    });
     opened.push(options.wal);
     const host = await buildHost(options, settings, { members, contents, trace });
     built = host;
@@ -250,9 +254,13 @@ function openOne(host: Host, stored: StoredPartition, trace: CoreTrace | undefin
       const partition = host.partitions.get(partitionId);
       if (partition !== undefined) wantSnapshot(host, partition, 'peer');
     },
-    pageFailed: (error) =>
-      withPartition(host, partitionId, (partition) => stopPartition(host, partition, error)),
+    pageFailed: (error) => stopReplica(host, partitionId, error),
   });
+}
+
+/** A replica whose stored log cannot be read promises nothing any more. */
+function stopReplica(host: Host, partitionId: PartitionId, error: unknown): void {
+  withPartition(host, partitionId, (partition) => stopPartition(host, partition, error));
 }
 
 function ownReplicaId(host: Host): ReplicaId {

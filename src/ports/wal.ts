@@ -1,6 +1,7 @@
 // The durable log store of a node, shared by all of its partitions. An engine implements `Wal`; `testing/wal-contract.ts`
 // says in tests what it must do. Who may call: the ready loop, one `write` at a time.
 
+import type { KommanderError } from '../base/errors.ts';
 import type { ConfState, Entry, HardState, LogIndex, Term, TermRun } from '../raft/types.ts';
 import type { SnapshotStore } from './snapshot-store.ts';
 
@@ -76,6 +77,15 @@ export interface WalStats {
   readonly bytesWritten: number;
 }
 
+/** What a store tells without being asked. */
+export interface WalEvents {
+  /**
+   * Came upon a damaged record of a partition while it tidied up; `error` is WAL_CORRUPT with the place. The store goes
+   * on, and keeps the record where it is.
+   */
+  damaged(partitionId: PartitionId, error: KommanderError): void;
+}
+
 export interface Wal {
   /** Whether what was written is still there when the process is gone. */
   readonly durable: boolean;
@@ -89,7 +99,7 @@ export interface Wal {
    * @throws WAL_VERSION written by another engine or a newer version
    * @throws DISK_FULL   there is no room to open it; nothing is lost
    */
-  open(): Promise<WalContents>;
+  open(events?: WalEvents): Promise<WalContents>;
   /**
    * Stores a batch: all of it or nothing, over all its partitions. The buffers of its entries are not changed by
    * anybody afterwards; those of its facts may be used again once the promise has resolved. One call at a time.

@@ -3,8 +3,9 @@
 // and the segment goes. So a partition that lags, or is never written, does not pin the disk.
 
 import { must } from '../base/assert.ts';
+import { isKommanderError } from '../base/errors.ts';
 import { decodeRun } from '../ports/run.ts';
-import type { PartitionId } from '../ports/wal.ts';
+import type { PartitionId, WalEvents } from '../ports/wal.ts';
 import { decoded } from './damage.ts';
 import { decodeBase, encodeCompactionMark, encodeHardState } from './record.ts';
 import { segmentName } from './segment-open.ts';
@@ -38,6 +39,8 @@ export interface Cleaner {
   victim: Segment | undefined;
   /** What was alive in it when it was looked through, and is not read yet. */
   waiting: Survivor[];
+  /** The last of those waiting, when it is damaged: a copy would hide that. The victim stays until nobody needs it. */
+  damaged: Survivor | undefined;
   /** What was read. */
   moves: Move[];
   /** Something is being read. */
@@ -47,14 +50,26 @@ export interface Cleaner {
 }
 
 export function newCleaner(): Cleaner {
-  return { victim: undefined, waiting: [], moves: [], reading: undefined, emptyAtBatch: undefined };
+  return {
+    victim: undefined,
+    waiting: [],
+    damaged: undefined,
+    moves: [],
+    reading: undefined,
+    emptyAtBatch: undefined,
+  };
 }
 
-/** Goes on after a batch. `fail` hears of what a read or a change of the directory met. */
-export function clean(store: SegmentStore, cleaner: Cleaner, fail: (cause: unknown) => void): void {
+export interface CleanerEvents extends WalEvents {
+  /** A read or a change of the directory failed. */
+  failed(cause: unknown): void;
+}
+
+/** Goes on after a batch. */
+export function clean(store: SegmentStore, cleaner: Cleaner, events: CleanerEvents): void {
   const { emptyAtBatch } = cleaner;
   if (emptyAtBatch !== undefined && emptyAtBatch <= store.syncedBatch) {
-    releaseOldest(store).catch(fail);
+    releaseOldest(store).catch(events.failed);
     cleaner.victim = undefined;
     cleaner.emptyAtBatch = undefined;
   }
@@ -65,12 +80,21 @@ export function clean(store: SegmentStore, cleaner: Cleaner, fail: (cause: unkno
     cleaner.waiting = survivorsOf(store, victim.number);
   }
   const isIdle = cleaner.reading === undefined && cleaner.moves.length === 0;
-  if (!isIdle || cleaner.waiting.length === 0) return;
-  cleaner.reading = readPortion(store, cleaner)
-    .catch(fail)
+  if (!isIdle || cleaner.waiting.length === 0 || isHeldUp(store, cleaner)) return;
+  cleaner.reading = readPortion(store, cleaner, events)
+    .catch(events.failed)
     .finally(() => {
       cleaner.reading = undefined;
     });
+}
+
+/** Whether what is damaged is still needed. */
+function isHeldUp(store: SegmentStore, cleaner: Cleaner): boolean {
+  const { damaged, victim } = cleaner;
+  if (damaged === undefined || victim === undefined) return false;
+  if (isAlive(store, damaged, victim.number)) return true;
+  cleaner.damaged = undefined;
+  return false;
 }
 
 function isWorthCleaning({ segments, segmentBytes }: SegmentStore): boolean {
@@ -101,21 +125,33 @@ function survivorsOf(store: SegmentStore, segmentNumber: number): Survivor[] {
   return survivors;
 }
 
-async function readPortion(store: SegmentStore, cleaner: Cleaner): Promise<void> {
+async function readPortion(
+  store: SegmentStore,
+  cleaner: Cleaner,
+  events: WalEvents,
+): Promise<void> {
   const { number } = must(cleaner.victim, 'something is being emptied');
   let bytes = 0;
   while (cleaner.waiting.length > 0 && bytes < movedBytesMax) {
     const survivor = must(cleaner.waiting.pop(), 'there is one');
     if (!isAlive(store, survivor, number)) continue;
-    const { offset, byteLength } = survivor;
+    const { partitionId, offset, byteLength } = survivor;
     const read = await readFrom(store, number, { position: offset, byteLength });
-    checkSurvivor(survivor, read, segmentName(number));
+    try {
+      checkSurvivor(survivor, read, segmentName(number));
+    } catch (error) {
+      if (!isKommanderError(error, 'WAL_CORRUPT')) throw error;
+      cleaner.waiting.push(survivor);
+      cleaner.damaged = survivor;
+      events.damaged(partitionId, error);
+      return;
+    }
     cleaner.moves.push({ survivor, bytes: read });
     bytes += byteLength;
   }
 }
 
-/** Damage must not travel: a copy has a record around it whose checksum is right. */
+/** Damage must not travel: a copy has a record around it whose checksum is right. @throws WAL_CORRUPT */
 function checkSurvivor(survivor: Survivor, bytes: Uint8Array, file: string): void {
   const { kind, partitionId, index, offset } = survivor;
   const isRun = kind === StreamKind.run;

@@ -48,7 +48,10 @@ export interface StreamRecord {
   readonly body: Uint8Array;
   /** Of a base: the stored entries go. */
   readonly dropsLog?: boolean;
-  /** Of a run: it is a copy of one in an older segment, and replaces nothing but that. */
+  /**
+   * Of a run: it is a copy of one in an older segment and takes its place, byte for byte. Entries that were replaced at
+   * the end of that one are in it again, and are as dead as before.
+   */
   readonly isMoved?: boolean;
 }
 

@@ -175,7 +175,9 @@ export async function closeFile(store: SegmentStore, segment: Segment): Promise<
   store.openFiles.delete(segment);
   const { file } = segment;
   segment.file = undefined;
-  if (file !== undefined) await (await file).close();
+  // One that could not be opened needs no closing; whoever wanted it was told.
+  const opened = await file?.catch(() => undefined);
+  await opened?.close();
 }
 
 /** Reads from a segment, which stays where it is meanwhile. */
@@ -206,7 +208,7 @@ function keepHouse(store: SegmentStore, task: () => Promise<void>): Promise<void
 /**
  * Sees to it that the last segment has room for `byteLength` bytes of records.
  *
- * @throws DISK_FULL nothing was changed that matters
+ * @throws DISK_FULL the stream ends where it ended
  */
 export async function makeRoom(store: SegmentStore, byteLength: number): Promise<void> {
   const last = store.segments.at(-1);
@@ -250,22 +252,32 @@ async function prepare(store: SegmentStore, byteLength: number): Promise<void> {
   const { prepared } = store;
   if (prepared !== undefined && prepared.byteLength >= byteLength) return;
   const preparing = keepHouse(store, async () => {
-    if (prepared !== undefined) {
-      await closeFile(store, prepared);
-      await store.files.remove(segmentName(prepared.number));
-      store.prepared = undefined;
+    try {
+      await nameNext(store, byteLength);
+    } catch (cause) {
+      throw isOutOfSpace(cause) ? diskFull(store, byteLength, cause) : cause;
     }
-    const number = nextNumber(store);
-    const isRecycled = byteLength === store.segmentBytes && (await hasSpare(store));
-    if (!isRecycled) await fillDraft(store, byteLength);
-    await store.files.rename(isRecycled ? spareName : draftName, segmentName(number));
     await store.files.syncNames();
-    store.prepared = segmentOf(number, byteLength, undefined);
+    store.prepared = segmentOf(nextNumber(store), byteLength, undefined);
   });
   store.preparing = preparing.finally(() => {
     store.preparing = undefined;
   });
   await store.preparing;
+}
+
+/** Gives the next segment's name to a file of so many zeros or old records. Can be done again when it failed. */
+async function nameNext(store: SegmentStore, byteLength: number): Promise<void> {
+  const { files, prepared } = store;
+  const name = segmentName(nextNumber(store));
+  if (prepared !== undefined) {
+    store.prepared = undefined;
+    await closeFile(store, prepared);
+    await files.remove(name);
+  }
+  const isRecycled = byteLength === store.segmentBytes && (await hasSpare(store));
+  if (!isRecycled) await fillDraft(store, byteLength);
+  await files.rename(isRecycled ? spareName : draftName, name);
 }
 
 async function hasSpare(store: SegmentStore): Promise<boolean> {
@@ -290,9 +302,9 @@ async function fillDraft(store: SegmentStore, byteLength: number): Promise<void>
       await file.close();
     }
   } catch (cause) {
-    await store.files.remove(draftName);
-    if (!isOutOfSpace(cause)) throw cause;
-    throw diskFull(store, byteLength, cause);
+    // What was taken is given back, for others need it too. Whoever tries again begins with that.
+    await store.files.remove(draftName).catch(() => {});
+    throw cause;
   }
 }
 

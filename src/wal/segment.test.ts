@@ -12,7 +12,12 @@ import { isKommanderError, KommanderError } from '../base/errors.ts';
 import { seededRandom } from '../base/random.ts';
 import type { PartitionId, PartitionWrite, Wal, WalBatch } from '../ports/wal.ts';
 import { EntryKind, type LogIndex } from '../raft/types.ts';
-import { type SimulatedFiles, simulatedFiles } from '../testing/simulation/simulated-files.ts';
+import {
+  type FileStep,
+  type FilesOwner,
+  type SimulatedFiles,
+  simulatedFiles,
+} from '../testing/simulation/simulated-files.ts';
 import { walContract } from '../testing/wal-contract.ts';
 import {
   contentsOf,
@@ -27,6 +32,7 @@ import {
   type WalModel,
   writeToModel,
 } from '../testing/wal-model.ts';
+import type { Files } from './files.ts';
 import { segmentWal } from './segment.ts';
 import { readTrailer, trailerBytes } from './segment-summary.ts';
 
@@ -261,39 +267,160 @@ describe('the disk of a segment store', () => {
     assert.ok(movedCount > 30, `${movedCount} times the first segment was emptied`);
   });
 
-  test('is full: a batch that needs another segment is refused, nothing is lost, and it goes on when there is room', async () => {
+  for (const what of ['bytes', 'names'] as const) {
+    test(`has no room for ${what}: a batch that needs another segment is refused, nothing is lost, and it goes on when there is room`, async () => {
+      const files = simulatedFiles(seededRandom(1));
+      const disk = fullAtTimes(what);
+      const wal = segmentWal({ path: 'simulated', segmentBytes, files: files.attach(disk) });
+      await wal.open();
+      const model = emptyModel();
+      let index = 1;
+      const next = async (): Promise<void> => {
+        const batch = batchOf(appended(1, index, 10));
+        await wal.write(batch);
+        writeToModel(model, batch);
+        index += 10;
+      };
+      await next();
+      disk.isFull = true;
+      let refused = 0;
+      for (let count = 0; count < 100; count++) {
+        await next().catch((error: unknown) => {
+          assert.ok(isKommanderError(error, 'DISK_FULL'), String(error));
+          refused += 1;
+        });
+      }
+      assert.ok(refused > 50, `${refused} refused`);
+      disk.isFull = false;
+      for (let count = 0; count < 20; count++) await next();
+      await wal.close();
+      assert.equal(await readAll(files, model), undefined);
+    });
+  }
+
+  test('is full: what the cleaner has to move does not take the room of a batch', async () => {
     const files = simulatedFiles(seededRandom(1));
-    let isFull = false;
-    const before = async (_step: string, growth: number): Promise<void> => {
-      if (isFull && growth > 0) throw Object.assign(new Error('ENOSPC'), { code: 'ENOSPC' });
-    };
-    const owner = { ...survivor, before };
-    const wal = segmentWal({ path: 'simulated', segmentBytes, files: files.attach(owner) });
+    const disk = fullAtTimes('bytes');
+    const wal = segmentWal({ path: 'simulated', segmentBytes, files: files.attach(disk) });
     await wal.open();
-    const model = emptyModel();
-    let index = 1;
-    const next = async (): Promise<void> => {
-      const batch = batchOf(appended(1, index, 10));
-      await wal.write(batch);
-      writeToModel(model, batch);
-      index += 10;
-    };
-    await next();
-    isFull = true;
-    let refused = 0;
-    for (let count = 0; count < 100; count++) {
-      await next().catch((error: unknown) => {
-        assert.ok(isKommanderError(error, 'DISK_FULL'), String(error));
-        refused += 1;
-      });
-    }
-    assert.ok(refused > 50, `${refused} refused`);
-    isFull = false;
-    for (let count = 0; count < 20; count++) await next();
+    const lastIndex = 2_000;
+    // Most of the first segment stays needed, by a partition that lags.
+    await wal.write(batchOf(appended(1, 1, 120)));
+    // Before the last segment is half full, when the next one would be laid out.
+    for (let index = 1; index < lastIndex; index += 20)
+      await wal.write(batchOf(appended(2, index, 20)));
+    while (bytesUsed(files) > 0.3 * segmentBytes) await wal.write(batchOf(appended(3, 1, 20)));
+    disk.isFull = true;
+    while (bytesUsed(files) < 0.6 * segmentBytes) await wal.write(batchOf(appended(3, 1, 20)));
+    await wal.write(batchOf(compacted(2, lastIndex)));
+    for (let turns = 0; turns < 3; turns++) await setImmediate();
+    await wal.write(batchOf({ ...nothing, partitionId: 3, hardState: voted(1) }));
+    await assert.rejects(wal.write(batchOf(appended(3, 1, 120))), (error) =>
+      isKommanderError(error, 'DISK_FULL'),
+    );
+    disk.isFull = false;
+    for (let count = 0; count < 5; count++) await wal.write(batchOf(appended(3, 1, 20)));
     await wal.close();
-    assert.equal(await readAll(files, model), undefined);
+    assert.ok(!files.contents().has(firstSegment), 'it was emptied when there was room');
   });
 });
+
+describe('a segment store that meets damage', () => {
+  test('while it empties a segment leaves the record where it is, says so, and goes on', async () => {
+    const files = simulatedFiles(seededRandom(1));
+    const wal = openWal(files);
+    const damages: { readonly partitionId: PartitionId; readonly error: KommanderError }[] = [];
+    await wal.open({ damaged: (partitionId, error) => damages.push({ partitionId, error }) });
+    await wal.write(batchOf(appended(1, 1, 10)));
+    files.flipBit({ name: firstSegment, offset: 1_000, bit: 0 });
+    await fillForCleaner(wal, 200);
+    const [damage] = damages;
+    assert.equal(damages.length, 1);
+    assert.equal(damage?.partitionId, 1);
+    assert.ok(isKommanderError(damage.error, 'WAL_CORRUPT'), String(damage.error));
+    assert.equal(damage.error.details.index, 1);
+    assert.equal(damage.error.details.file, firstSegment);
+    assert.ok(files.contents().has(firstSegment), 'a damaged record is kept');
+    const range = { partitionId: 1, fromIndex: 1, endIndex: 11, bytesMax: 1 };
+    await assert.rejects(wal.read(range), (error) => isKommanderError(error, 'WAL_CORRUPT'));
+    // Nobody needs it any more.
+    await wal.write(batchOf(compacted(1, 10)));
+    for (let count = 0; count < 20; count++) {
+      await wal.write(batchOf({ ...nothing, partitionId: 3, hardState: voted(count + 1) }));
+      await setImmediate();
+    }
+    assert.ok(!files.contents().has(firstSegment), 'the segment went');
+    assert.equal(damages.length, 1);
+    await wal.close();
+  });
+
+  test('or cannot open a file gives the directory free when it is closed', async () => {
+    const files = simulatedFiles(seededRandom(1));
+    const attached = files.attach(survivor);
+    let canOpen = true;
+    const open: Files['open'] = async (name, options) => {
+      if (canOpen) return attached.open(name, options);
+      throw Object.assign(new Error('EMFILE'), { code: 'EMFILE' });
+    };
+    const wal = segmentWal({ path: 'simulated', segmentBytes, files: { ...attached, open } });
+    await wal.open();
+    await fillForCleaner(wal, 8);
+    await wal.close();
+    await wal.open();
+    canOpen = false;
+    const range = { partitionId: 2, fromIndex: 1, endIndex: 2, bytesMax: 1 };
+    await assert.rejects(wal.read(range), (error) => isKommanderError(error, 'WAL_FAILED'));
+    await wal.close();
+    const next = openWal(files);
+    await next.open();
+    await next.close();
+  });
+});
+
+const firstSegment = '0000000001.segment';
+
+/** A disk that has no room for more `bytes`, or for another name, while it is full. */
+function fullAtTimes(what: 'bytes' | 'names'): FilesOwner & { isFull: boolean } {
+  const disk = {
+    ...survivor,
+    isFull: false,
+    async before(step: FileStep, growth: number): Promise<void> {
+      const isRefused = what === 'bytes' ? growth > 0 : step === 'names';
+      if (disk.isFull && isRefused) throw Object.assign(new Error('ENOSPC'), { code: 'ENOSPC' });
+    },
+  };
+  return disk;
+}
+
+/** Batches of partition 2, of which little stays needed; every other one leaves as much in a partition of its own. */
+async function fillForCleaner(wal: Wal, batchCount: number): Promise<void> {
+  for (let i = 0; i < batchCount; i++) {
+    const index = 1 + 20 * i;
+    await wal.write(
+      batchOf(
+        appended(2, index, 20),
+        compacted(2, i < 8 ? undefined : index - 1),
+        i % 2 === 0 ? appended(10 + i, 1, 20) : { ...nothing, partitionId: 2 },
+      ),
+    );
+    // The cleaner reads meanwhile.
+    for (let turns = 0; turns < 3; turns++) await setImmediate();
+  }
+}
+
+/** Bytes of the last segment that are not zero any more. */
+function bytesUsed(files: SimulatedFiles): number {
+  const names = [...files.contents()].filter(([name]) => name.endsWith('.segment')).sort();
+  const last = must(
+    names.findLast(([, bytes]) => bytes[0] !== 0 || bytes[4] !== 0),
+    'one is used',
+  );
+  return last[1].findLastIndex((byte) => byte !== 0) + 1;
+}
+
+function voted(term: number): { term: number; votedFor: number; commitIndex: number } {
+  return { term, votedFor: 1, commitIndex: 0 };
+}
 
 function batchOf(...writes: readonly PartitionWrite[]): WalBatch {
   return { writes, meta: new Map(), sync: true };

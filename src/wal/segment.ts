@@ -12,6 +12,7 @@ import type {
   Wal,
   WalBatch,
   WalContents,
+  WalEvents,
   WalStats,
 } from '../ports/wal.ts';
 import { type Entry, type LogIndex, payloadBytes } from '../raft/types.ts';
@@ -95,8 +96,8 @@ const noStats: WalStats = { writeCount: 0, syncCount: 0, entryCount: 0, bytesWri
 /**
  * Makes a log store on segment files; `open` opens it.
  *
- * A write goes to the page cache at once, a sync waits in the thread pool. On a disk without room for another segment a
- * write is DISK_FULL and changes nothing; after any other failure the store is WAL_FAILED for good.
+ * A write and a short sync are done on the thread that asks, a longer sync in the thread pool (`node-files.ts`). On a disk
+ * without room a write is DISK_FULL and changes nothing; after any other failure the store is WAL_FAILED for good.
  *
  * @throws INVALID_OPTION
  */
@@ -109,6 +110,7 @@ export function segmentWal(options: SegmentWalOptions): Wal {
   let closing: Promise<void> | undefined;
   let store: SegmentStore | undefined;
   let cleaner = newCleaner();
+  let damaged: WalEvents['damaged'] = () => {};
   let failure: KommanderError | undefined;
   let writing: Promise<void> | undefined;
   const reading = new Set<Promise<unknown>>();
@@ -129,7 +131,7 @@ export function segmentWal(options: SegmentWalOptions): Wal {
     return failure;
   }
 
-  async function open(): Promise<WalContents> {
+  async function open(events?: WalEvents): Promise<WalContents> {
     if (failure !== undefined) throw failure;
     if (opening !== undefined)
       throw new KommanderError(`the log store ${path} is already open`, { code: 'WAL_LOCKED' });
@@ -138,6 +140,7 @@ export function segmentWal(options: SegmentWalOptions): Wal {
       const opened = await opening;
       store = opened.store;
       cleaner = newCleaner();
+      damaged = (partitionId, error) => events?.damaged(partitionId, error);
       stats = noStats;
       return opened.contents;
     } catch (error) {
@@ -188,7 +191,7 @@ export function segmentWal(options: SegmentWalOptions): Wal {
         bytesWritten: stats.bytesWritten + byteLength,
       };
     }
-    clean(current, cleaner, fail);
+    clean(current, cleaner, { failed: fail, damaged });
   }
 
   async function read(range: ReadRange): Promise<readonly Entry[]> {
@@ -219,7 +222,8 @@ export function segmentWal(options: SegmentWalOptions): Wal {
     try {
       if (failure === undefined) await endInOrder(current);
     } finally {
-      for (const segment of current.segments) await closeFile(current, segment);
+      // What counts is synced: nothing is lost when a file does not close.
+      await Promise.allSettled(current.segments.map((segment) => closeFile(current, segment)));
       await files.release();
     }
   }
@@ -331,12 +335,26 @@ async function append(
   cleaner: Cleaner,
   batch: readonly StreamRecord[],
 ): Promise<number> {
-  const moves = planMoves(store, cleaner, bytesOf(batch));
-  const records = moves.records.length === 0 ? batch : [...moves.records, ...batch];
-  await makeRoom(store, bytesOf(records));
+  const batchBytes = bytesOf(batch);
+  const moves = planMoves(store, cleaner, batchBytes);
+  const movedBytes = bytesOf(moves.records);
+  const isMoving = movedBytes === 0 || (await hasRoom(store, movedBytes + batchBytes));
+  await makeRoom(store, batchBytes);
+  const records = isMoving && movedBytes > 0 ? [...moves.records, ...batch] : batch;
   const encoded = await appendRecords(store, records);
-  noteMoved(store, cleaner, moves);
+  if (isMoving) noteMoved(store, cleaner, moves);
   return encoded.byteLength;
+}
+
+/** What could wait must not be why a batch is refused. */
+async function hasRoom(store: SegmentStore, byteLength: number): Promise<boolean> {
+  try {
+    await makeRoom(store, byteLength);
+    return true;
+  } catch (error) {
+    if (isKommanderError(error, 'DISK_FULL')) return false;
+    throw error;
+  }
 }
 
 /** Writes records as the next batch. There is room for them. */

@@ -3,8 +3,9 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { isKommanderError } from '../../src/base/errors.ts';
+import { isKommanderError, KommanderError } from '../../src/base/errors.ts';
 import type { NodeEvents } from '../../src/host/api.ts';
+import type { WalEvents } from '../../src/ports/wal.ts';
 import { memoryWal } from '../../src/wal/memory.ts';
 import { codeOf, electionMs, nodeCluster, text } from '../support/node-cluster.ts';
 
@@ -191,6 +192,37 @@ test('a store that throws instead of rejecting stops the node all the same', asy
   isBroken = true;
   const error = await cluster.driveFailure(cluster.node('a').replicate(1, 'put', text('x')));
   assert.equal(error.code, 'WAL_FAILED');
+});
+
+test('damage that the store comes upon by itself stops the replica, and only that one', async () => {
+  await using cluster = nodeCluster({ partitions: 2 });
+  const wal = memoryWal();
+  let events: WalEvents | undefined;
+  await cluster.open('a', {
+    wal: {
+      ...wal,
+      open(heard) {
+        events = heard;
+        return wal.open();
+      },
+    },
+  });
+  await Promise.all([cluster.open('b'), cluster.open('c')]);
+  for (const partitionId of [1, 2]) await cluster.makeLeader('a', partitionId);
+  const { node, observed } = cluster.seat('a');
+  const waiting = cluster.node('a').replicate(1, 'put', text('x'));
+  events?.damaged(1, new KommanderError('a record is damaged', { code: 'WAL_CORRUPT' }));
+  const error = await cluster.driveFailure(waiting);
+  assert.equal(error.code, 'REPLICA_STOPPED');
+  assert.ok(isKommanderError(error.cause, 'WAL_CORRUPT'));
+  assert.equal(observed.filter(({ name }) => name === 'replica-stopped').length, 1);
+  assert.equal(node?.status().state, 'running');
+  await cluster.drive(cluster.node('a').replicate(2, 'put', text('y')));
+  await cluster.until(
+    () => cluster.node('b').isLeader(1) || cluster.node('c').isLeader(1),
+    'another node leads what was damaged',
+    5 * electionMs,
+  );
 });
 
 test('a leader whose disk does not answer gives leadership away although its heartbeats flow', async () => {

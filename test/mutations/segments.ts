@@ -216,6 +216,45 @@ export const segmentMutations: readonly Mutation[] = [
     },
   ),
   segmentMutation(
+    'segment-damage-not-held',
+    'A damaged record does not hold up the emptying of its segment.',
+    {
+      hazards: [40],
+      tests: [contract],
+      edit: {
+        file: 'src/wal/segment-cleaner.ts',
+        find: '      cleaner.waiting.push(survivor);\n',
+        replace: '',
+      },
+    },
+  ),
+  segmentMutation(
+    'damage-found-by-store-not-heard',
+    'A replica goes on when its store has come upon a damaged record of it.',
+    {
+      hazards: [40],
+      tests: ['test/host/storage.test.ts'],
+      edit: {
+        file: 'src/host/opening.ts',
+        find: '        if (built !== undefined) stopReplica(built, partitionId, error);\n',
+        replace: '',
+      },
+    },
+  ),
+  segmentMutation(
+    'segment-moves-before-batch',
+    'On a full disk a batch is refused because what the cleaner moves with it has no room.',
+    {
+      hazards: [41],
+      tests: [contract],
+      edit: {
+        file: 'src/wal/segment.ts',
+        find: '    if (isKommanderError(error, \'DISK_FULL\')) return false;\n',
+        replace: '',
+      },
+    },
+  ),
+  segmentMutation(
     'segment-never-cleaned',
     'A partition that is never written keeps all younger segments on the disk.',
     {

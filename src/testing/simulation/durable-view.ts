@@ -19,8 +19,8 @@ export function newDurableView(): DurableView {
 export function watchedWal(wal: Wal, view: DurableView): Wal {
   return {
     ...wal,
-    async open() {
-      const contents = await wal.open();
+    async open(events) {
+      const contents = await wal.open(events);
       // What recovery found has survived; nobody was promised more than it.
       view.unsynced = [];
       for (const stored of contents.partitions) {
