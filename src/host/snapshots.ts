@@ -374,12 +374,14 @@ function settleSnapshotWait(host: Host, partition: Partition): void {
   wanted.wait.succeed(snapshot);
 }
 
-/** A snapshot of the leader is to be installed: the state machine gets it, behind everything that it has to apply. */
+/**
+ * The log begins behind a snapshot of the leader: the state machine gets it, behind everything that it has to apply. Not
+ * earlier: one with a store of its own lets go of what it has, and after a crash the old log could not begin without that.
+ */
 export function enqueueRestore(host: Host, partition: Partition, snapshot: Snapshot): void {
   holdSnapshot(partition, storedName(snapshot.data));
   partition.applyUnits.push({ kind: 'restore', snapshot });
   partition.snapshot = snapshot;
-  partition.pages.clear();
   host.toApply.add(partition);
 }
 

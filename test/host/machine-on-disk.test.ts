@@ -277,6 +277,28 @@ test('a restore that was broken off by a crash is done again at the next start',
   assert.deepEqual(disk('c').written, disk('a').written);
 });
 
+test('a restore begins when the log is ready to begin behind it, so that a crash leaves one of the two states', async () => {
+  const { cluster, disk } = onDisk();
+  await using _ = cluster;
+  await cluster.openAll();
+  await cluster.makeLeader('a');
+  await write(cluster, 'a', 5);
+  await checkpoint(cluster, 'a');
+  assert.ok(compacted(cluster, 'c') > 0, 'c cannot begin without what its machine has');
+  await cluster.crash('c');
+  await write(cluster, 'a', 10);
+  await checkpoint(cluster, 'a');
+  await cluster.open('c');
+  cluster.seat('c').disk.latencyMs = 20;
+  await cluster.until(() => disk('c').restoreCount === 1, 'c restores');
+  await cluster.crash('c');
+  // The machine has let go of what it had, and never came to the end of it.
+  Object.assign(disk('c'), { synced: nothing, written: nothing });
+  await cluster.open('c');
+  await cluster.converge();
+  assert.deepEqual(disk('c').written, disk('a').written);
+});
+
 for (const answer of [-1, 1.5, '7', undefined]) {
   test(`a machine that says ${JSON.stringify(answer)} for its index keeps its node from opening`, async () => {
     const machine = { ...machineOn(machineDisk()), appliedIndex: () => answer as number };
