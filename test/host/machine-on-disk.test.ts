@@ -299,6 +299,35 @@ test('a restore begins when the log is ready to begin behind it, so that a crash
   assert.deepEqual(disk('c').written, disk('a').written);
 });
 
+test('a snapshot of a machine that has more than its log knows to be committed gives no entry twice', async () => {
+  const { cluster, disk } = onDisk();
+  await using _ = cluster;
+  await cluster.openAll();
+  await cluster.makeLeader('a');
+  await cluster.crash('c');
+  await write(cluster, 'a', 5);
+  await checkpoint(cluster, 'a');
+  await write(cluster, 'a', 10);
+  await cluster.crash('a');
+  await cluster.crash('b');
+  // Without c, which needs a snapshot first, a commits nothing: it learns of no entry that its machine has already.
+  await cluster.open('a');
+  const { lastApplied = 0 } = cluster.node('a').status().partitions[1] ?? {};
+  assert.ok(lastApplied < disk('a').synced.index, 'the commit index was not stored');
+  await cluster.open('c');
+  await cluster.until(() => disk('c').restoreCount === 1, 'c restores');
+  await cluster.converge();
+  await write(cluster, 'a', 1);
+  await cluster.converge();
+  assert.equal(disk('c').written.texts.length, 16);
+  assert.deepEqual(disk('c').written, disk('a').written);
+  await cluster.restart('c');
+  await cluster.leader();
+  await write(cluster, 'a', 1);
+  await cluster.converge();
+  assert.deepEqual(disk('c').written, disk('a').written);
+});
+
 for (const answer of [-1, 1.5, '7', undefined]) {
   test(`a machine that says ${JSON.stringify(answer)} for its index keeps its node from opening`, async () => {
     const machine = { ...machineOn(machineDisk()), appliedIndex: () => answer as number };
