@@ -12,7 +12,7 @@ import type { LogBase, PartitionId } from '../ports/wal.ts';
 import { termAt } from '../raft/log.ts';
 import type { ConfState, Entry, LogIndex, Snapshot, Term } from '../raft/types.ts';
 import { stopPartition } from './failure.ts';
-import type { Host } from './host.ts';
+import { type Host, nowMs } from './host.ts';
 import { type Partition, snapshotOf } from './partition.ts';
 import { markDirty } from './ready-loop.ts';
 import { allowCompaction, membersIndex } from './retention.ts';
@@ -37,6 +37,8 @@ import type { Wait } from './wait.ts';
 
 /** Snapshots of this node that are written at one time; each one has a file open and a block in memory. */
 const writesMax = 4;
+/** Election timeouts after one that the disk did not take, until another one is taken for a peer. */
+const retryElectionTimeouts = 10;
 
 /** What is snapshotted: the state behind an applied entry. */
 interface Place {
@@ -156,12 +158,19 @@ function takeSnapshot(
   return give(host, partition, place, (failure) => {
     partition.snapshotting = undefined;
     resolve();
-    if (failure !== undefined) partition.snapshotWait?.wait.fail(failure);
+    if (failure !== undefined) noteNotStored(host, partition, failure);
     settleSnapshotWait(host, partition);
     if (!partition.isCheckpointDue) return;
     partition.isCheckpointDue = false;
     if (partition.stopped === undefined) wantSnapshot(host, partition, 'checkpoint');
   });
+}
+
+/** Whoever waits is told; a peer asks again with every sign of life, and would have it tried as often. */
+function noteNotStored(host: Host, partition: Partition, failure: KommanderError): void {
+  const { tickMs, electionTicks } = host.settings;
+  partition.peerSnapshotNotBeforeMs = nowMs(host) + retryElectionTimeouts * tickMs * electionTicks;
+  partition.snapshotWait?.wait.fail(failure);
 }
 
 /** Resolves when entries may be applied again; calls `done` when it is over. */
@@ -337,6 +346,7 @@ function storeBase(
 export function wantSnapshot(host: Host, partition: Partition, why: 'peer' | 'checkpoint'): void {
   const { machine } = partition;
   if (machine?.snapshot === undefined || partition.snapshotting !== undefined) return;
+  if (why === 'peer' && nowMs(host) < partition.peerSnapshotNotBeforeMs) return;
   if (partition.applyUnits.some((unit) => unit.kind === 'snapshot')) return;
   partition.applyUnits.push({ kind: 'snapshot', why });
   host.toApply.add(partition);

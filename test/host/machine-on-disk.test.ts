@@ -328,6 +328,25 @@ test('a snapshot of a machine that has more than its log knows to be committed g
   assert.deepEqual(disk('c').written, disk('a').written);
 });
 
+test('a snapshot for a peer that did not fit on the disk is not taken again at once', async () => {
+  const { cluster, disk } = onDisk();
+  await using _ = cluster;
+  await cluster.openAll();
+  await cluster.makeLeader('a');
+  await cluster.crash('c');
+  await write(cluster, 'a', 5);
+  await checkpoint(cluster, 'a');
+  cluster.seat('a').disk.snapshotState = 'full';
+  await cluster.open('c');
+  await cluster.until(() => disk('a').snapshotCount === 1, 'a takes one');
+  await cluster.run(100 * electionMs);
+  assert.ok(disk('a').snapshotCount <= 11, `${disk('a').snapshotCount} snapshots`);
+  assert.ok(disk('a').snapshotCount > 5, `${disk('a').snapshotCount} snapshots`);
+  cluster.seat('a').disk.snapshotState = 'good';
+  await cluster.converge();
+  assert.deepEqual(disk('c').written, disk('a').written);
+});
+
 for (const answer of [-1, 1.5, '7', undefined]) {
   test(`a machine that says ${JSON.stringify(answer)} for its index keeps its node from opening`, async () => {
     const machine = { ...machineOn(machineDisk()), appliedIndex: () => answer as number };
