@@ -207,7 +207,8 @@ async function receiveAll(host: Host, receive: SnapshotReceive): Promise<void> {
     const { name } = receive;
     const fields = { partitionId: partition.id, snapshot: name, error };
     host.observe({ level: 'error', name: 'snapshot-not-stored', fields });
-    if (receive.writer !== undefined) await discarded(host, receive.writer.discard());
+    // One that cannot be gone on with would be in the way of every other attempt.
+    await discarded(host, receive.writer?.discard() ?? host.wal.snapshots.remove(name));
   } finally {
     host.snapshotReceives.delete(receive);
     if (partition.snapshotReceive === receive) partition.snapshotReceive = undefined;

@@ -73,12 +73,13 @@ export function fileSnapshots(files: Files): SnapshotStore {
         await claim();
         const file = await tryOpen(files, name + draftEnd);
         if (file === undefined) return undefined;
-        const whole = await wholeBlocks(file);
-        if (whole === undefined) {
-          await file.close();
-          return undefined;
+        let whole: SnapshotFacts | undefined;
+        try {
+          whole = await wholeBlocks(file);
+        } finally {
+          if (whole === undefined) await file.close();
         }
-        return writerOf({ files, name, file, ...whole });
+        return whole === undefined ? undefined : writerOf({ files, name, file, ...whole });
       }),
     open: (name, expected) =>
       translated(name, async () => {

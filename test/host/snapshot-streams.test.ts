@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { KommanderError } from '../../src/base/errors.ts';
 import type { StateMachine } from '../../src/ports/state-machine.ts';
 import type { Transport } from '../../src/ports/transport.ts';
 import { electionMs, type NodeCluster, nodeCluster, text } from '../support/node-cluster.ts';
@@ -235,6 +236,35 @@ test('another leader with the same bytes goes on, and one with other bytes begin
     await cluster.crash('b');
     assert.equal(all.machines.get('c')?.count, isSame ? 4 : 100);
   }
+});
+
+test('a transfer whose first part cannot be read any more begins anew', async () => {
+  const pieces = 100;
+  const all = watched(pieces, slow);
+  await using cluster = all.cluster;
+  await cluster.openAll();
+  await leaveBehind(cluster);
+  await half(all, pieces);
+  await cluster.crash('c');
+  const seat = cluster.seat('c');
+  let failedCount = 0;
+  await cluster.open('c', {
+    get wal() {
+      assert.ok(seat.clock !== undefined);
+      const inner = seat.disk.attach(seat.clock);
+      const { snapshots } = inner;
+      const resume: typeof snapshots.resume = async (name) => {
+        const found = await snapshots.list();
+        if (!found.some((stored) => stored.name === name && !stored.isFinished)) return undefined;
+        failedCount += 1;
+        throw new KommanderError('a bad sector', { code: 'WAL_FAILED' });
+      };
+      return { ...inner, snapshots: { ...snapshots, resume } };
+    },
+  });
+  await cluster.converge();
+  assert.equal(failedCount, 1);
+  assert.equal(all.machines.get('c')?.restoreCount, 1);
 });
 
 test('a piece that is damaged on its way is asked for again', async () => {
