@@ -417,6 +417,8 @@ export async function restoreMachine(
     const data = storedData(reader, { offset: 0, byteLength: facts.byteLength });
     try {
       await machine.restore(data);
+      // The machine may have made nothing of it, and of the state that it did not get.
+      if (data.failure !== undefined) throw data.failure;
     } finally {
       failure = data.failure;
       await reader.close();

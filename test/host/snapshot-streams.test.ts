@@ -332,6 +332,27 @@ for (const [what, harm] of [
   });
 }
 
+test('a machine that makes nothing of what could not be read is not taken for restored', async () => {
+  const restore: NonNullable<StateMachine['restore']> = async (data) => {
+    try {
+      await data.bytes();
+    } catch {
+      // As if there was nothing more.
+    }
+  };
+  const { cluster } = watched(2, {}, { restore });
+  await using _ = cluster;
+  await cluster.openAll();
+  await cluster.makeLeader('a');
+  await write(cluster, 'a');
+  await cluster.drive(cluster.node('a').checkpoint(1));
+  await cluster.until(() => compacted(cluster, 'a') > 0, 'the checkpoint is stored');
+  await cluster.crash('a');
+  await damage(cluster, 'a', 400_000);
+  const error = await cluster.driveFailure(cluster.open('a'));
+  assert.equal(error.code, 'WAL_CORRUPT');
+});
+
 async function removeAll(cluster: NodeCluster): Promise<void> {
   const { files } = cluster.seat('a').disk;
   for (const { name } of await files.list()) await files.remove(name);
