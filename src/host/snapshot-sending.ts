@@ -149,6 +149,8 @@ function announce(host: Host, send: SnapshotSend): void {
   // What another member was asked for did not arrive: it may not have it.
   if (send.isAnswered) send.source = undefined;
   send.isAnswered = false;
+  // What is not on its way any more takes no room of the peer's other transfers.
+  send.sentBytes = send.receivedBytes;
   if (transmit(host, send.peer, Lane.bulk, { kind: 'raft', partitionId: partition.id, message })) {
     send.silentTicks = 0;
   }

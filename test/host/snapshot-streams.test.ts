@@ -472,6 +472,40 @@ test('a follower that is slow to store has a mebibyte on its way, and no more', 
   assert.equal(seen.pieces * pieceBytes, 1_048_576);
 });
 
+test('a transfer that nobody answers any more holds up no other one to the same peer', async () => {
+  const restored: number[] = [];
+  await using cluster = nodeCluster({
+    partitions: 2,
+    settings: { trailingEntries: 0 },
+    machine: (nodeId, partitionId) => ({
+      ...counting(20),
+      restore() {
+        if (nodeId === 'c') restored.push(partitionId);
+      },
+    }),
+  });
+  await cluster.openAll();
+  for (const id of [1, 2]) await cluster.makeLeader('a', id);
+  await cluster.crash('c');
+  for (const id of [1, 2]) {
+    await cluster.drive(cluster.node('a').replicate(id, 'put', text('x')));
+    await cluster.drive(cluster.node('a').checkpoint(id));
+  }
+  await cluster.run(50);
+  let isFirst = true;
+  // As of a replica that stopped when it had told how much it has.
+  cluster.network.dropWhen(({ from, frame }) => {
+    const [item] = frame.items;
+    if (from !== 'c' || item?.kind !== 'snapshotProgress' || item.partitionId !== 1) return false;
+    const isDropped = !isFirst;
+    isFirst = false;
+    return isDropped;
+  });
+  await cluster.open('c');
+  await cluster.run(8 * electionMs);
+  assert.deepEqual(restored, [2]);
+});
+
 test('snapshots are sent at the rate that the option says', async () => {
   const pieces = 40;
   const rate = 10 * pieceBytes;
