@@ -341,6 +341,29 @@ test('what a restart has read is not kept in memory', async () => {
   assert.ok(cluster.seat('a').disk.readCount > before, 'the follower is served from the store');
 });
 
+test('what was read for a follower is kept for others that are as far behind, and not for long', async () => {
+  for (const pauseMs of [0, 3 * electionMs]) {
+    await using cluster = nodeCluster({ nodes: 5 });
+    await cluster.openAll();
+    await cluster.makeLeader('a');
+    for (const nodeId of ['d', 'e']) await cluster.crash(nodeId);
+    for (let i = 0; i < 5; i++) {
+      await cluster.drive(cluster.node('a').replicate(1, 'put', text(`${i}`)));
+    }
+    // What it has written itself is in its memory.
+    await cluster.restart('a');
+    await cluster.makeLeader('a');
+    const { disk } = cluster.seat('a');
+    await cluster.open('d');
+    await cluster.converge();
+    const { readCount } = disk;
+    await cluster.run(pauseMs);
+    await cluster.open('e');
+    await cluster.converge();
+    assert.equal(disk.readCount > readCount, pauseMs > 0, `after ${pauseMs} ms`);
+  }
+});
+
 test('a follower that is far behind is served from the store', async () => {
   await using cluster = nodeCluster({ settings: { entryBytesMax: 262_144 } });
   await cluster.openAll();
