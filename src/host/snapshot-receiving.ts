@@ -260,8 +260,10 @@ async function install(
   receive: SnapshotReceive,
   writer: SnapshotWriter,
 ): Promise<void> {
-  const { partition, identity, descriptor, message, from, name } = receive;
+  const { partition, identity, descriptor, name } = receive;
   const { byteLength, checksum } = await writer.finish();
+  // Another leader may have announced the same bytes meanwhile.
+  const { message, from } = receive;
   partition.snapshotDraft = undefined;
   partition.snapshotNames.add(name);
   if (isHostOver(host) || partition.stopped !== undefined) return;

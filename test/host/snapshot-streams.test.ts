@@ -267,6 +267,52 @@ test('a transfer whose first part cannot be read any more begins anew', async ()
   assert.equal(all.machines.get('c')?.restoreCount, 1);
 });
 
+test('a leader that follows while the last bytes are synced sends none of them again', async () => {
+  const pieces = 20;
+  const all = watched(pieces);
+  await using cluster = all.cluster;
+  await cluster.openAll();
+  await leaveBehind(cluster);
+  const seat = cluster.seat('c');
+  let isFinishing = false;
+  let letFinish = (): void => {};
+  const held = new Promise<void>((resolve) => {
+    letFinish = resolve;
+  });
+  await cluster.open('c', {
+    get wal() {
+      assert.ok(seat.clock !== undefined);
+      const inner = seat.disk.attach(seat.clock);
+      const { snapshots } = inner;
+      const create: typeof snapshots.create = async (name) => {
+        const writer = await snapshots.create(name);
+        if (!name.startsWith('p1-')) return writer;
+        return {
+          ...writer,
+          get byteLength() {
+            return writer.byteLength;
+          },
+          async finish() {
+            isFinishing = true;
+            await held;
+            return writer.finish();
+          },
+        };
+      };
+      return { ...inner, snapshots: { ...snapshots, create } };
+    },
+  });
+  await cluster.until(() => isFinishing, 'all of it is there');
+  const { announced } = all.seen;
+  await cluster.drive(cluster.node('a').transferLeadership(1, 'b'));
+  await cluster.until(() => all.seen.announced > announced, 'b announces the same snapshot');
+  await cluster.run(5);
+  letFinish();
+  await cluster.converge();
+  assert.equal(all.machines.get('c')?.restoreCount, 1);
+  assert.equal(all.seen.pieces, pieces);
+});
+
 test('a piece that is damaged on its way is asked for again', async () => {
   const pieces = 10;
   const { cluster, machines, seen } = watched(pieces);
