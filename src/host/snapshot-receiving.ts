@@ -32,7 +32,7 @@ import { discarded, isHostOver, isStoreFailure, sweepSnapshots } from './snapsho
 const snapshotBytesMax = 1_099_511_627_776;
 /** Snapshots that a node receives at one time; each has a file open. Those beyond are announced again later. */
 const receivesMax = 64;
-/** Election timeouts without a piece after which a file is closed. */
+/** Election timeouts without a piece or an announcement after which a file is closed. */
 const silentElectionsMax = 10;
 
 export interface SnapshotReceive {
@@ -86,6 +86,7 @@ export function beginSnapshotReceive(
   if (present !== undefined && !present.isOver && isSame(present.identity, announced.identity)) {
     present.from = from;
     present.message = message;
+    present.silentTicks = 0;
     answer(host, present, true);
     return;
   }

@@ -567,6 +567,18 @@ test('snapshots are sent at the rate that the option says', async () => {
   assert.ok(tookMs > 0.9 * idealMs && tookMs < 1.3 * idealMs, `${tookMs} ms for ${idealMs}`);
 });
 
+test('a snapshot arrives at the lowest rate, each of its pieces once', async () => {
+  const pieces = 3;
+  const { cluster, machines, seen } = watched(pieces, { snapshotBytesPerSecond: 65_536 });
+  await using _ = cluster;
+  await cluster.openAll();
+  await leaveBehind(cluster);
+  await cluster.open('c');
+  await cluster.converge();
+  assert.equal(machines.get('c')?.restoreCount, 1);
+  assert.equal(seen.pieces, pieces);
+});
+
 test('what the rate allows is sent at equal distances, not tick by tick', async () => {
   const pieces = 40;
   const pieceMs = 20;
