@@ -64,8 +64,8 @@ export interface RocksDbWalOptions {
   /** Directory of the store. It is made when it is missing; one process may have it open at a time. */
   readonly path: string;
   /**
-   * Bytes of the disk that batches leave free, for the tables that RocksDB writes by itself and for opening the store
-   * again; a batch that would not is DISK_FULL. Default: 134,217,728, twice as much as RocksDB gathers for one table.
+   * Bytes of the disk that batches and snapshots leave free, for the tables that RocksDB writes by itself and for opening
+   * the store again; one that would not is DISK_FULL. Default: 134,217,728, twice as much as RocksDB gathers for one table.
    */
   readonly reserveBytes?: number;
   /** Default: the package `@nxtedition/rocksdb`, loaded at `open`. */
@@ -123,7 +123,9 @@ export function rocksdbWal(options: RocksDbWalOptions): Wal {
     directory = fileDirectory(path),
     snapshotFiles = directoryFiles(path, 'snapshots'),
   } = options;
-  const snapshots = fileSnapshots(snapshotFiles);
+  const snapshots = fileSnapshots(snapshotFiles, (byteLength) =>
+    checkRoom(reserveBytes + byteLength),
+  );
   if (!Number.isSafeInteger(reserveBytes) || reserveBytes < 0) {
     throw new KommanderError(`option reserveBytes is ${reserveBytes}; it is a number of bytes`, {
       code: 'INVALID_OPTION',
