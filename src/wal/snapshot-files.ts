@@ -113,8 +113,9 @@ export function fileSnapshots(
       translated(name, async () => {
         checkName(name);
         await claim();
-        await files.remove(name + finishedEnd);
+        // In this order: it may be begun anew while the bytes of the finished one go.
         await files.remove(name + draftEnd);
+        await files.remove(name + finishedEnd);
       }),
   };
 }
