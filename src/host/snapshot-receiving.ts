@@ -23,6 +23,7 @@ import {
   decodeDescriptor,
   encodeDescriptor,
   receivedName,
+  receivedPlace,
   type SnapshotDescriptor,
 } from './snapshot-descriptor.ts';
 import { isSame, peerWindowBytes, pieceBytesMax, transmit } from './snapshot-pieces.ts';
@@ -288,6 +289,18 @@ export function endSnapshotReceive(partition: Partition): void {
   partition.snapshotReceive = undefined;
   receive.isOver = true;
   receive.wake();
+}
+
+/** The log begins at or behind what is there of a snapshot: nobody will go on with it. */
+export function dropPassedDraft(host: Host, partition: Partition): void {
+  const { snapshotDraft: name, snapshotReceive: receive, baseIndex } = partition;
+  const place = name === undefined ? undefined : receivedPlace(name);
+  if (name === undefined || place === undefined || place.index > baseIndex) return;
+  if (receive !== undefined && receive.identity.index <= baseIndex) endSnapshotReceive(partition);
+  partition.snapshotDraft = undefined;
+  partition.receiving = partition.receiving
+    .then(() => discarded(host, host.wal.snapshots.remove(name)))
+    .catch((error: unknown) => stopPartition(host, partition, error));
 }
 
 /** Closes files of which nothing comes any more. Called at every tick. */

@@ -152,7 +152,11 @@ function takeSnapshot(
   const { machineIndex, raft } = partition;
   const clock = host.hybridClock.now();
   // A machine with a store of its own may be ahead of the log after a restart: its state is that of a later entry then.
-  const place = { ...position, confState: raft.confState, descriptor: { clock, machineIndex } };
+  const place = {
+    ...position,
+    confState: raft.confState,
+    descriptor: { clock, machineIndex },
+  };
   const { promise, resolve } = Promise.withResolvers<void>();
   partition.snapshotting = promise;
   return give(host, partition, place, (failure) => {

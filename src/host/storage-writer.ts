@@ -15,6 +15,7 @@ import { encodeNumber, metaKeys } from './meta.ts';
 import { queueMessage } from './outbox.ts';
 import type { Partition } from './partition.ts';
 import { markDirty, runTurn, stepPartition } from './ready-loop.ts';
+import { dropPassedDraft } from './snapshot-receiving.ts';
 import { enqueueRestore, noteBaseStored, storedName } from './snapshots.ts';
 
 interface StorageRequest {
@@ -309,7 +310,10 @@ export function partitionWrite(
 function complete(host: Host, requests: readonly StorageRequest[]): void {
   for (const { partition, write, responses, snapshot } of requests) {
     partition.queuedRequests -= 1;
-    if (write.base !== undefined) noteBaseStored(host, partition);
+    if (write.base !== undefined) {
+      noteBaseStored(host, partition);
+      dropPassedDraft(host, partition);
+    }
     if (partition.stopped !== undefined) continue;
     if (snapshot !== undefined) enqueueRestore(host, partition, snapshot);
     for (const response of responses) give(host, partition, response);

@@ -3,7 +3,6 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { KommanderError } from '../../src/base/errors.ts';
 import type { StateMachine } from '../../src/ports/state-machine.ts';
 import type { Transport } from '../../src/ports/transport.ts';
 import { electionMs, type NodeCluster, nodeCluster, text } from '../support/node-cluster.ts';
@@ -11,19 +10,15 @@ import {
   compacted,
   counting,
   damage,
+  half,
   leaveBehind,
   pieceBytes,
   reported,
   slow,
-  type Watched,
+  storedNames,
   watched,
   write,
 } from '../support/snapshot-cluster.ts';
-
-async function storedNames(cluster: NodeCluster, nodeId: string): Promise<string[]> {
-  const files = await cluster.drive(cluster.seat(nodeId).disk.files.list());
-  return files.map(({ name }) => name).filter((name) => name.startsWith('p1-'));
-}
 
 for (const [how, over, goesOn] of [
   ['gives its state in pieces', {}, false],
@@ -175,13 +170,6 @@ test('a receiver whose disk is full gets the snapshot when there is room', async
   assert.equal(machines.get('c')?.restoreCount, 1);
 });
 
-/** Lets a transfer come to half of it. */
-async function half({ cluster, seen }: Watched, pieces: number): Promise<void> {
-  await cluster.open('c');
-  await cluster.until(() => seen.pieces >= pieces / 2, 'half of it is sent');
-  await cluster.run(5);
-}
-
 test('a transfer goes on after a restart of the receiver with what is synced there', async () => {
   // Files are synced every 8 MiB.
   const pieces = 100;
@@ -236,81 +224,6 @@ test('another leader with the same bytes goes on, and one with other bytes begin
     await cluster.crash('b');
     assert.equal(all.machines.get('c')?.count, isSame ? 4 : 100);
   }
-});
-
-test('a transfer whose first part cannot be read any more begins anew', async () => {
-  const pieces = 100;
-  const all = watched(pieces, slow);
-  await using cluster = all.cluster;
-  await cluster.openAll();
-  await leaveBehind(cluster);
-  await half(all, pieces);
-  await cluster.crash('c');
-  const seat = cluster.seat('c');
-  let failedCount = 0;
-  await cluster.open('c', {
-    get wal() {
-      assert.ok(seat.clock !== undefined);
-      const inner = seat.disk.attach(seat.clock);
-      const { snapshots } = inner;
-      const resume: typeof snapshots.resume = async (name) => {
-        const found = await snapshots.list();
-        if (!found.some((stored) => stored.name === name && !stored.isFinished)) return undefined;
-        failedCount += 1;
-        throw new KommanderError('a bad sector', { code: 'WAL_FAILED' });
-      };
-      return { ...inner, snapshots: { ...snapshots, resume } };
-    },
-  });
-  await cluster.converge();
-  assert.equal(failedCount, 1);
-  assert.equal(all.machines.get('c')?.restoreCount, 1);
-});
-
-test('a leader that follows while the last bytes are synced sends none of them again', async () => {
-  const pieces = 20;
-  const all = watched(pieces);
-  await using cluster = all.cluster;
-  await cluster.openAll();
-  await leaveBehind(cluster);
-  const seat = cluster.seat('c');
-  let isFinishing = false;
-  let letFinish = (): void => {};
-  const held = new Promise<void>((resolve) => {
-    letFinish = resolve;
-  });
-  await cluster.open('c', {
-    get wal() {
-      assert.ok(seat.clock !== undefined);
-      const inner = seat.disk.attach(seat.clock);
-      const { snapshots } = inner;
-      const create: typeof snapshots.create = async (name) => {
-        const writer = await snapshots.create(name);
-        if (!name.startsWith('p1-')) return writer;
-        return {
-          ...writer,
-          get byteLength() {
-            return writer.byteLength;
-          },
-          async finish() {
-            isFinishing = true;
-            await held;
-            return writer.finish();
-          },
-        };
-      };
-      return { ...inner, snapshots: { ...snapshots, create } };
-    },
-  });
-  await cluster.until(() => isFinishing, 'all of it is there');
-  const { announced } = all.seen;
-  await cluster.drive(cluster.node('a').transferLeadership(1, 'b'));
-  await cluster.until(() => all.seen.announced > announced, 'b announces the same snapshot');
-  await cluster.run(5);
-  letFinish();
-  await cluster.converge();
-  assert.equal(all.machines.get('c')?.restoreCount, 1);
-  assert.equal(all.seen.pieces, pieces);
 });
 
 test('a piece that is damaged on its way is asked for again', async () => {
@@ -377,27 +290,6 @@ for (const [what, harm] of [
     assert.match(error.message, /partition 1/);
   });
 }
-
-test('a machine that makes nothing of what could not be read is not taken for restored', async () => {
-  const restore: NonNullable<StateMachine['restore']> = async (data) => {
-    try {
-      await data.bytes();
-    } catch {
-      // As if there was nothing more.
-    }
-  };
-  const { cluster } = watched(2, {}, { restore });
-  await using _ = cluster;
-  await cluster.openAll();
-  await cluster.makeLeader('a');
-  await write(cluster, 'a');
-  await cluster.drive(cluster.node('a').checkpoint(1));
-  await cluster.until(() => compacted(cluster, 'a') > 0, 'the checkpoint is stored');
-  await cluster.crash('a');
-  await damage(cluster, 'a', 400_000);
-  const error = await cluster.driveFailure(cluster.open('a'));
-  assert.equal(error.code, 'WAL_CORRUPT');
-});
 
 async function removeAll(cluster: NodeCluster): Promise<void> {
   const { files } = cluster.seat('a').disk;
@@ -518,40 +410,6 @@ test('a follower that is slow to store has a mebibyte on its way, and no more', 
   assert.equal(seen.pieces * pieceBytes, 1_048_576);
 });
 
-test('a transfer that nobody answers any more holds up no other one to the same peer', async () => {
-  const restored: number[] = [];
-  await using cluster = nodeCluster({
-    partitions: 2,
-    settings: { trailingEntries: 0 },
-    machine: (nodeId, partitionId) => ({
-      ...counting(20),
-      restore() {
-        if (nodeId === 'c') restored.push(partitionId);
-      },
-    }),
-  });
-  await cluster.openAll();
-  for (const id of [1, 2]) await cluster.makeLeader('a', id);
-  await cluster.crash('c');
-  for (const id of [1, 2]) {
-    await cluster.drive(cluster.node('a').replicate(id, 'put', text('x')));
-    await cluster.drive(cluster.node('a').checkpoint(id));
-  }
-  await cluster.run(50);
-  let isFirst = true;
-  // As of a replica that stopped when it had told how much it has.
-  cluster.network.dropWhen(({ from, frame }) => {
-    const [item] = frame.items;
-    if (from !== 'c' || item?.kind !== 'snapshotProgress' || item.partitionId !== 1) return false;
-    const isDropped = !isFirst;
-    isFirst = false;
-    return isDropped;
-  });
-  await cluster.open('c');
-  await cluster.run(8 * electionMs);
-  assert.deepEqual(restored, [2]);
-});
-
 test('snapshots are sent at the rate that the option says', async () => {
   const pieces = 40;
   const rate = 10 * pieceBytes;
@@ -565,18 +423,6 @@ test('snapshots are sent at the rate that the option says', async () => {
   const tookMs = cluster.time.monotonicMs() - fromMs;
   const idealMs = ((pieces * pieceBytes) / rate) * 1_000;
   assert.ok(tookMs > 0.9 * idealMs && tookMs < 1.3 * idealMs, `${tookMs} ms for ${idealMs}`);
-});
-
-test('a snapshot arrives at the lowest rate, each of its pieces once', async () => {
-  const pieces = 3;
-  const { cluster, machines, seen } = watched(pieces, { snapshotBytesPerSecond: 65_536 });
-  await using _ = cluster;
-  await cluster.openAll();
-  await leaveBehind(cluster);
-  await cluster.open('c');
-  await cluster.converge();
-  assert.equal(machines.get('c')?.restoreCount, 1);
-  assert.equal(seen.pieces, pieces);
 });
 
 test('what the rate allows is sent at equal distances, not tick by tick', async () => {

@@ -236,8 +236,8 @@ export const segmentMutations: readonly Mutation[] = [
       tests: ['test/host/storage.test.ts'],
       edit: {
         file: 'src/host/opening.ts',
-        find: '        if (built !== undefined) stopReplica(built, partitionId, error);\n',
-        replace: '',
+        find: 'if (built !== undefined) stopReplica(built, partitionId, error);',
+        replace: 'if (built !== undefined) return;',
       },
     },
   ),
@@ -249,7 +249,7 @@ export const segmentMutations: readonly Mutation[] = [
       tests: [contract],
       edit: {
         file: 'src/wal/segment.ts',
-        find: '    if (isKommanderError(error, \'DISK_FULL\')) return false;\n',
+        find: "    if (isKommanderError(error, 'DISK_FULL')) return false;\n",
         replace: '',
       },
     },

@@ -166,7 +166,7 @@ export const snapshotMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/host/storage-writer.ts',
-        find: 'if (write.base !== undefined) noteBaseStored(host, partition);',
+        find: 'noteBaseStored(host, partition);',
         replace: '',
       },
       {
