@@ -58,6 +58,9 @@ function machineOn(disk: MachineDisk): StateMachine {
     },
     async restore(data) {
       disk.restoreCount += 1;
+      // As `docs/guides/state-machines.md` allows: an index of 0 until it is done.
+      disk.written = nothing;
+      disk.synced = nothing;
       disk.written = JSON.parse(utf8Text(await data.bytes())) as Stored;
       disk.synced = disk.written;
     },
