@@ -87,11 +87,8 @@ export function takeDueSnapshot(
   const { lastApplied: index, raft } = partition;
   if (why === 'peer' && partition.snapshot !== undefined) return undefined;
   const term = termAt(raft.log, index);
-  // A snapshot of the leader has replaced the log meanwhile.
-  if (term === undefined) {
-    settleSnapshotWait(host, partition);
-    return undefined;
-  }
+  // A snapshot of the leader has replaced the log meanwhile; whoever waits gets that one.
+  if (term === undefined) return undefined;
   return takeSnapshot(host, partition, { index, term });
 }
 
@@ -391,6 +388,7 @@ export function enqueueRestore(host: Host, partition: Partition, snapshot: Snaps
   holdSnapshot(partition, storedName(snapshot.data));
   partition.applyUnits.push({ kind: 'restore', snapshot });
   partition.snapshot = snapshot;
+  settleSnapshotWait(host, partition);
   host.toApply.add(partition);
 }
 

@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { KommanderError } from '../../src/base/errors.ts';
 import type { StateMachine } from '../../src/ports/state-machine.ts';
+import { collected } from '../support/backups.ts';
 import { electionMs, nodeCluster, text } from '../support/node-cluster.ts';
 import {
   compacted,
@@ -181,4 +182,48 @@ test('a snapshot arrives at the lowest rate, each of its pieces once', async () 
   await cluster.converge();
   assert.equal(machines.get('c')?.restoreCount, 1);
   assert.equal(seen.pieces, pieces);
+});
+
+test('a backup that waits for the state of a replica that is sent a snapshot gets that one', async () => {
+  const { cluster, machines } = watched(2);
+  await using _ = cluster;
+  await cluster.openAll();
+  await cluster.makeLeader('a');
+  await write(cluster, 'a');
+  await cluster.converge();
+  const machine = machines.get('c');
+  assert.ok(machine !== undefined);
+  const { apply } = machine;
+  let goOn = (): void => {};
+  machine.apply = async (entries) => {
+    await new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
+    return apply(entries);
+  };
+  const backup = cluster.node('c').backup()[Symbol.asyncIterator]();
+  await cluster.drive(backup.next());
+  await write(cluster, 'a');
+  await cluster.run(20);
+  // Partition 1 is asked for its state while an entry is being applied.
+  const rest = collected({ [Symbol.asyncIterator]: () => backup });
+  await cluster.run(20);
+  cluster.isolate(['c']);
+  await write(cluster, 'a');
+  await cluster.drive(cluster.node('a').checkpoint(1));
+  await cluster.until(
+    () => ['a', 'b'].every((nodeId) => compacted(cluster, nodeId) > 0),
+    'c lacks entries',
+  );
+  // The log is replaced, and for a while not durably.
+  cluster.seat('c').disk.latencyMs = 50;
+  for (const other of ['a', 'b']) {
+    cluster.network.setLink(other, 'c', 'up');
+    cluster.network.setLink('c', other, 'up');
+  }
+  await cluster.until(() => compacted(cluster, 'c') > 0, 'c has the snapshot');
+  machine.apply = apply;
+  goOn();
+  assert.ok((await cluster.drive(rest)).length > 0);
+  await cluster.converge();
 });
