@@ -249,7 +249,7 @@ export const segmentMutations: readonly Mutation[] = [
       tests: [contract],
       edit: {
         file: 'src/wal/segment.ts',
-        find: '    if (isKommanderError(error, \'DISK_FULL\')) return false;\n',
+        find: "    if (isKommanderError(error, 'DISK_FULL')) return false;\n",
         replace: '',
       },
     },
