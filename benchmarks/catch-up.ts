@@ -3,7 +3,7 @@
 // it starts again and catches up by snapshot and tail. Callers in the leader's process write at a steady rate meanwhile.
 //
 //   npm run bench -- catch-up [--json] [--entries 1000000] [--wal rocksdb|segment|sqlite] [--state-mib 256]
-//     [--per-second 500] [--seconds 10] [--profile DIR]
+//     [--snapshots-from leader|followers] [--per-second 500] [--seconds 10] [--profile DIR]
 //
 // A latency counts from the moment at which a write was due, so that a stall is seen by every write that falls into it.
 // The undisturbed load is measured before and after, and the ratio is to the mean of both p99s: a machine that does
@@ -22,7 +22,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { must } from '../src/base/assert.ts';
 import { type Cluster, type NodeProcess, startCluster } from './support/cluster-processes.ts';
-import type { Latencies, TableProgress, WalEngine } from './support/node-requests.ts';
+import type { Latencies, TableProgress } from './support/node-requests.ts';
 import { withStoreRoot } from './support/store-root.ts';
 
 const { values } = parseArgs({
@@ -33,6 +33,7 @@ const { values } = parseArgs({
     'state-mib': { type: 'string', default: '256' },
     'per-second': { type: 'string', default: '500' },
     seconds: { type: 'string', default: '10' },
+    'snapshots-from': { type: 'string', default: 'leader' },
     profile: { type: 'string' },
   },
 });
@@ -47,7 +48,8 @@ const entryCount = numberOf('entries', { min: 10_000, max: 100_000_000 });
 const stateMebibytes = numberOf('state-mib', { min: 1, max: 4_096 });
 const perSecond = numberOf('per-second', { min: 10, max: 100_000 });
 const measureMs = numberOf('seconds', { min: 1, max: 3_600 }) * 1_000;
-const wal = engineOf(values.wal);
+const wal = choiceOf('wal', ['rocksdb', 'segment', 'sqlite']);
+const snapshotsFrom = choiceOf('snapshots-from', ['leader', 'followers']);
 
 interface LoadResult {
   readonly count: number;
@@ -78,6 +80,7 @@ async function main(directory: string): Promise<void> {
     wal,
     directory,
     tableBytes,
+    snapshotsFrom,
   });
   const leader = must(cluster.leaders[0], 'the partition has a leader');
   const away = must(
@@ -228,14 +231,16 @@ interface Results {
 
 function report(results: Results): void {
   const machine = { cores: availableParallelism(), node: process.version };
-  const asked = { wal, entryCount, stateMebibytes, perSecond };
+  const asked = { wal, snapshotsFrom, entryCount, stateMebibytes, perSecond };
   if (values.json) {
     console.log(JSON.stringify({ benchmark: 'catch-up', machine, ...asked, ...results }));
     return;
   }
   const { before, during, after, ratio, fillSeconds } = results;
   const catchUp = must(results.catchUp, 'the follower came back');
-  console.log(`${wal}, ${perSecond} writes/s; ${entryCount} entries in ${fillSeconds} s`);
+  console.log(
+    `${wal}, snapshot from ${snapshotsFrom}, ${perSecond} writes/s; ${entryCount} entries in ${fillSeconds} s`,
+  );
   console.log(loadLine('undisturbed, before', before));
   console.log(loadLine('while catching up', during));
   console.log(loadLine('undisturbed, after', after));
@@ -266,10 +271,13 @@ function numberOf(
   throw new Error(`--${name} is ${values[name]}; it is a whole number from ${min} to ${max}`);
 }
 
-function engineOf(name: string): WalEngine {
-  const engine = (['rocksdb', 'segment', 'sqlite'] as const).find((each) => each === name);
-  if (engine !== undefined) return engine;
-  throw new Error(`--wal is ${name}; it is one of rocksdb, segment, sqlite`);
+function choiceOf<const Choice extends string>(
+  name: 'wal' | 'snapshots-from',
+  choices: readonly Choice[],
+): Choice {
+  const chosen = choices.find((choice) => choice === values[name]);
+  if (chosen !== undefined) return chosen;
+  throw new Error(`--${name} is ${values[name]}; it is one of ${choices.join(', ')}`);
 }
 
 await withStoreRoot('catch-up', main);

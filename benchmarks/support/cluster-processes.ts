@@ -81,6 +81,7 @@ export interface ClusterOptions {
   readonly directory: string;
   /** Bytes of the table that each state machine keeps; none, and no snapshots, by default. */
   readonly tableBytes?: number;
+  readonly snapshotsFrom?: 'leader' | 'followers';
 }
 
 /** A formed cluster. */
@@ -113,11 +114,12 @@ async function tryStart(options: ClusterOptions): Promise<Cluster> {
   const endpoints = await freeEndpoints(nodeIds.length);
   const members = Object.fromEntries(nodeIds.map((nodeId, at) => [nodeId, endpoints[at] ?? '']));
   const nodes = nodeIds.map((nodeId) => new NodeProcess(nodeId));
-  const { partitions, placement, wal, directory, tableBytes = 0 } = options;
+  const { partitions, placement, wal, directory, tableBytes = 0, snapshotsFrom } = options;
   const open = async (node: NodeProcess): Promise<void> => {
     const { nodeId } = node;
     const path = join(directory, nodeId);
-    await node.ask('open', { nodeId, members, partitions, wal, path, tableBytes });
+    const request = { nodeId, members, partitions, wal, path, tableBytes };
+    await node.ask('open', { ...request, snapshotsFrom: snapshotsFrom ?? 'leader' });
   };
   const restart = (ended: NodeProcess): NodeProcess => {
     const node = new NodeProcess(ended.nodeId);
