@@ -3,13 +3,14 @@
 // it starts again and catches up by snapshot and tail. Callers in the leader's process write at a steady rate meanwhile.
 //
 //   npm run bench -- catch-up [--json] [--entries 1000000] [--wal rocksdb|segment|sqlite] [--state-mib 256]
-//     [--per-second 500] [--seconds 10] [--profile DIR]
+//     [--snapshots-from leader|followers] [--per-second 500] [--seconds 10] [--nice 0] [--profile DIR]
 //
 // A latency counts from the moment at which a write was due, so that a stall is seen by every write that falls into it.
 // The undisturbed load is measured before and after, and the ratio is to the mean of both p99s: a machine that does
 // other work changes in between. Catching up begins with the start of the process (on the same cores, with code that is
 // not compiled yet) and ends when the follower has applied what the leader had. The benchmark fails when the state
-// did not come by snapshot, or is another one at the end. `--profile` writes V8 profiles of the time of catching up.
+// did not come by snapshot, or is another one at the end. With `--nice 19` the process that comes back takes no time from
+// the others, as if it had cores of its own: what is left is what the cluster does for it, and the disk. `--profile` writes V8 profiles of the time of catching up.
 //
 // Expected (2 cores that all three nodes share): a ratio below 2. The snapshot's 64 MiB/s (`snapshotBytesPerSecond`) cost
 // sender and receiver together less than a core, and no piece holds up the leader's thread for more than a millisecond.
@@ -22,7 +23,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { must } from '../src/base/assert.ts';
 import { type Cluster, type NodeProcess, startCluster } from './support/cluster-processes.ts';
-import type { Latencies, TableProgress, WalEngine } from './support/node-requests.ts';
+import type { Latencies, TableProgress } from './support/node-requests.ts';
 import { withStoreRoot } from './support/store-root.ts';
 
 const { values } = parseArgs({
@@ -33,6 +34,8 @@ const { values } = parseArgs({
     'state-mib': { type: 'string', default: '256' },
     'per-second': { type: 'string', default: '500' },
     seconds: { type: 'string', default: '10' },
+    'snapshots-from': { type: 'string', default: 'leader' },
+    nice: { type: 'string', default: '0' },
     profile: { type: 'string' },
   },
 });
@@ -46,8 +49,10 @@ const settleMsMax = 120_000;
 const entryCount = numberOf('entries', { min: 10_000, max: 100_000_000 });
 const stateMebibytes = numberOf('state-mib', { min: 1, max: 4_096 });
 const perSecond = numberOf('per-second', { min: 10, max: 100_000 });
+const niceness = numberOf('nice', { min: 0, max: 19 });
 const measureMs = numberOf('seconds', { min: 1, max: 3_600 }) * 1_000;
-const wal = engineOf(values.wal);
+const wal = choiceOf('wal', ['rocksdb', 'segment', 'sqlite']);
+const snapshotsFrom = choiceOf('snapshots-from', ['leader', 'followers']);
 
 interface LoadResult {
   readonly count: number;
@@ -78,6 +83,7 @@ async function main(directory: string): Promise<void> {
     wal,
     directory,
     tableBytes,
+    snapshotsFrom,
   });
   const leader = must(cluster.leaders[0], 'the partition has a leader');
   const away = must(
@@ -86,7 +92,7 @@ async function main(directory: string): Promise<void> {
   );
   const before = await measureLoad(leader, () => pause(measureMs));
   const fillSeconds = await leaveBehind(cluster, { leader, away });
-  const back = cluster.restart(away);
+  const back = cluster.restart(away, niceness);
   let catchUp: CatchUpResult | undefined;
   const during = await measureLoad(leader, async () => {
     catchUp = await profiled(leader, back, () => comeBack(cluster, { leader, back }));
@@ -228,14 +234,16 @@ interface Results {
 
 function report(results: Results): void {
   const machine = { cores: availableParallelism(), node: process.version };
-  const asked = { wal, entryCount, stateMebibytes, perSecond };
+  const asked = { wal, snapshotsFrom, niceness, entryCount, stateMebibytes, perSecond };
   if (values.json) {
     console.log(JSON.stringify({ benchmark: 'catch-up', machine, ...asked, ...results }));
     return;
   }
   const { before, during, after, ratio, fillSeconds } = results;
   const catchUp = must(results.catchUp, 'the follower came back');
-  console.log(`${wal}, ${perSecond} writes/s; ${entryCount} entries in ${fillSeconds} s`);
+  console.log(
+    `${wal}, snapshot from ${snapshotsFrom}, ${perSecond} writes/s; ${entryCount} entries in ${fillSeconds} s`,
+  );
   console.log(loadLine('undisturbed, before', before));
   console.log(loadLine('while catching up', during));
   console.log(loadLine('undisturbed, after', after));
@@ -258,7 +266,7 @@ function rounded(value: number): number {
 }
 
 function numberOf(
-  name: 'entries' | 'state-mib' | 'per-second' | 'seconds',
+  name: 'entries' | 'state-mib' | 'per-second' | 'seconds' | 'nice',
   { min, max }: { readonly min: number; readonly max: number },
 ): number {
   const value = Number(values[name]);
@@ -266,10 +274,13 @@ function numberOf(
   throw new Error(`--${name} is ${values[name]}; it is a whole number from ${min} to ${max}`);
 }
 
-function engineOf(name: string): WalEngine {
-  const engine = (['rocksdb', 'segment', 'sqlite'] as const).find((each) => each === name);
-  if (engine !== undefined) return engine;
-  throw new Error(`--wal is ${name}; it is one of rocksdb, segment, sqlite`);
+function choiceOf<const Choice extends string>(
+  name: 'wal' | 'snapshots-from',
+  choices: readonly Choice[],
+): Choice {
+  const chosen = choices.find((choice) => choice === values[name]);
+  if (chosen !== undefined) return chosen;
+  throw new Error(`--${name} is ${values[name]}; it is one of ${choices.join(', ')}`);
 }
 
 await withStoreRoot('catch-up', main);

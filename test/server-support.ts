@@ -18,6 +18,7 @@ export function serveOptions(
     tickMs: 20,
     electionTicks: 20,
     checkpointBytes: 67_108_864,
+    snapshotsFrom: 'leader',
     logLevel: 'warn',
     stopWithParent: false,
     ...changes,

@@ -120,7 +120,7 @@ function walOf(engine: WalEngine, path: string): Wal {
 }
 
 async function open(request: OpenRequest): Promise<undefined> {
-  const { nodeId, members, partitions, wal, path, tableBytes } = request;
+  const { nodeId, members, partitions, wal, path, tableBytes, snapshotsFrom } = request;
   node = await openNode({
     nodeId,
     members,
@@ -130,6 +130,7 @@ async function open(request: OpenRequest): Promise<undefined> {
     transport: grpcTransport(),
     discovery: staticDiscovery(members),
     stateMachine: () => (tableBytes > 0 ? newTable(tableBytes) : countingMachine),
+    snapshotsFrom,
     logger: noteEvent,
     listeners: {
       leaderChanged({ partitionId, leader }) {

@@ -21,10 +21,15 @@ export class NodeProcess {
   #requestCount = 0;
   #exit = '';
 
-  constructor(nodeId: NodeId) {
+  /** @param niceness of the process and all its threads, 0 … 19 */
+  constructor(nodeId: NodeId, niceness = 0) {
     this.nodeId = nodeId;
     const entry = new URL('./cluster-node.ts', import.meta.url);
-    this.#child = fork(entry, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+    this.#child = fork(entry, {
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+      execPath: 'nice',
+      execArgv: ['-n', String(niceness), process.execPath, ...process.execArgv],
+    });
     this.#child.on('message', (message) => {
       const reply = message as ReplyMessage;
       this.#waiting.get(reply.id)?.(reply);
@@ -81,6 +86,7 @@ export interface ClusterOptions {
   readonly directory: string;
   /** Bytes of the table that each state machine keeps; none, and no snapshots, by default. */
   readonly tableBytes?: number;
+  readonly snapshotsFrom?: 'leader' | 'followers';
 }
 
 /** A formed cluster. */
@@ -89,7 +95,7 @@ export interface Cluster extends AsyncDisposable {
   /** Leaders of partitions 1 … n. */
   readonly leaders: readonly NodeProcess[];
   /** Starts another process for a node whose process was ended, on the same store. */
-  restart(ended: NodeProcess): NodeProcess;
+  restart(ended: NodeProcess, niceness: number): NodeProcess;
   /** Opens the node of a process that was restarted. */
   open(node: NodeProcess): Promise<void>;
 }
@@ -113,14 +119,15 @@ async function tryStart(options: ClusterOptions): Promise<Cluster> {
   const endpoints = await freeEndpoints(nodeIds.length);
   const members = Object.fromEntries(nodeIds.map((nodeId, at) => [nodeId, endpoints[at] ?? '']));
   const nodes = nodeIds.map((nodeId) => new NodeProcess(nodeId));
-  const { partitions, placement, wal, directory, tableBytes = 0 } = options;
+  const { partitions, placement, wal, directory, tableBytes = 0, snapshotsFrom } = options;
   const open = async (node: NodeProcess): Promise<void> => {
     const { nodeId } = node;
     const path = join(directory, nodeId);
-    await node.ask('open', { nodeId, members, partitions, wal, path, tableBytes });
+    const request = { nodeId, members, partitions, wal, path, tableBytes };
+    await node.ask('open', { ...request, snapshotsFrom: snapshotsFrom ?? 'leader' });
   };
-  const restart = (ended: NodeProcess): NodeProcess => {
-    const node = new NodeProcess(ended.nodeId);
+  const restart = (ended: NodeProcess, niceness: number): NodeProcess => {
+    const node = new NodeProcess(ended.nodeId, niceness);
     nodes[nodes.indexOf(ended)] = node;
     return node;
   };

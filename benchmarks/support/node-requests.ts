@@ -15,6 +15,7 @@ export interface OpenRequest {
   readonly path: string;
   /** Bytes of the table that a partition's state machine keeps; 0: it keeps nothing and has no snapshot. */
   readonly tableBytes: number;
+  readonly snapshotsFrom: 'leader' | 'followers';
 }
 
 /** A closed loop: as soon as a call is answered, the next one begins. */

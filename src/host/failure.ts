@@ -53,9 +53,12 @@ export function failNode(host: Host, error: KommanderError): void {
     host.events.emit('replicationError', { partitionId: partition.id, error });
     failCallers(host, partition, error);
   }
-  // Without a transport nobody takes this node for a leader any longer than an election timeout.
-  host.transport.close().catch((cause: unknown) => {
-    host.observe({ level: 'error', name: 'transport-close-failed', fields: { error: cause } });
+  // Without a transport nobody takes this node for a leader any longer than an election timeout. What it sent last is on
+  // its way by then.
+  host.settings.clock.setTimer(host.settings.tickMs, () => {
+    host.transport.close().catch((cause: unknown) => {
+      host.observe({ level: 'error', name: 'transport-close-failed', fields: { error: cause } });
+    });
   });
 }
 

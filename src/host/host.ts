@@ -65,6 +65,8 @@ export interface Host {
   /** What other leaders ask for, by partition and peer. */
   readonly snapshotServes: Map<string, SnapshotServe>;
   readonly snapshotAllowance: SendAllowance;
+  /** Of pieces of snapshots that were sent. */
+  readonly idlePieceBuffers: Uint8Array[];
   readonly snapshotReceives: Set<SnapshotReceive>;
   /** Snapshots of this node that are being written, and those that wait for their turn. */
   readonly snapshotWrites: { count: number; readonly waiting: (() => void)[] };

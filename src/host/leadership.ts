@@ -1,11 +1,13 @@
 // Who leads, for callers: what this node believes, waiting for a leader, handing leadership over.
 
+import { must } from '../base/assert.ts';
 import { KommanderError, withoutEffect } from '../base/errors.ts';
-import type { NodeId } from '../ports/transport.ts';
-import { transferLeadership as startTransfer } from '../raft/raft.ts';
+import { Lane, type NodeId } from '../ports/transport.ts';
+import { transferLeadership as startTransfer, successors } from '../raft/raft.ts';
 import type { SoftState } from '../raft/ready.ts';
 import { type ReplicaId, Role } from '../raft/types.ts';
 import { type Host, nowMs } from './host.ts';
+import { flushOutbox, queueItem } from './outbox.ts';
 import type { Partition } from './partition.ts';
 import { noLeader } from './proposal-errors.ts';
 import { rerouteQueue } from './proposals.ts';
@@ -33,6 +35,34 @@ export function leaderNode(host: Host, partition: Partition): NodeId | undefined
 function takesPart(host: Host, partition: Partition): boolean {
   if (partition.stopped !== undefined) return false;
   return host.state === 'running' || host.state === 'closing';
+}
+
+/**
+ * Asks somebody to lead each partition that this node leads and, since its disk failed, will not lead any longer: an
+ * election timeout of silence would tell the others the same, later. Whoever is asked campaigns as after any transfer,
+ * and wins only with what a quorum has.
+ */
+export function handOverAll(host: Host): void {
+  for (const partition of host.partitions.values()) {
+    const { raft } = partition;
+    const [successor] = successors(raft);
+    if (!isLeading(host, partition) || successor === undefined) continue;
+    const peer = must(host.nodeIds.get(successor), 'voters are nodes of the roster');
+    const message = {
+      type: 'timeoutNow',
+      from: raft.id,
+      to: successor,
+      term: raft.currentTerm,
+    } as const;
+    // Behind the entries that are on their way: without them another voter may have more, and refuse its vote.
+    queueItem(host, peer, Lane.bulk, { kind: 'raft', partitionId: partition.id, message });
+    host.observe({
+      level: 'warn',
+      name: 'leadership-given-away',
+      fields: { partitionId: partition.id, isDiskBroken: true },
+    });
+  }
+  flushOutbox(host);
 }
 
 /** Role or leader changed. */

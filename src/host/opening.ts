@@ -198,6 +198,7 @@ async function buildHost(
     writer: newStorageWriter(),
     snapshotSends: new Map(),
     snapshotServes: new Map(),
+    idlePieceBuffers: [],
     snapshotAllowance: { bytes: 0, atMs: settings.clock.monotonicMs() },
     snapshotReceives: new Set(),
     snapshotWrites: { count: 0, waiting: [] },

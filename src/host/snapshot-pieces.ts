@@ -13,13 +13,10 @@ import {
 } from '../ports/transport.ts';
 import { type Host, nowMs } from './host.ts';
 import type { Partition } from './partition.ts';
+import { giveBack, pieceBytesMax, type ReadPiece } from './piece-buffers.ts';
 import type { NamedSnapshot } from './snapshot-descriptor.ts';
 import { discarded, isStoreFailure, storedName } from './snapshots.ts';
 
-/** Bytes of one piece. */
-export const pieceBytesMax = 262_144;
-/** Bytes on their way to one peer that it has not answered. */
-export const peerWindowBytes = 1_048_576;
 /**
  * Milliseconds whose bytes may follow each other at once. Whatever is sent together keeps both event loops, and both
  * disks, from everything else meanwhile: pieces come at equal distances, and a late timer does not make up for much.
@@ -58,12 +55,21 @@ export function rateWaitMs(host: Host): number {
 export function sendPiece(
   host: Host,
   peer: NodeId,
-  piece: Omit<SnapshotPieceItem, 'kind' | 'checksum'>,
+  { bytes, buffer }: ReadPiece,
+  place: Pick<SnapshotPieceItem, 'partitionId' | 'snapshot' | 'offset'>,
 ): boolean {
-  const checksum = crc32(piece.bytes);
-  const item: SnapshotPieceItem = { kind: 'snapshotPiece', ...piece, checksum };
-  if (!transmit(host, peer, Lane.bulk, item)) return false;
-  host.snapshotAllowance.bytes -= piece.bytes.byteLength;
+  const item: SnapshotPieceItem = {
+    kind: 'snapshotPiece',
+    ...place,
+    bytes,
+    checksum: crc32(bytes),
+  };
+  const frame = { timestamp: host.hybridClock.now(), items: [item] };
+  if (!host.transport.send(peer, Lane.bulk, frame, () => giveBack(host.idlePieceBuffers, buffer))) {
+    giveBack(host.idlePieceBuffers, buffer);
+    return false;
+  }
+  host.snapshotAllowance.bytes -= bytes.byteLength;
   return true;
 }
 

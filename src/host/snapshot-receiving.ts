@@ -18,6 +18,7 @@ import { stopPartition } from './failure.ts';
 import type { Host } from './host.ts';
 import { observeTimestamp } from './inbox.ts';
 import type { Partition } from './partition.ts';
+import { peerWindowBytes, pieceBytesMax } from './piece-buffers.ts';
 import { guard, markDirty, stepPartition } from './ready-loop.ts';
 import {
   decodeDescriptor,
@@ -26,7 +27,7 @@ import {
   receivedPlace,
   type SnapshotDescriptor,
 } from './snapshot-descriptor.ts';
-import { isSame, peerWindowBytes, pieceBytesMax, transmit } from './snapshot-pieces.ts';
+import { isSame, transmit } from './snapshot-pieces.ts';
 import { discarded, isHostOver, isStoreFailure, sweepSnapshots } from './snapshots.ts';
 
 /** Bytes of a snapshot that a node takes. */

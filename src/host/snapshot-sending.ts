@@ -17,6 +17,7 @@ import type { InstallSnapshot } from '../raft/types.ts';
 import { stopPartition } from './failure.ts';
 import type { Host } from './host.ts';
 import type { Partition } from './partition.ts';
+import { peerWindowBytes, pieceBytesMax, readPiece } from './piece-buffers.ts';
 import { guard, markDirty } from './ready-loop.ts';
 import type { NamedSnapshot } from './snapshot-descriptor.ts';
 import {
@@ -24,8 +25,6 @@ import {
   isSame,
   keyOf,
   noteUnreadable,
-  peerWindowBytes,
-  pieceBytesMax,
   rateWaitMs,
   sendPiece,
   transmit,
@@ -221,14 +220,14 @@ async function sendPieces(host: Host, send: SnapshotSend): Promise<void> {
       }
       send.reader ??= await host.wal.snapshots.open(name, facts);
       const offset = send.sentBytes;
-      const bytes = await send.reader.read(offset, pieceBytesMax);
+      const piece = await readPiece(host.idlePieceBuffers, send.reader, offset);
       // The receiver may have asked for other bytes meanwhile.
       if (!isPresent(host, send) || !send.isAnswered) break;
       if (send.sentBytes !== offset) continue;
-      const piece = { partitionId: partition.id, snapshot: identityOf(send), offset, bytes };
-      if (!sendPiece(host, send.peer, piece)) break;
+      const place = { partitionId: partition.id, snapshot: identityOf(send), offset };
+      if (!sendPiece(host, send.peer, piece, place)) break;
       if (send.sentBytes === send.receivedBytes) send.silentTicks = 0;
-      send.sentBytes += bytes.byteLength;
+      send.sentBytes += piece.bytes.byteLength;
     }
   } finally {
     send.isPumping = false;

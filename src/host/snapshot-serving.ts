@@ -8,14 +8,13 @@ import type { NodeId, SnapshotIdentity, SnapshotPieceRequestItem } from '../port
 import { stopPartition } from './failure.ts';
 import type { Host } from './host.ts';
 import type { Partition } from './partition.ts';
+import { peerWindowBytes, pieceBytesMax, readPiece } from './piece-buffers.ts';
 import type { NamedSnapshot } from './snapshot-descriptor.ts';
 import {
   closeReader,
   isSame,
   keyOf,
   noteUnreadable,
-  peerWindowBytes,
-  pieceBytesMax,
   rateWaitMs,
   sendPiece,
 } from './snapshot-pieces.ts';
@@ -117,10 +116,10 @@ async function sendAsked(host: Host, serve: SnapshotServe): Promise<void> {
       }
       serve.reader ??= await host.wal.snapshots.open(name, facts);
       const offset = offsets[0] as number;
-      const bytes = await serve.reader.read(offset, pieceBytesMax);
+      const piece = await readPiece(host.idlePieceBuffers, serve.reader, offset);
       if (!isPresent(host, serve)) break;
-      const piece = { partitionId: partition.id, snapshot: identity, offset, bytes };
-      if (!sendPiece(host, to, piece)) break;
+      const place = { partitionId: partition.id, snapshot: identity, offset };
+      if (!sendPiece(host, to, piece, place)) break;
       offsets.shift();
     }
   } finally {

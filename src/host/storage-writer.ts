@@ -11,6 +11,7 @@ import type { HardState, Message, Snapshot } from '../raft/types.ts';
 import { trimCache } from './applier.ts';
 import { failNode } from './failure.ts';
 import { type Host, nowMs } from './host.ts';
+import { handOverAll } from './leadership.ts';
 import { encodeNumber, metaKeys } from './meta.ts';
 import { queueMessage } from './outbox.ts';
 import type { Partition } from './partition.ts';
@@ -204,7 +205,7 @@ function store(host: Host, requests: readonly StorageRequest[]): void {
         goOn(host);
         return;
       }
-      failNode(host, walFailure(error));
+      failWriter(host, error);
       wakeIdleWaits(writer);
     },
   );
@@ -251,7 +252,7 @@ export async function flushLazyHardStates(host: Host): Promise<void> {
     }
   } catch (error) {
     if (isKommanderError(error, 'DISK_FULL')) noteFull(host, error);
-    else failNode(host, walFailure(error));
+    else failWriter(host, error);
   } finally {
     writer.busySinceMs = undefined;
   }
@@ -339,9 +340,11 @@ function wakeIdleWaits(writer: StorageWriter): void {
   for (const wake of waits) wake();
 }
 
-function walFailure(error: unknown): KommanderError {
-  return new KommanderError(
+function failWriter(host: Host, cause: unknown): void {
+  handOverAll(host);
+  const error = new KommanderError(
     'the log could not be written: this node stops writing and takes no further part; check the disk, then restart',
-    { code: 'WAL_FAILED', cause: error },
+    { code: 'WAL_FAILED', cause },
   );
+  failNode(host, error);
 }

@@ -9,6 +9,9 @@ export interface SnapshotFacts {
   readonly checksum: number;
 }
 
+/** Room in a buffer for `SnapshotReader.read` for what the store keeps beside the bytes. */
+export const readMarginBytes = 64;
+
 export interface StoredSnapshot {
   /** 1 to 128 characters of `a-z 0-9 -`. */
   readonly name: string;
@@ -67,12 +70,13 @@ export interface SnapshotWriter {
 export interface SnapshotReader {
   /**
    * Reads bytes of it: fewer than `byteLengthMax` at its end, or where the store finds it cheaper; none behind the end.
-   * Only checked bytes are given out; they are nobody else's.
+   * Only checked bytes are given out; they are nobody else's. `buffer`, of `byteLengthMax + readMarginBytes` bytes, may be
+   * used for them.
    *
    * @throws SNAPSHOT_CORRUPT these bytes are damaged
    * @throws WAL_FAILED they cannot be read
    */
-  read(offset: number, byteLengthMax: number): Promise<Uint8Array>;
+  read(offset: number, byteLengthMax: number, buffer?: Uint8Array): Promise<Uint8Array>;
   /** Idempotent. */
   close(): Promise<void>;
 }

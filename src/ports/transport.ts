@@ -172,12 +172,13 @@ export interface Transport {
   /** Connects to a peer and keeps trying, or forgets it when `endpoint` is undefined. */
   setPeer(peer: NodeId, endpoint: Endpoint | undefined): void;
   /**
-   * Queues a frame.
+   * Queues a frame. Its bytes must not be changed until `sent` is called: the transport needs them no more. A transport
+   * that hands them on as they are never calls it, nor is it called for what was dropped.
    *
    * @returns false when it, or a part of it, was dropped: no such peer, not connected, the lane's outbox is full, or an
    * item is larger than `frameBytesMax`
    */
-  send(peer: NodeId, lane: Lane, frame: Frame): boolean;
+  send(peer: NodeId, lane: Lane, frame: Frame, sent?: () => void): boolean;
   /** Idempotent. Frames that are still queued may be lost. */
   close(): Promise<void>;
 }

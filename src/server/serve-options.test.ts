@@ -31,6 +31,7 @@ test('three options are enough, the others have stated defaults', () => {
     tickMs: 50,
     electionTicks: 20,
     checkpointBytes: 67_108_864,
+    snapshotsFrom: 'leader',
     logLevel: 'info',
     stopWithParent: false,
   });
@@ -70,6 +71,7 @@ test('every option can be given as a variable, the config file too', () => {
     tickMs: '5',
     electionTicks: '3',
     checkpointBytes: '65536',
+    snapshotsFrom: 'followers',
     logLevel: 'silent',
     stopWithParent: 'true',
   };
@@ -113,6 +115,7 @@ test('a bad value is refused with its name, the value, where it came from and th
     [{ tickMs: '4' }, /--tick-ms: "4" is not valid: expected an integer from 5 to 10000/],
     [{ electionTicks: '2' }, /--election-ticks: "2"/],
     [{ checkpointBytes: '1' }, /--checkpoint-bytes: "1"/],
+    [{ snapshotsFrom: 'b' }, /--snapshots-from: "b" .* expected one of leader, followers/],
     [{ logLevel: 'loud' }, /--log-level: "loud" .* debug, info, warn, error, silent/],
     [{ data: '' }, /--data: "" is not valid/],
   ];

@@ -24,6 +24,8 @@ export type LogLevel = (typeof logLevels)[number];
 export const walNames = ['rocksdb', 'segment', 'sqlite', 'memory'] as const;
 export type WalName = (typeof walNames)[number];
 
+const snapshotSources = ['leader', 'followers'] as const;
+
 /** What a server needs to know; checked and complete. */
 export interface ServeOptions {
   readonly nodeId: NodeId;
@@ -36,6 +38,7 @@ export interface ServeOptions {
   readonly tickMs: number;
   readonly electionTicks: number;
   readonly checkpointBytes: number;
+  readonly snapshotsFrom: (typeof snapshotSources)[number];
   readonly logLevel: LogLevel;
   readonly stopWithParent: boolean;
 }
@@ -83,6 +86,11 @@ export const serveOptionTable: readonly OptionEntry[] = [
     name: 'checkpointBytes',
     placeholder: 'BYTES',
     help: 'log of a partition, in bytes, after which it is compacted, 64 KiB to 1 TiB (default: 64 MiB)',
+  },
+  {
+    name: 'snapshotsFrom',
+    placeholder: 'WHO',
+    help: 'who sends snapshots to replicas that lag: leader (default), or followers, to spare it',
   },
   { name: 'logLevel', placeholder: 'LEVEL', help: `${logLevels.join(', ')} (default: info)` },
   {
@@ -205,6 +213,7 @@ const serveSchema = v.strictObject({
   tickMs: v.optional(integerOption(5, 10_000), 50),
   electionTicks: v.optional(integerOption(3, 10_000), 20),
   checkpointBytes: v.optional(integerOption(65_536, 1_099_511_627_776), 67_108_864),
+  snapshotsFrom: v.optional(choiceOption(snapshotSources), 'leader'),
   logLevel: v.optional(choiceOption(logLevels), 'info'),
   stopWithParent: v.optional(
     v.union(

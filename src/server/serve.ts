@@ -62,6 +62,7 @@ export async function openServer(options: ServeOptions, observer: Observer): Pro
       tickMs: options.tickMs,
       electionTicks: options.electionTicks,
       checkpointBytes: options.checkpointBytes,
+      snapshotsFrom: options.snapshotsFrom,
       ...(options.wal === 'memory'
         ? {}
         : { evidenceDirectory: join(directoryOf(options), 'evidence') }),

@@ -78,7 +78,7 @@ export class GrpcLane {
     this.#connection = this.#connect();
   }
 
-  trySend(frame: Frame): boolean {
+  trySend(frame: Frame, sent?: () => void): boolean {
     const outbox = this.#connection?.outbox;
     const { counters, encoder } = this.#node;
     if (outbox === undefined || outbox.isFull) {
@@ -89,7 +89,9 @@ export class GrpcLane {
     let droppedCount = oversizedCount;
     for (const encoded of frames) {
       sealPrefix(encoded);
-      if (!outbox.tryPush(encoded)) droppedCount += 1;
+      const isLast = encoded === frames.at(-1);
+      if (!outbox.tryPush(encoded, isLast && droppedCount === 0 ? sent : undefined))
+        droppedCount += 1;
       else {
         counters.framesSent += 1;
         counters.bytesSent += encoded.byteLength;

@@ -114,6 +114,29 @@ rule('frames are counted on both sides', {}, async (bench) => {
   assert.equal(sent?.connectsSucceeded, 2);
 });
 
+rule(
+  'a frame that was taken is said to be sent, once; one that was dropped is not',
+  {},
+  async (bench) => {
+    const [a, b] = await bench.connected('a', 'b');
+    const items = Array.from({ length: 12 }, (_, i) => appendFrame(i + 1, 700_000).items).flat();
+    const told: string[] = [];
+    const frame = { timestamp: 1, items };
+    a.transport.send('nobody', Lane.bulk, frame, () => told.push('dropped'));
+    assert.equal(
+      a.transport.send('b', Lane.bulk, frame, () => told.push('large')),
+      true,
+    );
+    assert.equal(told.length, 0, 'it lies in the outbox');
+    assert.equal(
+      a.transport.send('b', Lane.bulk, numberedFrame(2), () => told.push('small')),
+      true,
+    );
+    await b.until(() => b.items().length === items.length + 1);
+    assert.deepEqual(told, ['large', 'small']);
+  },
+);
+
 rule('a frame of many appends is split, and all of them arrive in order', {}, async (bench) => {
   const [a, b] = await bench.connected('a', 'b');
   const items = Array.from({ length: 12 }, (_, i) => appendFrame(i + 1, 700_000).items).flat();

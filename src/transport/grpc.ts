@@ -107,8 +107,8 @@ class OpenableGrpcTransport implements GrpcTransport {
     for (const lane of Object.values(Lane)) peer.lanes[lane].wake();
   }
 
-  send(nodeId: NodeId, lane: Lane, frame: Frame): boolean {
-    return this.#peers.get(nodeId)?.lanes[lane].trySend(frame) ?? false;
+  send(nodeId: NodeId, lane: Lane, frame: Frame, sent?: () => void): boolean {
+    return this.#peers.get(nodeId)?.lanes[lane].trySend(frame, sent) ?? false;
   }
 
   stats(): GrpcTransportStats {

@@ -8,6 +8,12 @@ import type { EncodedFrame } from './frame-encoder.ts';
 /** Bytes given to the stream ahead of the socket. Beyond it frames wait here, where they are counted one by one. */
 const streamBytesMax = 1_048_576;
 
+interface WaitingFrame {
+  readonly frame: EncodedFrame;
+  /** Called when the stream has passed it on, or is destroyed. */
+  readonly sent: (() => void) | undefined;
+}
+
 export interface OutboxLimits {
   readonly outboxFramesMax: number;
   readonly outboxBytesMax: number;
@@ -17,7 +23,7 @@ export interface OutboxLimits {
 export class Outbox {
   readonly #limits: OutboxLimits;
   readonly #stream: Writable;
-  #frames: EncodedFrame[] = [];
+  #frames: WaitingFrame[] = [];
   /** Frames before this position were written. */
   #head = 0;
   #bytes = 0;
@@ -42,26 +48,26 @@ export class Outbox {
   }
 
   /** @returns false when there is no room */
-  tryPush(frame: EncodedFrame): boolean {
+  tryPush(frame: EncodedFrame, sent?: () => void): boolean {
     if (this.isFull) return false;
     const waitingBytes = this.#waitingBytes;
     // A frame that is larger than the bound goes alone.
     if (waitingBytes > 0 && waitingBytes + frame.byteLength > this.#limits.outboxBytesMax)
       return false;
     if (this.frameCount === 0 && this.#stream.writableLength < streamBytesMax) {
-      this.#write(frame);
+      this.#write({ frame, sent });
       return true;
     }
-    this.#frames.push(frame);
+    this.#frames.push({ frame, sent });
     this.#bytes += frame.byteLength;
     return true;
   }
 
   #flush(): void {
     while (this.frameCount > 0 && this.#stream.writableLength < streamBytesMax) {
-      const frame = must(this.#frames[this.#head++], 'the outbox has frames from its head on');
-      this.#bytes -= frame.byteLength;
-      this.#write(frame);
+      const next = must(this.#frames[this.#head++], 'the outbox has frames from its head on');
+      this.#bytes -= next.frame.byteLength;
+      this.#write(next);
     }
     if (this.#head * 2 >= this.#frames.length) {
       this.#frames = this.#frames.slice(this.#head);
@@ -70,14 +76,12 @@ export class Outbox {
   }
 
   /** One frame is one gather write. */
-  #write(frame: EncodedFrame): void {
-    const { chunks } = frame;
-    if (chunks.length === 1) {
-      this.#stream.write(chunks[0]);
-      return;
+  #write({ frame: { chunks }, sent }: WaitingFrame): void {
+    if (chunks.length > 1) this.#stream.cork();
+    for (let i = 0; i < chunks.length; i++) {
+      const isLast = i === chunks.length - 1;
+      this.#stream.write(chunks[i], isLast ? sent : undefined);
     }
-    this.#stream.cork();
-    for (const chunk of chunks) this.#stream.write(chunk);
-    this.#stream.uncork();
+    if (chunks.length > 1) this.#stream.uncork();
   }
 }

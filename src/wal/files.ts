@@ -34,8 +34,14 @@ export interface StoredFile {
   write(parts: readonly Uint8Array[], position: number): Promise<void>;
   /** What was written before survives a power loss (`fdatasync`). */
   sync(): Promise<void>;
-  /** Fewer bytes at the end of the file. The result is nobody else's. */
-  read(range: { readonly position: number; readonly byteLength: number }): Promise<Uint8Array>;
+  /**
+   * Fewer bytes at the end of the file. The result is nobody else's: a part of `buffer`, if that is given and large
+   * enough, or new.
+   */
+  read(
+    range: { readonly position: number; readonly byteLength: number },
+    buffer?: Uint8Array,
+  ): Promise<Uint8Array>;
   close(): Promise<void>;
 }
 

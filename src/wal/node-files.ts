@@ -118,7 +118,7 @@ async function openStoredFile(
       }
     },
     sync: () => sync(fd),
-    read: (range) => readAll(fd, range),
+    read: (range, buffer) => readAll(fd, range, buffer),
     close: () => closeFile(fd),
   };
 }
@@ -156,8 +156,10 @@ function withoutFirst(parts: readonly Uint8Array[], byteCount: number): Uint8Arr
 async function readAll(
   fd: number,
   { position, byteLength }: { readonly position: number; readonly byteLength: number },
+  buffer: Uint8Array | undefined,
 ): Promise<Uint8Array> {
-  const bytes = new Uint8Array(byteLength);
+  const isUsable = buffer !== undefined && buffer.byteLength >= byteLength;
+  const bytes = isUsable ? buffer.subarray(0, byteLength) : new Uint8Array(byteLength);
   let count = 0;
   while (count < byteLength) {
     const { bytesRead } = await readAt(fd, bytes, count, byteLength - count, position + count);

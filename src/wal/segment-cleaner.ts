@@ -69,7 +69,7 @@ export interface CleanerEvents extends WalEvents {
 export function clean(store: SegmentStore, cleaner: Cleaner, events: CleanerEvents): void {
   const { emptyAtBatch } = cleaner;
   if (emptyAtBatch !== undefined && emptyAtBatch <= store.syncedBatch) {
-    releaseOldest(store).catch(events.failed);
+    releaseOldest(store).catch((cause: unknown) => events.failed(cause));
     cleaner.victim = undefined;
     cleaner.emptyAtBatch = undefined;
   }
@@ -82,7 +82,7 @@ export function clean(store: SegmentStore, cleaner: Cleaner, events: CleanerEven
   const isIdle = cleaner.reading === undefined && cleaner.moves.length === 0;
   if (!isIdle || cleaner.waiting.length === 0 || isHeldUp(store, cleaner)) return;
   cleaner.reading = readPortion(store, cleaner, events)
-    .catch(events.failed)
+    .catch((cause: unknown) => events.failed(cause))
     .finally(() => {
       cleaner.reading = undefined;
     });

@@ -410,12 +410,10 @@ async function fillForCleaner(wal: Wal, batchCount: number): Promise<void> {
 
 /** Bytes of the last segment that are not zero any more. */
 function bytesUsed(files: SimulatedFiles): number {
-  const names = [...files.contents()].filter(([name]) => name.endsWith('.segment')).sort();
-  const last = must(
-    names.findLast(([, bytes]) => bytes[0] !== 0 || bytes[4] !== 0),
-    'one is used',
-  );
-  return last[1].findLastIndex((byte) => byte !== 0) + 1;
+  const used = [...files.contents()]
+    .filter(([name, bytes]) => name.endsWith('.segment') && bytes.some((byte) => byte !== 0))
+    .sort(([a], [b]) => a.localeCompare(b));
+  return must(used.at(-1), 'something was written')[1].findLastIndex((byte) => byte !== 0) + 1;
 }
 
 function voted(term: number): { term: number; votedFor: number; commitIndex: number } {

@@ -282,17 +282,18 @@ async function checkWhole(name: string, file: StoredFile, expected: SnapshotFact
 function readerOf(name: string, file: StoredFile, byteLength: number): SnapshotReader {
   let isClosed = false;
   return {
-    read: (offset, byteLengthMax) =>
+    read: (offset, byteLengthMax, buffer) =>
       translated(name, async () => {
         assert(offset >= 0, 'an offset is not negative');
         assert(byteLengthMax > 0, 'a read wants something');
         if (offset >= byteLength) return new Uint8Array(0);
         const number = Math.floor(offset / blockBytes);
         const expectedBytes = bytesInBlock(number, byteLength);
-        const bytes = await file.read({
+        const range = {
           position: blockPosition(number),
           byteLength: blockHeadBytes + expectedBytes,
-        });
+        };
+        const bytes = await file.read(range, buffer);
         const content = checked(name, number, () => decodeBlock(number, bytes, expectedBytes));
         const from = offset - number * blockBytes;
         return content.subarray(from, from + byteLengthMax);

@@ -175,6 +175,26 @@ test('a failed write stops the node, answers everybody with WAL_FAILED, and othe
   assert.equal(cluster.seat('a').disk.writeCount, writes, 'a failed write is never tried again');
 });
 
+test('a leader whose disk fails asks another node to lead, so that nobody waits for an election timeout', async () => {
+  await using cluster = nodeCluster({ partitions: 2 });
+  await cluster.openAll();
+  for (const partitionId of [1, 2]) await cluster.makeLeader('a', partitionId);
+  const { disk, observed } = cluster.seat('a');
+  disk.fail();
+  const call = cluster.node('a').replicate(1, 'put', text('x'));
+  assert.equal((await cluster.driveFailure(call)).code, 'WAL_FAILED');
+  await cluster.run(electionMs / 2);
+  for (const partitionId of [1, 2]) {
+    const leads = ['b', 'c'].filter((nodeId) => cluster.node(nodeId).isLeader(partitionId));
+    assert.equal(leads.length, 1, `partition ${partitionId} has a leader`);
+  }
+  const given = observed.filter(({ name }) => name === 'leadership-given-away');
+  assert.deepEqual(
+    given.map(({ fields }) => fields.partitionId).filter((id) => id !== 0),
+    [1, 2],
+  );
+});
+
 test('a store that throws instead of rejecting stops the node all the same', async () => {
   await using cluster = nodeCluster({ nodes: 1 });
   let isBroken = false;

@@ -19,6 +19,28 @@ export const fullDiskMutations: readonly Mutation[] = [
     simulator: 'disk',
   },
   {
+    id: 'broken-disk-keeps-leadership',
+    hazards: [14],
+    edits: [{ file: 'src/host/storage-writer.ts', find: '  handOverAll(host);\n', replace: '' }],
+    says: 'A leader whose disk has failed leaves it to an election timeout to find another one.',
+    tests: ['test/host/storage.test.ts'],
+    simulator: { blind: 'it costs time, which is not looked at' },
+  },
+  {
+    id: 'hand-over-overtakes-entries',
+    hazards: [14],
+    edits: [
+      {
+        file: 'src/host/leadership.ts',
+        find: 'queueItem(host, peer, Lane.bulk, {',
+        replace: 'queueItem(host, peer, Lane.control, {',
+      },
+    ],
+    says: 'A leader whose disk has failed hands over before the entries that it has sent.',
+    tests: ['test/host/storage.test.ts'],
+    simulator: { blind: 'it costs time, which is not looked at' },
+  },
+  {
     id: 'full-disk-loses-order',
     hazards: [41],
     edits: [

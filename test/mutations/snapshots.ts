@@ -326,6 +326,20 @@ export const snapshotMutations: readonly Mutation[] = [
     simulator: { blind: 'it costs time, which is not looked at' },
   },
   {
+    id: 'piece-changed-before-sent',
+    hazards: [43],
+    edits: [
+      {
+        file: 'src/transport/outbox.ts',
+        find: 'this.#stream.write(chunks[i], isLast ? sent : undefined);',
+        replace: 'this.#stream.write(chunks[i]); if (isLast) sent?.();',
+      },
+    ],
+    says: 'The bytes of a frame are given back when they are handed to the socket.',
+    tests: ['src/testing/transport-contract.test.ts'],
+    simulator: { blind: 'it has a network of its own' },
+  },
+  {
     id: 'applied-before-snapshot',
     hazards: [47],
     edits: [

@@ -5,6 +5,7 @@ import { must } from '../../base/assert.ts';
 import { KommanderError } from '../../base/errors.ts';
 import type { Random } from '../../base/random.ts';
 import type { Files, StoredFile } from '../../wal/files.ts';
+import { nameError } from '../../wal/memory-files.ts';
 import type { UnsyncedFate } from './disk.ts';
 
 /** What a process does with its files. */
@@ -45,7 +46,15 @@ type Names = Map<string, SimulatedFile>;
 const sectorBytes = 512;
 const fates: readonly UnsyncedFate[] = ['lost', 'kept', 'torn', 'torn'];
 
-export function simulatedFiles(random: Random): SimulatedFiles {
+/**
+ * Makes an empty disk.
+ *
+ * @param unsynced what a power loss does to what was not synced: what chance wants, or the worst that is allowed
+ */
+export function simulatedFiles(
+  random: Random,
+  unsynced: 'chance' | 'lost' = 'chance',
+): SimulatedFiles {
   let names: Names = new Map();
   /** As of the last sync of the directory, and every change since. */
   let syncedNames: Names = new Map();
@@ -66,13 +75,14 @@ export function simulatedFiles(random: Random): SimulatedFiles {
         if (holder === owner) holder = undefined;
       },
       async list() {
+        await owner.before('read', 0);
         return [...names].map(([name, { content }]) => ({ name, byteLength: content.byteLength }));
       },
       async open(name, { create }) {
-        if (create === names.has(name)) throw new Error(`${name}: ${create ? 'EEXIST' : 'ENOENT'}`);
+        await owner.before(create ? 'names' : 'read', 0);
+        if (create === names.has(name)) throw nameError(name, create);
         const file = names.get(name) ?? newFile();
         if (create) {
-          await owner.before('names', 0);
           names.set(name, file);
           changed();
         }
@@ -80,8 +90,10 @@ export function simulatedFiles(random: Random): SimulatedFiles {
       },
       async rename(from, to) {
         await owner.before('names', 0);
-        names.set(to, must(names.get(from), `${from} is there`));
+        const file = names.get(from);
+        if (file === undefined) throw nameError(from, false);
         names.delete(from);
+        names.set(to, file);
         changed();
         await owner.after('names');
       },
@@ -91,19 +103,22 @@ export function simulatedFiles(random: Random): SimulatedFiles {
         await owner.after('names');
       },
       async syncNames() {
+        // What changes while the disk works is not covered.
+        const covered = new Map(names);
+        const coveredCount = changes.length;
         await owner.before('sync', 0);
-        syncedNames = new Map(names);
-        changes = [];
+        syncedNames = covered;
+        changes = changes.slice(coveredCount);
         await owner.after('sync');
       },
     }),
     losePower() {
       const files = new Set([...names.values(), ...syncedNames.values()]);
-      const fate = [...files].some(({ unsynced }) => unsynced.length > 0)
-        ? must(fates[random.below(fates.length)], 'one of them')
-        : 'none';
+      const isLost = unsynced === 'lost';
+      const drawn = isLost ? 'lost' : must(fates[random.below(fates.length)], 'one of them');
+      const fate = [...files].some((file) => file.unsynced.length > 0) ? drawn : 'none';
       // Changes of names reach the disk in their order.
-      const kept = random.below(changes.length + 1);
+      const kept = isLost ? 0 : random.below(changes.length + 1);
       names = new Map(kept === 0 ? syncedNames : changes[kept - 1]);
       for (const file of files) loseUnsynced(file, random, fate);
       syncedNames = new Map(names);
