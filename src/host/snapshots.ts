@@ -521,11 +521,13 @@ export function sweepSnapshots(host: Host, partition: Partition): void {
  */
 export async function openSnapshots(host: Host): Promise<void> {
   const { snapshots } = host.wal;
-  for (const partition of host.partitions.values()) await checkBase(host, partition);
+  const needed = new Set<string>();
+  for (const partition of host.partitions.values()) {
+    await checkBase(host, partition);
+    for (const name of partition.snapshotNames) needed.add(name);
+  }
   for (const { name, isFinished } of await snapshots.list()) {
-    const isKept = isFinished
-      ? [...host.partitions.values()].some(({ snapshotNames }) => snapshotNames.has(name))
-      : keepsDraft(host, name);
+    const isKept = isFinished ? needed.has(name) : keepsDraft(host, name);
     if (!isKept) await snapshots.remove(name);
   }
 }
