@@ -13,6 +13,7 @@ import {
   damage,
   half,
   leaveBehind,
+  reported,
   slow,
   storedNames,
   watched,
@@ -226,4 +227,35 @@ test('a backup that waits for the state of a replica that is sent a snapshot get
   goOn();
   assert.ok((await cluster.drive(rest)).length > 0);
   await cluster.converge();
+});
+
+test('a leader that cannot read its stored snapshot takes another one for its peer', async () => {
+  const { cluster, machines } = watched(3);
+  await using _ = cluster;
+  await cluster.openAll();
+  await leaveBehind(cluster);
+  const seat = cluster.seat('a');
+  const badNames = new Set<string>();
+  await cluster.restart('a', {
+    get wal() {
+      assert.ok(seat.clock !== undefined);
+      const inner = seat.disk.attach(seat.clock);
+      const { snapshots } = inner;
+      const open: typeof snapshots.open = async (name, expected) => {
+        const reader = await snapshots.open(name, expected);
+        if (!badNames.has(name)) return reader;
+        const read = async (): Promise<never> => {
+          throw new KommanderError('a bad sector', { code: 'WAL_FAILED' });
+        };
+        return { ...reader, read };
+      };
+      return { ...inner, snapshots: { ...snapshots, open } };
+    },
+  });
+  await cluster.makeLeader('a');
+  for (const name of await storedNames(cluster, 'a')) badNames.add(name.replace('.snapshot', ''));
+  await cluster.open('c');
+  await cluster.converge();
+  assert.ok(reported(cluster, 'a', 'snapshot-not-read'));
+  assert.equal(machines.get('c')?.restoreCount, 1);
 });
