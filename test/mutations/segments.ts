@@ -24,8 +24,8 @@ export const segmentMutations: readonly Mutation[] = [
     tests: [crashes],
     edit: {
       file: 'src/wal/segment.ts',
-      find: 'if (batch.sync) await sync(current);',
-      replace: 'if (batch.sync) current.syncedBatch = current.lastBatch;',
+      find: '    await sync(segments);\n    byteLength ??= 0;',
+      replace: '    segments.syncedBatch = segments.lastBatch;\n    byteLength ??= 0;',
     },
   }),
   segmentMutation('segment-record-crc-ignored', 'The checksum of a record is not looked at.', {
