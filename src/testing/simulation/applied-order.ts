@@ -37,10 +37,12 @@ export interface AppliedOrder {
   readonly entries: Map<LogIndex, AppliedEntry>;
   /** The entry that comes after the key. */
   readonly next: Map<LogIndex, LogIndex>;
+  /** Checksums of the states that machines gave, or wrote to their disks, by the last entry in them. */
+  readonly states: Map<LogIndex, number>;
 }
 
 export function newAppliedOrder(partitionId: PartitionId): AppliedOrder {
-  return { partitionId, entries: new Map(), next: new Map() };
+  return { partitionId, entries: new Map(), next: new Map(), states: new Map() };
 }
 
 export function contentOf(type: string, data: Uint8Array): string {
@@ -85,13 +87,29 @@ export function noteApplied(
   return { index, chain };
 }
 
-/** Where the sequence ends. */
-export function lastPlace(order: AppliedOrder): AppliedPlace {
+/** Where the sequence ends, or how far it goes up to an index. */
+export function lastPlace(
+  order: AppliedOrder,
+  throughIndex: LogIndex = Number.POSITIVE_INFINITY,
+): AppliedPlace {
   let place = appliedNothing;
   for (const [index, { chain }] of order.entries) {
-    if (index > place.index) place = { index, chain };
+    if (index > place.index && index <= throughIndex) place = { index, chain };
   }
   return place;
+}
+
+/** A replica has this state behind the entry at `index`. */
+export function noteState(order: AppliedOrder, index: LogIndex, state: Uint8Array): void {
+  const checksum = crc32(state);
+  const known = order.states.get(index);
+  if (known === undefined) order.states.set(index, checksum);
+  if ((known ?? checksum) === checksum) return;
+  throw new ViolationError(
+    'All replicas that have applied the same have the same state',
+    `behind entry ${index} they have not: ${Buffer.from(state).toString('latin1').slice(0, 400)}`,
+    order.partitionId,
+  );
 }
 
 /** What a state machine returned for entries: the first answer is kept. */

@@ -47,6 +47,19 @@ export const coverageStates = {
   restoredEntries: 'a restart delivered entries again',
   automaticCheckpoint: 'a checkpoint was made that nobody had asked for',
   compactionHeld: 'a hold kept a part of a log that a checkpoint allowed to compact',
+  machineBehind: 'the store of a machine lacked entries that its log knew to be committed',
+  machineAhead: 'the store of a machine had entries that its log did not know to be committed',
+  restoreInterrupted: 'a machine began with the store that an interrupted restore had emptied',
+  crashInApply: 'a node crashed while a machine applied entries to its store',
+  crashInRestore: 'a node crashed while a machine restored a state',
+  crashInSnapshot: 'a node crashed while a machine gave its state',
+  machineFailed: "a machine's store failed, and the replica stopped",
+  logOnlyCompacted: 'a log without a machine was compacted',
+  logOnlyHeld: 'a log without a machine was kept for a member that had not stored all of it',
+  logOnlySkipped: 'a member of a log without a machine went on behind a checkpoint',
+  rotSent: 'a sender found its snapshot to be damaged',
+  rotServed: 'a member that was asked for its snapshot found it to be damaged',
+  rotRestored: 'a snapshot that was to be restored was damaged, and the node stopped',
 } as const;
 
 export type CoverageState = keyof typeof coverageStates;

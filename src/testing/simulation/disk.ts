@@ -47,6 +47,10 @@ export interface SimulatedDisk {
   wipe(): void;
   /** Lets a record rot that a later sync proves to have been there. @returns whether there was one */
   tryDamage(): boolean;
+  /** Lets a bit of a stored snapshot rot, one whose name begins like this. @returns its name, when there was one */
+  tryRot(beginning?: string): string | undefined;
+  /** The snapshots that are there and have rotted. */
+  rotten(): readonly string[];
   /** The process dies in its next write, in this phase: `die` is called when it is time. */
   crashInWrite(phase: WritePhase, die: () => void): void;
   /** It works from now on, and kills nobody. What has rotten stays so. */
@@ -186,6 +190,8 @@ export function simulatedDisk(options: {
       snapshotFiles.wipe();
     },
     tryDamage: () => tryDamage(disk),
+    tryRot: (beginning) => snapshotFiles.tryRot(beginning),
+    rotten: () => snapshotFiles.rotten(),
     crashInWrite(phase, die) {
       disk.deadly = { phase, die };
     },

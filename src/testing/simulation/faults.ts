@@ -213,6 +213,8 @@ const actions: Readonly<Record<FaultKind, (world: World, random: Random) => void
     if (seat === undefined) return;
     if (seat.life !== undefined) endLife(world, seat.life, 'power');
     seat.disk.wipe();
+    // Its operator may have kept what machines have there.
+    if (random.below(2) === 0) seat.machineStores.clear();
     seat.durableBefore = { replicaId: seat.replicaId, view: seat.durable };
     seat.durable = newDurableView();
     seat.expected = 'wiped';
@@ -258,7 +260,70 @@ const actions: Readonly<Record<FaultKind, (world: World, random: Random) => void
       life.node?.checkpoint(partitionId).catch((error: unknown) => checkTyped(world, error));
     });
   },
+
+  crashInMachine(world, random) {
+    const work = oneOf(random, ['apply', 'restore', 'restore', 'snapshot'] as const);
+    const seat = someLife(world, random)?.seat;
+    const kind = random.below(3) === 0 ? 'kill' : 'power';
+    const pauseMs = downMs(world, random);
+    if (seat === undefined) return;
+    const die = (): void => {
+      const { life } = seat;
+      // Not within the call of the one who dies.
+      world.time.defer(() => {
+        if (life === undefined || seat.life !== life) return;
+        if (work === 'apply') world.coverage.crashInApply += 1;
+        if (work === 'restore') world.coverage.crashInRestore += 1;
+        if (work === 'snapshot') world.coverage.crashInSnapshot += 1;
+        endLife(world, life, kind);
+        beginLater(world, seat, world.isOver ? 0 : pauseMs);
+      });
+    };
+    seat.machineTrouble = { work, fate: 'dies', die };
+  },
+
+  machineFault(world, random) {
+    const work = oneOf(random, ['apply', 'restore', 'snapshot', 'appliedIndex'] as const);
+    const seat = someLife(world, random)?.seat;
+    if (seat !== undefined) seat.machineTrouble = { work, fate: 'fails', die: () => {} };
+  },
+
+  rot(world, random) {
+    const when = oneOf(random, ['sent', 'sent', 'down', 'any'] as const);
+    if (when === 'sent') {
+      rotInTransfer(world, random, looksMax);
+      return;
+    }
+    const seat = seatToLose(world, random);
+    if (seat === undefined) return;
+    if (when === 'down' && seat.life !== undefined) {
+      endLife(world, seat.life, 'kill');
+      beginLater(world, seat, downMs(world, random));
+    }
+    rot(world, seat);
+  },
 };
+
+function rot(world: World, seat: Seat, beginning?: string): void {
+  const snapshot = seat.disk.tryRot(beginning);
+  world.log.note('rot', { nodeId: seat.nodeId }, { snapshot });
+}
+
+/** Lets the first snapshot rot that is about to be sent: where its leader has it, or the member that is asked for it. */
+function rotInTransfer(world: World, random: Random, looksLeft: number): void {
+  if (world.isOver || looksLeft === 0) return;
+  for (const { seat, host } of openLives(world)) {
+    for (const { source, stored } of host?.snapshotSends.values() ?? []) {
+      const sender = source === undefined ? seat : seatOf(world, source);
+      if (stored === undefined || !isExpendable(world, sender)) continue;
+      // Whoever has the same state may call it otherwise behind partition and index.
+      const [beginning] = /^p\d+-i\d+-/.exec(stored.name) ?? [];
+      rot(world, sender, beginning);
+      return;
+    }
+  }
+  world.time.setTimer(lookMs, () => rotInTransfer(world, random, looksLeft - 1));
+}
 
 /** Somebody reads a log: a part of it is held, later a smaller one, and then nothing. */
 function holdForAWhile(world: World, random: Random, life: Life, partitionId: PartitionId): void {
@@ -376,8 +441,12 @@ function someMs(world: World, random: Random): number {
 /** A node whose data may go: every partition can go on without it. */
 function seatToLose(world: World, random: Random): Seat | undefined {
   const seat = someSeat(world, random);
-  if (seat.isLost || seat.expected !== undefined || !isFormed(world)) return undefined;
-  return mayLose(world, seat) ? seat : undefined;
+  return isExpendable(world, seat) ? seat : undefined;
+}
+
+function isExpendable(world: World, seat: Seat): boolean {
+  if (seat.isLost || seat.expected !== undefined || !isFormed(world)) return false;
+  return mayLose(world, seat);
 }
 
 /** Before all first members have met, an emptied disk is as good as a new one. */

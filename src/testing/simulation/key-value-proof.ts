@@ -1,5 +1,5 @@
 // The run that the library proves itself with: the key-value machine under a profile's faults. How many nodes, partitions,
-// keys and clients there are, and what the clients like to do, is drawn from the seed as well: the states in which rules
+// keys and clients there are, where the machines have their state, and what the clients like to do, is drawn from the seed as well: the states in which rules
 // break need now few keys and many readers, now long logs, now large entries that travel one by one.
 
 import type { KeyValueInput, KeyValueOutput } from '../linearizability/models.ts';
@@ -28,6 +28,16 @@ export function keyValueProof(
     readPercent: isHeavy ? 10 : oneOf(random, [10, 35, 60]),
     largePercent: isHeavy ? 95 : oneOf(random, [2, 2, 30]),
   });
+  // From a stream of its own: what else a seed draws stays as it was.
+  const drawn = oneOf(streamOf(seed, 'machines'), [
+    'inMemory',
+    'inMemory',
+    'onDisk',
+    'onDisk',
+    'mixed',
+    'none',
+  ] as const);
+  const { machines = drawn } = over;
   return {
     seed,
     nodes,
@@ -36,8 +46,9 @@ export function keyValueProof(
     faults: profile,
     durationMs: profile === 'quick' ? 10_000 : 60_000,
     stateMachine: keyValueMachine,
+    machines,
     workload,
-    model: keyValueModel(),
+    ...(machines === 'none' ? {} : { model: keyValueModel() }),
     ...over,
   };
 }

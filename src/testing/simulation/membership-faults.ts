@@ -180,8 +180,8 @@ export function mayLose(world: World, seat: Seat): boolean {
 /** Nodes whose data is gone, or will be found to be gone. */
 function lostSeats(world: World): Set<NodeId> {
   const lost = new Set<NodeId>();
-  for (const { nodeId, isLost, expected } of world.seats.values()) {
-    if (isLost || expected !== undefined) lost.add(nodeId);
+  for (const { nodeId, isLost, expected, disk } of world.seats.values()) {
+    if (isLost || expected !== undefined || disk.rotten().length > 0) lost.add(nodeId);
   }
   return lost;
 }

@@ -69,6 +69,7 @@ export type SimulatedNodeOptions = Partial<
     | 'checkpointBytes'
     | 'checkpointEntries'
     | 'snapshotsFrom'
+    | 'logOnlyCompaction'
   >
 >;
 
@@ -81,6 +82,12 @@ export interface SimulationOptions<Input, Output, Machine extends StateMachine =
   readonly partitions?: number;
   readonly stateMachine: (partitionId: PartitionId) => Machine;
   readonly workload: SimulatedWorkload<Input, Output, Machine>;
+  /**
+   * `inMemory` (default): the machine is what `stateMachine` made. `onDisk`: it keeps its state in a simulated store of its
+   * own, by `snapshot` and `restore`, and says with `appliedIndex` how far that is. `mixed`: now this, now that, by
+   * partition. `none`: nobody gets a machine, and nobody asks it; the logs are compared as listeners are told of them.
+   */
+  readonly machines?: MachineKind;
   /** What the operations should look like from outside, if they happened one by one. Default: not compared. */
   readonly model?: SequentialModel<unknown, Input, Output>;
   /** What must hold of every machine after every batch: says what does not, or undefined. */
@@ -104,6 +111,10 @@ export interface SimulationOptions<Input, Output, Machine extends StateMachine =
 /** The options of a run whose types do not matter any more. */
 export type AnySimulationOptions = SimulationOptions<unknown, unknown, StateMachine>;
 
+/** What the partitions of a run have (docs/guides/state-machines.md). */
+const machineKinds = ['inMemory', 'onDisk', 'mixed', 'none'] as const;
+export type MachineKind = (typeof machineKinds)[number];
+
 /** Options with every default filled in, and what was drawn from the seed. */
 export interface SimulationSettings {
   readonly seed: number;
@@ -120,6 +131,7 @@ export interface SimulationSettings {
   readonly applyMsMax: number;
   readonly snapshotPadding: number;
   readonly hasClockFaults: boolean;
+  readonly machines: MachineKind;
 }
 
 /** With the name of a stream behind it, a seed is still a safe integer. */
@@ -156,6 +168,7 @@ export function settingsOf(options: AnySimulationOptions): SimulationSettings {
     // From a stream of its own: what else a seed draws stays as it was.
     checkpointEntries: oneOf(streamOf(seed, 'checkpoints'), profile.checkpointEntries),
     snapshotsFrom: oneOf(streamOf(seed, 'snapshots'), ['leader', 'followers'] as const),
+    logOnlyCompaction: oneOf(streamOf(seed, 'compaction'), ['slowest', 'checkpoint'] as const),
     ...options.settings,
   };
   return {
@@ -171,7 +184,18 @@ export function settingsOf(options: AnySimulationOptions): SimulationSettings {
     applyMsMax: oneOf(random, [0, 0, 5, 50]),
     snapshotPadding: oneOf(random, profile.snapshotPadding),
     hasClockFaults: random.below(2) === 0,
+    machines: machinesOf(options),
   };
+}
+
+function machinesOf({ machines = 'inMemory', model }: AnySimulationOptions): MachineKind {
+  if (!machineKinds.includes(machines)) {
+    throw invalid('machines', `is none of ${machineKinds.join(', ')}`);
+  }
+  if (machines === 'none' && model !== undefined) {
+    throw invalid('machines', 'is none: nothing answers clients then that a model could explain');
+  }
+  return machines;
 }
 
 export function oneOf<Value>(random: Random, values: readonly Value[]): Value {

@@ -3,16 +3,18 @@
 
 import { evidenceOf } from '../../host/evidence.ts';
 import { replayEvidence } from '../../host/evidence-replay.ts';
+import { decodePayload } from '../../host/payload.ts';
+import { isSystemType } from '../../host/system-entries.ts';
 import type { StateMachine } from '../../ports/state-machine.ts';
 import type { PartitionId } from '../../ports/wal.ts';
 import { isJoint, isMember } from '../../raft/membership.ts';
 import type { RaftState } from '../../raft/state.ts';
-import { type ReplicaId, Role } from '../../raft/types.ts';
+import { type Entry, EntryKind, type ReplicaId, Role } from '../../raft/types.ts';
 import { checkLinearizability } from '../linearizability/check.ts';
 import type { SequentialModel } from '../linearizability/history.ts';
 import { historyText } from '../linearizability/history-text.ts';
 import { bytesOfSnapshot } from '../snapshot-bytes.ts';
-import { type AppliedPlace, lastPlace } from './applied-order.ts';
+import { type AppliedPlace, contentOf, lastPlace } from './applied-order.ts';
 import {
   type Clients,
   checkAcknowledged,
@@ -114,7 +116,7 @@ export async function checkEqualStates(world: World): Promise<void> {
     const end = lastPlace(partitionRecord(world.safety, partitionId).order);
     for (const life of membersOfPartition(world, partitionId)) {
       const watched = life.machines.get(partitionId);
-      checkPlace(life, watched?.place, { partitionId, end });
+      checkPlace(life, (watched ?? life.logs.get(partitionId))?.place, { partitionId, end });
       const state = await stateText(watched?.inner);
       const { nodeId } = life.seat;
       if (state === undefined) break;
@@ -142,6 +144,45 @@ function checkPlace(
     `${life.seat.nodeId} ends with entry ${place?.index}, others with ${end.index}`,
     partitionId,
   );
+}
+
+/** Payload bytes that are read from a log in one piece. */
+const logPieceBytes = 1_048_576;
+
+/** The log that a member has stored has the entries that were given to everybody, where they were given. */
+export async function checkStoredLog(
+  world: World,
+  life: Life,
+  partitionId: PartitionId,
+): Promise<void> {
+  const log = life.host?.partitions.get(partitionId)?.raft.log;
+  // Damage that nobody has come upon yet would be found here.
+  if (life.host === undefined || log === undefined || life.seat.expected === 'damaged') return;
+  const { entries } = partitionRecord(world.safety, partitionId).order;
+  const endIndex = log.lastIndex + 1;
+  for (let fromIndex = log.compactedIndex + 1; fromIndex < endIndex; ) {
+    const range = { partitionId, fromIndex, endIndex, bytesMax: logPieceBytes };
+    const stored = await life.host.wal.read(range);
+    for (const entry of stored) {
+      const given = entries.get(entry.index);
+      if (given?.content === contentIn(entry) && (given?.term ?? entry.term) === entry.term)
+        continue;
+      throw new ViolationError(
+        'What a member has stored of a log is what everybody was given',
+        `entry ${entry.index} of ${life.seat.nodeId} is of term ${entry.term}, ${JSON.stringify(contentIn(entry))}; given was one of term ${given?.term}, ${JSON.stringify(given?.content)}`,
+        partitionId,
+      );
+    }
+    fromIndex += stored.length;
+  }
+}
+
+/** Type and data; undefined for entries of the library's own. */
+function contentIn(entry: Entry): string | undefined {
+  const isOwn = entry.kind === EntryKind.confChange || entry.start === entry.end;
+  if (isOwn || isSystemType(entry)) return undefined;
+  const { type, data } = decodePayload(entry);
+  return contentOf(type, data);
 }
 
 async function stateText(machine: StateMachine | undefined): Promise<string | undefined> {

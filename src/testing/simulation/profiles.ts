@@ -27,6 +27,9 @@ export const faultKinds = {
     'members of a partition change: learners, promotions, removals, replacements, several at once',
   checkpoint:
     'a partition is checkpointed and its log compacted, sometimes while somebody holds it',
+  crashInMachine: 'a process dies while a state machine applies, restores or gives its state',
+  machineFault: "a state machine's own store fails once",
+  rot: 'a bit of a stored snapshot flips',
 } as const;
 
 export type FaultKind = keyof typeof faultKinds;
@@ -69,6 +72,9 @@ const everything: Readonly<Record<FaultKind, number>> = {
   forgetLeader: 4,
   membership: 10,
   checkpoint: 10,
+  crashInMachine: 6,
+  machineFault: 3,
+  rot: 2,
 };
 
 const alwaysPromised: readonly CoverageState[] = [
@@ -148,6 +154,9 @@ export const profiles: Readonly<Record<ProfileName, FaultProfile>> = {
       wipe: 2,
       isolate: 3,
       checkpoint: 5,
+      crashInMachine: 10,
+      machineFault: 5,
+      rot: 3,
     },
     noiseMax: 20,
     promises: [
@@ -204,6 +213,9 @@ export const profiles: Readonly<Record<ProfileName, FaultProfile>> = {
       noise: 5,
       slowLink: 4,
       pause: 4,
+      crashInMachine: 8,
+      machineFault: 4,
+      rot: 8,
     },
     trailingEntries: [0, 0, 3],
     checkpointEntries: [0, 5, 30],

@@ -88,6 +88,8 @@ export function segmentDisk(options: {
       isTorn = false;
     },
     tryDamage: () => tryDamage(random, files),
+    tryRot: (beginning) => snapshotFiles.tryRot(beginning),
+    rotten: () => snapshotFiles.rotten(),
     crashInWrite(phase, die) {
       deadly = { phase, die };
     },

@@ -4,6 +4,7 @@
 
 import { inspect } from 'node:util';
 import { must } from '../../base/assert.ts';
+import { KommanderError } from '../../base/errors.ts';
 import { memberCountMax } from '../../cluster/system-state.ts';
 import { staticDiscovery } from '../../discovery/static.ts';
 import type { KommanderNode } from '../../host/api.ts';
@@ -36,6 +37,7 @@ import {
   checkHistory,
   checkOutcomes,
   checkRecording,
+  checkStoredLog,
   membersOfPartition,
   recover,
 } from './outcome-checks.ts';
@@ -85,6 +87,7 @@ export async function simulate<Input, Output, Machine extends StateMachine>(
 async function simulateAny(options: AnySimulationOptions): Promise<SimulationResult> {
   const settings = settingsOf(options);
   checkNodeSettings(settings);
+  checkMachines(options, settings);
   const faults = planFaults(settings, options.onlyFaults);
   const clients = newClients();
   const world = newWorld(settings, options);
@@ -135,6 +138,17 @@ function checkNodeSettings({ nodeSettings, partitions }: SimulationSettings): vo
   checkOptions({ nodeId: 'a', listen: '10.0.0.1:8101', partitions, ...adapters, ...nodeSettings });
 }
 
+/** @throws INVALID_ARGUMENT */
+function checkMachines(options: AnySimulationOptions, { machines }: SimulationSettings): void {
+  if (machines !== 'onDisk' && machines !== 'mixed') return;
+  const { snapshot, restore } = options.stateMachine(1);
+  if (snapshot !== undefined && restore !== undefined) return;
+  throw new KommanderError(
+    `the option machines of a simulation is ${machines}; then stateMachine makes machines with snapshot() and restore()`,
+    { code: 'INVALID_ARGUMENT', details: { argument: 'machines' } },
+  );
+}
+
 /** Clients work and faults happen. */
 async function trouble(
   world: World,
@@ -168,6 +182,7 @@ async function heal(world: World, clients: Clients): Promise<void> {
   world.network.heal(healthyLink);
   for (const seat of world.seats.values()) {
     seat.disk.heal();
+    seat.machineTrouble = undefined;
     seat.life?.clock.resume();
     if (seat.life !== undefined) world.touched.add(seat.life);
     beginLife(world, seat);
@@ -181,6 +196,7 @@ async function heal(world: World, clients: Clients): Promise<void> {
   await checkService(world);
   await recover(world);
   await checkEqualStates(world);
+  await checkLogs(world);
 }
 
 async function run(world: World, ms: number): Promise<void> {
@@ -207,6 +223,33 @@ async function checkService(world: World): Promise<void> {
           partitionId,
         );
       }
+    }
+  }
+}
+
+/** What every member has stored is read, as a restart would. */
+async function checkLogs(world: World): Promise<void> {
+  for (let partitionId = 1; partitionId <= world.settings.partitions; partitionId++) {
+    for (const life of membersOfPartition(world, partitionId)) {
+      let isRead = false;
+      life.clock.input(() => {
+        checkStoredLog(world, life, partitionId).then(
+          () => {
+            isRead = true;
+          },
+          (error: unknown) => {
+            world.violation ??= asViolation(error);
+          },
+        );
+      });
+      const endMs = world.time.monotonicMs() + serviceMs;
+      while (!isRead && world.time.monotonicMs() < endMs) await run(world, 5);
+      if (isRead) continue;
+      throw new ViolationError(
+        'Liveness: a healed node reads its log',
+        `${life.seat.nodeId} did not within ${serviceMs} ms`,
+        partitionId,
+      );
     }
   }
 }
@@ -329,6 +372,7 @@ function newWorld(settings: SimulationSettings, options: AnySimulationOptions): 
     invariant: options.invariant,
     baseQuality,
     wantedVoters: [],
+    formerMembers: new Set(),
     disturb: (apart) => {
       if (!world.isOver) powerLossBehindSplit(world, disturbance, apart);
     },

@@ -7,10 +7,20 @@ import { lastTerm, termAt } from '../../raft/log.ts';
 import { quorumIndex } from '../../raft/quorum.ts';
 import type { RaftState } from '../../raft/state.ts';
 import { Role } from '../../raft/types.ts';
+import { noteLogOnly } from './machines.ts';
 import { noteRefused } from './operator.ts';
 import { checkReplica, newReplicaWatch, partitionRecord, type ReplicaWatch } from './safety.ts';
 import { ViolationError } from './violation.ts';
-import { type Life, loseSeat, openLives, replaceFailed, type World } from './world.ts';
+import {
+  afterMachineFailure,
+  isRot,
+  type Life,
+  loseSeat,
+  noteRotten,
+  openLives,
+  replaceFailed,
+  type World,
+} from './world.ts';
 
 /** @throws ViolationError */
 export function checkTouched(world: World): void {
@@ -35,6 +45,7 @@ function checkLife(world: World, life: Life): void {
   for (const partition of host.partitions.values()) {
     const { id, raft, stopped } = partition;
     if (partition.retention.holds.size > 0) checkHolds(life, partition);
+    noteLogOnly(world, life, partition);
     if (stopped !== undefined) {
       noteStopped(world, life, id, stopped);
       return;
@@ -74,6 +85,14 @@ function noteStopped(world: World, life: Life, partitionId: number, stopped: Err
   if (isDamage) {
     world.coverage.damageFound += 1;
     loseSeat(world, life.seat);
+    return;
+  }
+  if (isRot(life.seat, cause)) {
+    noteRotten(world, life.seat);
+    return;
+  }
+  if (isKommanderError(stopped, 'APPLY_FAILED') && life.failedMachines.has(partitionId)) {
+    afterMachineFailure(world, life.seat);
     return;
   }
   throw new ViolationError(

@@ -1,22 +1,32 @@
 // A user's state machine inside a simulated replica: every entry that it is given is compared with what other replicas
-// were given, its own invariant is checked after every batch, it may take its time, and its snapshots carry their place.
+// were given, its own invariant is checked after every batch, it may take its time, and its snapshots carry their place
+// and a checksum. It is in memory, or has a disk of its own (`machine-on-disk.ts`).
 
+import { crc32 } from 'node:zlib';
+import { must } from '../../base/assert.ts';
 import { ByteReader, ByteWriter } from '../../base/bytes.ts';
+import type { Random } from '../../base/random.ts';
 import type {
   CommittedEntry,
   SnapshotBytes,
   SnapshotData,
   StateMachine,
 } from '../../ports/state-machine.ts';
+import type { PartitionId } from '../../ports/wal.ts';
+import type { LogIndex } from '../../raft/types.ts';
 import { bytesOfSnapshot, snapshotDataOf } from '../snapshot-bytes.ts';
 import {
   type AppliedOrder,
   type AppliedPlace,
   appliedNothing,
+  lastPlace,
   noteApplied,
   noteRestored,
   noteResults,
+  noteState,
 } from './applied-order.ts';
+import { type MachineWork, machineOnDisk } from './machine-on-disk.ts';
+import type { MachineStore } from './machine-store.ts';
 import type { ProcessClock } from './process-clock.ts';
 import { callUsers, ViolationError } from './violation.ts';
 
@@ -32,6 +42,9 @@ export interface WatchedMachine {
 /** How a machine gives its state: at once, or in pieces, with or without entries in between. */
 export type Giving = 'whole' | 'inPieces' | 'concurrently';
 
+/** It goes on, its process dies there, or its store fails it. */
+export type MachineFate = 'goesOn' | 'dies' | 'fails';
+
 export interface WatchOptions {
   readonly inner: StateMachine;
   readonly order: AppliedOrder;
@@ -39,6 +52,14 @@ export interface WatchOptions {
   /** Milliseconds that `apply` and `snapshot` take; 0: they answer at once. */
   readonly delayMs: () => number;
   readonly giving: Giving;
+  /** Where it keeps its state; undefined for a machine in memory. */
+  readonly store: MachineStore | undefined;
+  /** How a machine with a store works is drawn from it. */
+  readonly random: Random;
+  /** What becomes of the machine between two steps of its work. */
+  readonly fate: (work: MachineWork) => MachineFate;
+  /** A machine with a store has said for the first time how far it is. */
+  readonly opened: (index: LogIndex) => void;
   /** Bytes that snapshots are larger than they need be, so that they travel in several pieces. */
   readonly snapshotPadding: number;
   /** What does not hold of the machine, or undefined. */
@@ -50,11 +71,35 @@ export interface WatchOptions {
 
 /** Bytes of a piece of a snapshot that is given in pieces: a small state has several too. */
 const pieceBytes = 100_000;
+/** Behind a snapshot. */
+const checksumBytes = 4;
 
 export function watchedMachine(options: WatchOptions): WatchedMachine {
   const { inner, order, clock } = options;
   let place: AppliedPlace = appliedNothing;
   let isGiving = false;
+  let isOpened = false;
+  const onDisk =
+    options.store === undefined
+      ? undefined
+      : machineOnDisk({
+          inner,
+          store: options.store,
+          random: options.random,
+          isDead: () => clock.isDead,
+          pass,
+          written: ({ index, bytes }) => {
+            if (bytes !== undefined) noteState(order, index, bytes);
+          },
+        });
+
+  async function pass(work: MachineWork): Promise<void> {
+    const fate = options.fate(work);
+    if (fate === 'dies') await new Promise<never>(() => {});
+    if (fate === 'fails') throw new Error('the simulated store of the state machine failed');
+    const delayMs = onDisk === undefined ? 0 : options.delayMs();
+    if (delayMs > 0) await pause(delayMs);
+  }
 
   async function pause(ms: number): Promise<void> {
     await new Promise<void>((resolve) => clock.setTimer(ms, resolve));
@@ -82,7 +127,7 @@ export function watchedMachine(options: WatchOptions): WatchedMachine {
     for (const entry of entries) place = noteApplied(order, place, entry, moment);
     const restoredCount = entries.filter(({ restored }) => restored).length;
     if (restoredCount > 0) options.entriesRestored(restoredCount);
-    const outcome = inner.apply(entries);
+    const outcome = (onDisk ?? inner).apply(entries);
     const delayMs = options.delayMs();
     if (delayMs === 0 && !(outcome instanceof Promise)) {
       noteResults(order, entries, outcome);
@@ -98,9 +143,21 @@ export function watchedMachine(options: WatchOptions): WatchedMachine {
     })();
   }
 
+  async function appliedIndex(): Promise<LogIndex> {
+    const index = await must(onDisk, 'a machine in memory is not asked').appliedIndex();
+    if (!isOpened) {
+      isOpened = true;
+      place = lastPlace(order, index);
+      options.opened(index);
+    }
+    return index;
+  }
+
   async function snapshot(): Promise<SnapshotBytes> {
     const { index, chain } = place;
     const state = await bytesOfSnapshot((await inner.snapshot?.()) ?? new Uint8Array(0));
+    noteState(order, index, state);
+    await pass('snapshot');
     const delayMs = options.delayMs();
     if (delayMs > 0) await pause(delayMs);
     const writer = new ByteWriter(32 + state.byteLength + options.snapshotPadding);
@@ -109,7 +166,7 @@ export function watchedMachine(options: WatchOptions): WatchedMachine {
     writer.varint(state.byteLength);
     writer.raw(state);
     writer.raw(new Uint8Array(options.snapshotPadding));
-    const bytes = writer.finish();
+    const bytes = checksummed(writer.finish());
     return options.giving === 'whole' ? bytes : pieces(bytes);
   }
 
@@ -119,6 +176,7 @@ export function watchedMachine(options: WatchOptions): WatchedMachine {
       for (let at = 0; at < bytes.byteLength; at += pieceBytes) {
         const delayMs = options.delayMs();
         if (delayMs > 0) await pause(delayMs);
+        await pass('snapshot');
         yield bytes.subarray(at, at + pieceBytes);
       }
     } finally {
@@ -127,11 +185,17 @@ export function watchedMachine(options: WatchOptions): WatchedMachine {
   }
 
   async function restore(data: SnapshotData): Promise<void> {
-    const reader = new ByteReader(await data.bytes());
-    const restored = { index: reader.uint53(), chain: reader.uint32() };
-    const state = reader.view(reader.varint());
-    noteRestored(order, restored);
-    await inner.restore?.(snapshotDataOf(state));
+    let restored = appliedNothing;
+    const read = async (): Promise<{ readonly index: LogIndex; readonly bytes: Uint8Array }> => {
+      const bytes = await data.bytes();
+      await pass('restore');
+      const state = stateIn(bytes, order.partitionId);
+      restored = state.place;
+      noteRestored(order, restored);
+      return { index: restored.index, bytes: state.bytes };
+    };
+    if (onDisk === undefined) await inner.restore?.(snapshotDataOf((await read()).bytes));
+    else await onDisk.restore(read);
     place = restored;
     checkInvariant();
   }
@@ -143,10 +207,38 @@ export function watchedMachine(options: WatchOptions): WatchedMachine {
       ...(inner.snapshot === undefined ? {} : { snapshot }),
       concurrentSnapshots: options.giving === 'concurrently',
       ...(inner.restore === undefined ? {} : { restore }),
+      ...(onDisk === undefined ? {} : { appliedIndex }),
     },
     inner,
     get place() {
       return place;
     },
   };
+}
+
+function checksummed(content: Uint8Array): Uint8Array {
+  const writer = new ByteWriter(content.byteLength + checksumBytes);
+  writer.raw(content);
+  writer.uint32(crc32(content));
+  return writer.finish();
+}
+
+function stateIn(
+  snapshot: Uint8Array,
+  partitionId: PartitionId,
+): { readonly place: AppliedPlace; readonly bytes: Uint8Array } {
+  const end = snapshot.byteLength - checksumBytes;
+  const isWhole =
+    end >= 0 &&
+    new ByteReader(snapshot.subarray(end)).uint32() === crc32(snapshot.subarray(0, end));
+  if (!isWhole) {
+    throw new ViolationError(
+      'A state machine is given the bytes that one gave, whatever became of them on a disk or on the way',
+      `${snapshot.byteLength} bytes are not those of a snapshot`,
+      partitionId,
+    );
+  }
+  const reader = new ByteReader(snapshot);
+  const place = { index: reader.uint53(), chain: reader.uint32() };
+  return { place, bytes: reader.view(reader.varint()) };
 }

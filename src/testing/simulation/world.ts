@@ -16,18 +16,21 @@ import type { Endpoint, NodeId } from '../../ports/transport.ts';
 import type { PartitionId } from '../../ports/wal.ts';
 import { isJoint } from '../../raft/membership.ts';
 import type { TraceEvent } from '../../raft/trace.ts';
-import type { LogIndex, ReplicaId } from '../../raft/types.ts';
+import { type LogIndex, type ReplicaId, Role } from '../../raft/types.ts';
 import type { VirtualClock } from '../virtual-clock.ts';
 import type { Coverage } from './coverage.ts';
 import type { CrashKind, SimulatedDisk } from './disk.ts';
 import { type DurableView, newDurableView, watchedWal } from './durable-view.ts';
 import type { EventLog } from './event-log.ts';
+import { crashStates, type MachineStore } from './machine-store.ts';
+import { logListeners, type MachineTrouble, machineOf, noteJump, noteMembers } from './machines.ts';
 import type { LinkQuality, SimulatedNetwork } from './network.ts';
-import { oneOf, type SimulationSettings, streamOf } from './options.ts';
+import { type SimulationSettings, streamOf } from './options.ts';
 import { type ProcessClock, processClock } from './process-clock.ts';
-import { checkDurableQuorum, partitionRecord, type ReplicaWatch, type Safety } from './safety.ts';
+import { checkDurableQuorum, type ReplicaWatch, type Safety } from './safety.ts';
 import { ViolationError } from './violation.ts';
-import { type WatchedMachine, watchedMachine } from './watched-machine.ts';
+import type { WatchedLog } from './watched-log.ts';
+import type { WatchedMachine } from './watched-machine.ts';
 
 /** One place in the cluster: its disk stays, the processes on it come and go. */
 export interface Seat {
@@ -49,6 +52,10 @@ export interface Seat {
   expected: 'wiped' | 'damaged' | 'readmission' | undefined;
   /** Its number in every group. */
   replicaId: ReplicaId;
+  /** What state machines keep there themselves. */
+  readonly machineStores: Map<PartitionId, MachineStore>;
+  /** What the next machine that is at some work meets. */
+  machineTrouble: MachineTrouble | undefined;
 }
 
 /** One process on a seat. */
@@ -57,6 +64,10 @@ export interface Life {
   readonly number: number;
   readonly clock: ProcessClock;
   readonly machines: Map<PartitionId, WatchedMachine>;
+  /** Partitions without a machine. */
+  readonly logs: Map<PartitionId, WatchedLog>;
+  /** Partitions whose machine's store failed. */
+  readonly failedMachines: Set<PartitionId>;
   readonly watches: Map<PartitionId, ReplicaWatch>;
   /** Where the last snapshot of a leader made a log begin. */
   readonly restoredIndexes: Map<PartitionId, LogIndex>;
@@ -103,6 +114,8 @@ export interface World {
     readonly partitionId: PartitionId;
     readonly voters: readonly NodeId[];
   }[];
+  /** Partition and node: somebody was in a configuration of the partition that the node was not in. */
+  readonly formerMembers: Set<string>;
   /** The members have just changed: these machines lose power and come back, apart from the others. */
   readonly disturb: (nodeIds: readonly NodeId[]) => void;
   /** Called at the end of the step in which a leader came to a moment at which much can go wrong. */
@@ -145,6 +158,8 @@ export function beginLife(world: World, seat: Seat): void {
     number: seat.livesCount,
     clock,
     machines: new Map(),
+    logs: new Map(),
+    failedMachines: new Set(),
     watches: new Map(),
     restoredIndexes: new Map(),
     end,
@@ -173,7 +188,9 @@ async function openLife(world: World, life: Life): Promise<void> {
       wal: watchedWal(disk.wal(clock), seat.durable),
       transport: world.network.transport(nodeId, clock),
       discovery: staticDiscovery(world.members),
-      stateMachine: (partitionId) => machineOf(world, life, partitionId),
+      ...(world.settings.machines === 'none'
+        ? { listeners: logListeners(world, life) }
+        : { stateMachine: (partitionId) => machineOf(world, life, partitionId) }),
       clock,
       seed: streamOf(world.settings.seed, `node ${nodeId} ${life.number}`).below(0x7fff_ffff),
       logger: (event) => observed(world, life, event),
@@ -187,31 +204,6 @@ async function openLife(world: World, life: Life): Promise<void> {
   life.node = nodeOf(host);
 }
 
-function machineOf(world: World, life: Life, partitionId: PartitionId): StateMachine {
-  const { settings, coverage, invariant } = world;
-  const { nodeId } = life.seat;
-  const random = streamOf(settings.seed, `machine ${nodeId} ${life.number} ${partitionId}`);
-  const watched = watchedMachine({
-    inner: world.makeMachine(partitionId),
-    order: partitionRecord(world.safety, partitionId).order,
-    clock: life.clock,
-    delayMs: () => (settings.applyMsMax === 0 ? 0 : random.below(settings.applyMsMax + 1)),
-    giving: oneOf(streamOf(settings.seed, `giving ${nodeId} ${life.number} ${partitionId}`), [
-      'whole',
-      'inPieces',
-      'concurrently',
-    ]),
-    snapshotPadding: settings.snapshotPadding,
-    invariant: invariant === undefined ? undefined : (inner) => invariant(inner, partitionId),
-    entriesRestored: (count) => {
-      coverage.restoredEntries += count;
-    },
-    nextMoment: () => world.nextMoment++,
-  });
-  life.machines.set(partitionId, watched);
-  return watched.machine;
-}
-
 function noteOpenFailed(world: World, life: Life, error: unknown): void {
   const { seat } = life;
   const { nodeId } = seat;
@@ -220,6 +212,10 @@ function noteOpenFailed(world: World, life: Life, error: unknown): void {
   if (isKommanderError(error, 'WAL_CORRUPT') && seat.expected === 'damaged') {
     world.coverage.damageFound += 1;
     loseSeat(world, seat);
+    return;
+  }
+  if (isRot(seat, error)) {
+    noteRotten(world, seat);
     return;
   }
   if (isKommanderError(error, 'WAL_FAILED') && hasDiskFailed(life)) {
@@ -234,6 +230,10 @@ function noteOpenFailed(world: World, life: Life, error: unknown): void {
   const cause = error instanceof Error ? error.cause : undefined;
   if (cause instanceof ViolationError) {
     world.violation ??= cause;
+    return;
+  }
+  if (isKommanderError(error, 'APPLY_FAILED') && life.failedMachines.size > 0) {
+    afterMachineFailure(world, seat);
     return;
   }
   const because = cause instanceof Error ? `\n${cause.stack ?? cause.message}` : '';
@@ -258,6 +258,9 @@ export function endLife(world: World, life: Life, kind: CrashKind): void {
   seat.life = undefined;
   world.network.died(nodeId, kind);
   const fate = seat.disk.crash(kind);
+  seat.machineTrouble = undefined;
+  const random = streamOf(world.settings.seed, `stores ${nodeId} ${life.number}`);
+  for (const store of seat.machineStores.values()) crashStates(store, random, kind);
   // What was not synced may be there at the next start: then it counts.
   seat.durable.unsynced = [];
   if (fate === 'lost' || fate === 'torn') world.coverage.unsyncedLost += 1;
@@ -275,6 +278,25 @@ export function loseSeat(world: World, seat: Seat): void {
   if (seat.life !== undefined) endLife(world, seat.life, 'kill');
   seat.isLost = true;
   world.log.note('lost', { nodeId: seat.nodeId }, { expected: seat.expected });
+}
+
+/** Whether it says of a snapshot that rotted on this seat that it is damaged. */
+export function isRot({ disk }: Seat, error: unknown): boolean {
+  if (!isKommanderError(error, 'WAL_CORRUPT')) return false;
+  return disk.rotten().some((name) => name === error.details['snapshot']);
+}
+
+/** Its node cannot go on without that snapshot: its operator gives it up. */
+export function noteRotten(world: World, seat: Seat): void {
+  world.coverage.rotRestored += 1;
+  loseSeat(world, seat);
+}
+
+/** A machine's store that failed once works again when its process is begun anew. */
+export function afterMachineFailure(world: World, seat: Seat): void {
+  world.coverage.machineFailed += 1;
+  if (seat.life !== undefined) endLife(world, seat.life, 'kill');
+  beginLater(world, seat, 100 + world.random.below(2_000));
 }
 
 /** A node that stopped writing is ended and begun again, as its operator would. */
@@ -327,6 +349,8 @@ export function newSeat(
     livesCount: 0,
     isLost: false,
     expected: undefined,
+    machineStores: new Map(),
+    machineTrouble: undefined,
   };
 }
 
@@ -344,11 +368,36 @@ function observed(world: World, life: Life, { name, level, fields }: ObservedEve
   if (name === 'checkpoint-made') world.coverage.automaticCheckpoint += 1;
   if (name === 'compaction-held') world.coverage.compactionHeld += 1;
   if (name === 'snapshot-served') world.coverage.snapshotFromMember += 1;
+  if (name === 'snapshot-not-read') noteNotRead(world, life, fields);
+  if (name === 'snapshot-refused') {
+    world.violation ??= new ViolationError(
+      'A snapshot arrives as it was announced: whoever finds it damaged sends nothing of it',
+      `${nodeId} refused one: ${facts['error'] ?? 'it says not why'}`,
+      Number(partitionId),
+    );
+  }
   if (name === 'timer-late') world.coverage.timerLate += 1;
   if (name === 'cluster-formed') life.seat.replicaId = Number(fields.replicaId);
   if (name === 'leadership-given-away' && Number(fields.stalledMs) > 0) {
     world.coverage.diskStall += 1;
   }
+}
+
+/** The sender of a snapshot, or a member that was to send it for the leader, finds it damaged. */
+function noteNotRead(world: World, life: Life, fields: ObservedEvent['fields']): void {
+  const { partitionId, snapshot, error } = fields;
+  if (!isKommanderError(error, 'SNAPSHOT_CORRUPT')) return;
+  if (!life.seat.disk.rotten().some((name) => name === snapshot)) {
+    world.violation ??= new ViolationError(
+      'A stored snapshot that did not rot can be read',
+      `${life.seat.nodeId}: ${error.message}`,
+      Number(partitionId),
+    );
+    return;
+  }
+  const raft = life.host?.partitions.get(Number(partitionId))?.raft;
+  if (raft?.role === Role.leader) world.coverage.rotSent += 1;
+  else world.coverage.rotServed += 1;
 }
 
 function textOf(error: unknown): string {
@@ -366,6 +415,7 @@ function traced(world: World, life: Life, partitionId: PartitionId, event: Trace
       coverage.snapshotInstalled += 1;
       life.restoredIndexes.set(partitionId, event.index);
       if (isTransferring(world, partitionId)) coverage.snapshotDuringTransfer += 1;
+      noteJump(world, life, partitionId, event.index);
       break;
     case 'transferAborted': {
       const raft = life.host?.partitions.get(partitionId)?.raft;
@@ -382,6 +432,7 @@ function traced(world: World, life: Life, partitionId: PartitionId, event: Trace
     }
     case 'confChanged':
       if (isJoint(event.confState)) coverage.jointConfiguration += 1;
+      noteMembers(world, partitionId, event.confState);
       break;
     case 'ignored':
       if (!log.isRecording) return;
