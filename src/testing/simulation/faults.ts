@@ -263,29 +263,27 @@ const actions: Readonly<Record<FaultKind, (world: World, random: Random) => void
 
   crashInMachine(world, random) {
     const work = oneOf(random, ['apply', 'restore', 'restore', 'snapshot'] as const);
-    const seat = someLife(world, random)?.seat;
+    const stepsBefore = work === 'apply' ? random.below(20) : random.below(3);
     const kind = random.below(3) === 0 ? 'kill' : 'power';
     const pauseMs = downMs(world, random);
-    if (seat === undefined) return;
-    const die = (): void => {
-      const { life } = seat;
+    const die = (life: Life): void => {
       // Not within the call of the one who dies.
       world.time.defer(() => {
-        if (life === undefined || seat.life !== life) return;
+        if (life.seat.life !== life) return;
         if (work === 'apply') world.coverage.crashInApply += 1;
         if (work === 'restore') world.coverage.crashInRestore += 1;
         if (work === 'snapshot') world.coverage.crashInSnapshot += 1;
         endLife(world, life, kind);
-        beginLater(world, seat, world.isOver ? 0 : pauseMs);
+        beginLater(world, life.seat, world.isOver ? 0 : pauseMs);
       });
     };
-    seat.machineTrouble = { work, fate: 'dies', die };
+    world.machineTroubles.push({ work, fate: 'dies', stepsBefore, die });
   },
 
   machineFault(world, random) {
     const work = oneOf(random, ['apply', 'restore', 'snapshot', 'appliedIndex'] as const);
-    const seat = someLife(world, random)?.seat;
-    if (seat !== undefined) seat.machineTrouble = { work, fate: 'fails', die: () => {} };
+    const stepsBefore = random.below(work === 'apply' ? 20 : 3);
+    world.machineTroubles.push({ work, fate: 'fails', stepsBefore, die: () => {} });
   },
 
   rot(world, random) {

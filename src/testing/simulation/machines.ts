@@ -18,12 +18,14 @@ import { watchedLog } from './watched-log.ts';
 import { type MachineFate, watchedMachine } from './watched-machine.ts';
 import type { Life, World } from './world.ts';
 
-/** What befalls the machines of a seat, once, when one of them is at this work. */
+/** What befalls the first machine that is at some work, and may meet it. */
 export interface MachineTrouble {
   readonly work: MachineWork;
   readonly fate: Exclude<MachineFate, 'goesOn'>;
-  /** Called when its process dies there. */
-  readonly die: () => void;
+  /** Steps of that work, of whatever machine, that pass before. */
+  stepsBefore: number;
+  /** Called when the process of a machine dies there. */
+  readonly die: (life: Life) => void;
 }
 
 /** The machine of a partition in a new process. */
@@ -79,21 +81,20 @@ function fateOf(
     readonly isOnDisk: boolean;
   },
 ): MachineFate {
-  const { seat } = life;
-  const { machineTrouble: trouble } = seat;
-  if (trouble?.work !== at.work) return 'goesOn';
+  const { partitionId, work, isOnDisk } = at;
   // What is in memory cannot be read wrongly.
-  if (trouble.fate === 'fails' && !at.isOnDisk) return 'goesOn';
-  seat.machineTrouble = undefined;
-  const { partitionId, work } = at;
-  world.log.note(
-    'machine-trouble',
-    { nodeId: seat.nodeId, partitionId },
-    { work, fate: trouble.fate },
+  const trouble = world.machineTroubles.find(
+    (planned) => planned.work === work && (planned.fate === 'dies' || isOnDisk),
   );
-  if (trouble.fate === 'fails') life.failedMachines.add(partitionId);
-  else trouble.die();
-  return trouble.fate;
+  if (trouble === undefined || life.clock.isDead) return 'goesOn';
+  trouble.stepsBefore -= 1;
+  if (trouble.stepsBefore >= 0) return 'goesOn';
+  const { fate } = trouble;
+  world.machineTroubles.splice(world.machineTroubles.indexOf(trouble), 1);
+  world.log.note('machine-trouble', { nodeId: life.seat.nodeId, partitionId }, { work, fate });
+  if (fate === 'fails') life.failedMachines.add(partitionId);
+  else trouble.die(life);
+  return fate;
 }
 
 /** Counts where a machine's store and the log of its node stand to each other at a start. */

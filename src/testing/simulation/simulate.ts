@@ -179,10 +179,10 @@ async function heal(world: World, clients: Clients): Promise<void> {
   world.log.note('heal');
   // Faults that end later find links as they should be.
   world.baseQuality = healthyLink;
+  world.machineTroubles = [];
   world.network.heal(healthyLink);
   for (const seat of world.seats.values()) {
     seat.disk.heal();
-    seat.machineTrouble = undefined;
     seat.life?.clock.resume();
     if (seat.life !== undefined) world.touched.add(seat.life);
     beginLife(world, seat);
@@ -372,6 +372,7 @@ function newWorld(settings: SimulationSettings, options: AnySimulationOptions): 
     invariant: options.invariant,
     baseQuality,
     wantedVoters: [],
+    machineTroubles: [],
     formerMembers: new Set(),
     disturb: (apart) => {
       if (!world.isOver) powerLossBehindSplit(world, disturbance, apart);

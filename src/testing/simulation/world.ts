@@ -54,8 +54,6 @@ export interface Seat {
   replicaId: ReplicaId;
   /** What state machines keep there themselves. */
   readonly machineStores: Map<PartitionId, MachineStore>;
-  /** What the next machine that is at some work meets. */
-  machineTrouble: MachineTrouble | undefined;
 }
 
 /** One process on a seat. */
@@ -114,6 +112,8 @@ export interface World {
     readonly partitionId: PartitionId;
     readonly voters: readonly NodeId[];
   }[];
+  /** What is planned for machines at their work; at most as many as there are such faults in the plan. */
+  machineTroubles: MachineTrouble[];
   /** Partition and node: somebody was in a configuration of the partition that the node was not in. */
   readonly formerMembers: Set<string>;
   /** The members have just changed: these machines lose power and come back, apart from the others. */
@@ -258,7 +258,6 @@ export function endLife(world: World, life: Life, kind: CrashKind): void {
   seat.life = undefined;
   world.network.died(nodeId, kind);
   const fate = seat.disk.crash(kind);
-  seat.machineTrouble = undefined;
   const random = streamOf(world.settings.seed, `stores ${nodeId} ${life.number}`);
   for (const store of seat.machineStores.values()) crashStates(store, random, kind);
   // What was not synced may be there at the next start: then it counts.
@@ -350,7 +349,6 @@ export function newSeat(
     isLost: false,
     expected: undefined,
     machineStores: new Map(),
-    machineTrouble: undefined,
   };
 }
 
