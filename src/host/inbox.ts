@@ -79,7 +79,7 @@ function receiveItem(host: Host, from: NodeId, item: FrameItem, admitted: () => 
       handleSnapshotPiece(host, partition, item);
       break;
     case 'snapshotPieceRequest':
-      handleSnapshotPieceRequest(host, partition, item);
+      handleSnapshotPieceRequest(host, partition, from, item);
       break;
     case 'snapshotProgress':
       handleSnapshotProgress(host, partition, from, item);

@@ -5,7 +5,7 @@
 import { crc32 } from 'node:zlib';
 import { assert } from '../base/assert.ts';
 import { isKommanderError } from '../base/errors.ts';
-import type { SnapshotWriter } from '../ports/snapshot-store.ts';
+import type { SnapshotFacts, SnapshotReader, SnapshotWriter } from '../ports/snapshot-store.ts';
 import {
   Lane,
   type NodeId,
@@ -28,7 +28,13 @@ import {
   type SnapshotDescriptor,
 } from './snapshot-descriptor.ts';
 import { isSame, transmit } from './snapshot-pieces.ts';
-import { discarded, isHostOver, isStoreFailure, sweepSnapshots } from './snapshots.ts';
+import {
+  discarded,
+  isHostOver,
+  isNeeded,
+  isStoreFailure,
+  sweepSnapshots,
+} from './snapshots.ts';
 
 /** Bytes of a snapshot that a node takes. */
 const snapshotBytesMax = 1_099_511_627_776;
@@ -200,9 +206,13 @@ function fits(receive: SnapshotReceive, { bytes, offset, checksum }: SnapshotPie
 async function receiveAll(host: Host, receive: SnapshotReceive): Promise<void> {
   const { partition } = receive;
   try {
-    const writer = receive.isOver ? undefined : await openFile(host, receive);
-    if (writer === undefined) return;
-    if (await tryWrite(host, receive, writer)) await install(host, receive, writer);
+    if (receive.isOver) return;
+    if (await isThereWhole(host, receive)) {
+      if (!receive.isOver) install(host, receive, receive.identity);
+      return;
+    }
+    const writer = await openFile(host, receive);
+    if (await tryWrite(host, receive, writer)) install(host, receive, await writer.finish());
     else await writer.suspend();
   } catch (error) {
     if (!isStoreFailure(error)) return stopPartition(host, partition, error);
@@ -218,12 +228,41 @@ async function receiveAll(host: Host, receive: SnapshotReceive): Promise<void> {
   }
 }
 
-async function openFile(host: Host, receive: SnapshotReceive): Promise<SnapshotWriter> {
-  const { partition, name } = receive;
+/**
+ * Whether all of it came before, and was not installed: the process ended first, or its leader was deposed. It is read
+ * and checked: one that is damaged is received anew.
+ */
+async function isThereWhole(host: Host, { partition, name, identity }: SnapshotReceive): Promise<boolean> {
   const { snapshots } = host.wal;
   const { snapshotDraft } = partition;
   if (snapshotDraft !== undefined && snapshotDraft !== name) await snapshots.remove(snapshotDraft);
   partition.snapshotDraft = name;
+  if (snapshotDraft !== name) return false;
+  const stored = await snapshots.list();
+  if (!stored.some((one) => one.name === name && one.isFinished)) return false;
+  try {
+    const reader = await snapshots.open(name, identity);
+    try {
+      await readThrough(reader, identity.byteLength);
+    } finally {
+      await reader.close();
+    }
+    return true;
+  } catch (error) {
+    if (!isKommanderError(error, 'SNAPSHOT_CORRUPT')) throw error;
+    await snapshots.remove(name);
+    return false;
+  }
+}
+
+/** @throws SNAPSHOT_CORRUPT */
+async function readThrough(reader: SnapshotReader, byteLength: number): Promise<void> {
+  for (let at = 0; at < byteLength; ) at += (await reader.read(at, pieceBytesMax)).byteLength;
+}
+
+async function openFile(host: Host, receive: SnapshotReceive): Promise<SnapshotWriter> {
+  const { partition, name } = receive;
+  const { snapshots } = host.wal;
   const writer = (await snapshots.resume(name)) ?? (await snapshots.create(name));
   receive.writer = writer;
   receive.receivedBytes = writer.byteLength;
@@ -258,18 +297,18 @@ async function tryWrite(
 }
 
 /** All bytes are there: the core decides what becomes of them. */
-async function install(
+function install(
   host: Host,
   receive: SnapshotReceive,
-  writer: SnapshotWriter,
-): Promise<void> {
+  { byteLength, checksum }: SnapshotFacts,
+): void {
   const { partition, identity, descriptor, name } = receive;
-  const { byteLength, checksum } = await writer.finish();
   // Another leader may have announced the same bytes meanwhile.
   const { message, from } = receive;
+  // It stays for the next start.
+  if (isHostOver(host) || partition.stopped !== undefined) return;
   partition.snapshotDraft = undefined;
   partition.snapshotNames.add(name);
-  if (isHostOver(host) || partition.stopped !== undefined) return;
   if (!isSame(identity, { index: identity.index, byteLength, checksum })) {
     sweepSnapshots(host, partition);
     refuse(host, partition, message, `its checksum is ${checksum}, expected ${identity.checksum}`);
@@ -279,8 +318,11 @@ async function install(
   const data = encodeDescriptor({ ...descriptor, stored: { name, byteLength, checksum } });
   stepPartition(host, partition, { ...message, snapshot: { ...message.snapshot, data } });
   markDirty(host, partition);
-  // The core may not have wanted it.
-  sweepSnapshots(host, partition);
+  if (isNeeded(partition, name)) return;
+  // Its leader was deposed: whoever announces the same bytes next need not send them.
+  partition.snapshotNames.delete(name);
+  partition.snapshotDraft = name;
+  dropPassedDraft(host, partition);
 }
 
 /** Nothing more is taken of what is being received; what is there stays for whoever goes on with it. */

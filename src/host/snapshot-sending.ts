@@ -171,7 +171,10 @@ export function handleSnapshotProgress(
   item: SnapshotProgressItem,
 ): void {
   const send = host.snapshotSends.get(keyOf(partition, from));
-  if (send === undefined || !isSame(identityOf(send), item.snapshot)) return;
+  if (send === undefined || !isSame(identityOf(send), item.snapshot)) {
+    if (item.receivedBytes === 0) sendInsteadOf(host, partition, from, item.snapshot);
+    return;
+  }
   const { byteLength } = identityOf(send);
   if (item.receivedBytes > byteLength) return;
   send.silentTicks = 0;
@@ -188,6 +191,23 @@ export function handleSnapshotProgress(
   // It is installed now; the replica's own answer, or the core's patience, ends it for the core.
   if (item.receivedBytes === byteLength) endSend(host, send);
   else pump(host, send);
+}
+
+/** A member that was to send has nothing of it: this node does. */
+function sendInsteadOf(
+  host: Host,
+  partition: Partition,
+  source: NodeId,
+  identity: SnapshotIdentity,
+): void {
+  for (const send of host.snapshotSends.values()) {
+    if (send.partition !== partition || send.source !== source) continue;
+    if (!isSame(identityOf(send), identity)) continue;
+    send.source = undefined;
+    host.snapshotAllowance.bytes += send.sentBytes - send.receivedBytes;
+    send.sentBytes = send.receivedBytes;
+    pump(host, send);
+  }
 }
 
 function identityOf({ message, stored }: SnapshotSend): SnapshotIdentity {

@@ -4,7 +4,12 @@
 
 import type { Timer } from '../ports/clock.ts';
 import type { SnapshotReader } from '../ports/snapshot-store.ts';
-import type { NodeId, SnapshotIdentity, SnapshotPieceRequestItem } from '../ports/transport.ts';
+import {
+  Lane,
+  type NodeId,
+  type SnapshotIdentity,
+  type SnapshotPieceRequestItem,
+} from '../ports/transport.ts';
 import { stopPartition } from './failure.ts';
 import type { Host } from './host.ts';
 import type { Partition } from './partition.ts';
@@ -17,6 +22,7 @@ import {
   noteUnreadable,
   rateWaitMs,
   sendPiece,
+  transmit,
 } from './snapshot-pieces.ts';
 import { descriptorOf, holdSnapshot, releaseSnapshot } from './snapshots.ts';
 
@@ -25,6 +31,8 @@ const waitingMax = peerWindowBytes / pieceBytesMax;
 
 export interface SnapshotServe {
   readonly partition: Partition;
+  /** Who asked last. */
+  leader: NodeId;
   readonly to: NodeId;
   readonly stored: NamedSnapshot;
   readonly identity: SnapshotIdentity;
@@ -39,23 +47,44 @@ export interface SnapshotServe {
   silentTicks: number;
 }
 
-/** A leader asks for a piece. Who cannot send it says nothing: the leader then does it itself. */
+/** A leader asks for a piece. Who cannot send it says so, and the leader does it itself. */
 export function handleSnapshotPieceRequest(
   host: Host,
   partition: Partition,
+  from: NodeId,
   item: SnapshotPieceRequestItem,
 ): void {
-  const serve = serveFor(host, partition, item);
-  if (serve === undefined || item.offset >= serve.identity.byteLength) return;
+  const serve = serveFor(host, partition, from, item);
+  if (serve === undefined) {
+    refuseServing(host, { partition, leader: from, identity: item.snapshot });
+    return;
+  }
+  serve.leader = from;
+  if (item.offset >= serve.identity.byteLength) return;
   serve.silentTicks = 0;
   if (serve.offsets.length >= waitingMax) return;
   serve.offsets.push(item.offset);
   pump(host, serve);
 }
 
+/** This node has none of it to give: what was asked for does not come. */
+function refuseServing(
+  host: Host,
+  { partition, leader, identity }: Pick<SnapshotServe, 'partition' | 'leader' | 'identity'>,
+): void {
+  transmit(host, leader, Lane.control, {
+    kind: 'snapshotProgress',
+    partitionId: partition.id,
+    snapshot: identity,
+    receivedBytes: 0,
+    isBroken: true,
+  });
+}
+
 function serveFor(
   host: Host,
   partition: Partition,
+  from: NodeId,
   { to, snapshot: identity }: SnapshotPieceRequestItem,
 ): SnapshotServe | undefined {
   const { nodeId, snapshotSendsMax } = host.settings;
@@ -70,6 +99,7 @@ function serveFor(
   if (host.snapshotServes.size >= snapshotSendsMax) return undefined;
   const serve: SnapshotServe = {
     partition,
+    leader: from,
     to,
     stored,
     identity,
@@ -139,10 +169,12 @@ function isPresent(host: Host, serve: SnapshotServe): boolean {
   return host.snapshotServes.get(keyOf(serve.partition, serve.to)) === serve;
 }
 
-/** It is not there whole: what was asked for stays unanswered, and this snapshot serves nobody any more. */
+/** It is not there whole: it serves nobody any more. */
 function failReading(host: Host, serve: SnapshotServe, error: unknown): void {
   noteUnreadable(host, serve, error);
-  if (isPresent(host, serve)) endServe(host, serve);
+  if (!isPresent(host, serve)) return;
+  endServe(host, serve);
+  refuseServing(host, serve);
 }
 
 function endServe(host: Host, serve: SnapshotServe): void {

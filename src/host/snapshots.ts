@@ -497,25 +497,25 @@ export function noteBaseStored(host: Host, partition: Partition): void {
 
 /** Removes the snapshots that nobody needs any more. */
 export function sweepSnapshots(host: Host, partition: Partition): void {
-  const { snapshotNames, snapshotHolds, baseNames, snapshot, raft } = partition;
-  const needed = new Set([
-    ...baseNames,
-    ...snapshotHolds,
-    storedName(snapshot?.data),
-    storedName(raft.log.pendingSnapshot?.data),
-  ]);
-  for (const name of snapshotNames) {
-    if (needed.has(name)) continue;
-    snapshotNames.delete(name);
+  for (const name of partition.snapshotNames) {
+    if (isNeeded(partition, name)) continue;
+    partition.snapshotNames.delete(name);
     discarded(host, host.wal.snapshots.remove(name)).catch((error: unknown) => {
       stopPartition(host, partition, error);
     });
   }
 }
 
+/** Whether a base names it, or will, or somebody reads it. */
+export function isNeeded(partition: Partition, name: string): boolean {
+  const { snapshotHolds, baseNames, snapshot, raft } = partition;
+  if (baseNames.includes(name) || snapshotHolds.includes(name)) return true;
+  return name === storedName(snapshot?.data) || name === storedName(raft.log.pendingSnapshot?.data);
+}
+
 /**
- * Looks after the stored snapshots at the start: those that bases name must be there, others go. What was received in
- * part stays, for its sender to go on.
+ * Looks after the stored snapshots at the start: those that bases name must be there, others go. What was received, all
+ * of it or a part, stays for whoever announces the same bytes.
  *
  * @throws WAL_CORRUPT a base names a snapshot that is not there or damaged
  */
@@ -526,9 +526,8 @@ export async function openSnapshots(host: Host): Promise<void> {
     await checkBase(host, partition);
     for (const name of partition.snapshotNames) needed.add(name);
   }
-  for (const { name, isFinished } of await snapshots.list()) {
-    const isKept = isFinished ? needed.has(name) : keepsDraft(host, name);
-    if (!isKept) await snapshots.remove(name);
+  for (const { name } of await snapshots.list()) {
+    if (!needed.has(name) && !keepsDraft(host, name)) await snapshots.remove(name);
   }
 }
 

@@ -57,7 +57,10 @@ export interface SnapshotPieceRequestItem {
   readonly offset: number;
 }
 
-/** How far the receiver of a snapshot is: the answer to its announcement, and to its pieces. */
+/**
+ * How far the receiver of a snapshot is: the answer to its announcement, and to its pieces. From a member that was asked
+ * to send pieces: it has none of them.
+ */
 export interface SnapshotProgressItem {
   readonly kind: 'snapshotProgress';
   readonly partitionId: PartitionId;

@@ -41,6 +41,7 @@ export {
 export type { PictureOptions } from './linearizability/picture.ts';
 export type { CoverageState } from './simulation/coverage.ts';
 export type {
+  MachineKind,
   SimulatedNodeOptions,
   SimulatedOperation,
   SimulatedWorkload,

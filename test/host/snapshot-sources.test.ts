@@ -42,6 +42,7 @@ test('where the other member has other bytes, the leader sends its own', async (
   await cluster.converge();
   assert.equal(all.machines.get('c')?.count, 4);
   assert.deepEqual([...all.piecesFrom], [['a', pieces]]);
+  assert.equal(all.seen.announced, 1, 'it was told at once that b has none of it');
 });
 
 for (const [how, part] of [

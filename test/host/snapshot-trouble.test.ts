@@ -13,6 +13,7 @@ import {
   damage,
   half,
   leaveBehind,
+  pieceBytes,
   reported,
   slow,
   storedNames,
@@ -93,6 +94,87 @@ test('a leader that follows while the last bytes are synced sends none of them a
   await cluster.converge();
   assert.equal(all.machines.get('c')?.restoreCount, 1);
   assert.equal(all.seen.pieces, pieces);
+});
+
+for (const isDamaged of [false, true]) {
+  const what = isDamaged ? 'is damaged is sent again' : 'is there is installed, and not sent again';
+  test(`a snapshot that had come whole before a crash and ${what}`, async () => {
+    const pieces = 20;
+    const all = watched(pieces);
+    await using cluster = all.cluster;
+    await cluster.openAll();
+    await leaveBehind(cluster);
+    await cluster.open('c');
+    // The log never begins behind it for certain.
+    cluster.seat('c').disk.hold();
+    await cluster.until(() => all.seen.pieces === pieces, 'all of it is sent');
+    await cluster.run(50);
+    const [name = ''] = await storedNames(cluster, 'c');
+    assert.match(name, /-b\d+-c[0-9a-f]+\.snapshot$/);
+    assert.equal(all.machines.get('c')?.restoreCount, 0);
+    await cluster.crash('c');
+    if (isDamaged) await damage(cluster, 'c', 10 * (pieceBytes + 8));
+    await cluster.open('c');
+    await cluster.converge();
+    assert.equal(all.machines.get('c')?.restoreCount, 1);
+    assert.equal(all.machines.get('c')?.count, 4);
+    assert.equal(all.seen.pieces, isDamaged ? 2 * pieces : pieces);
+  });
+}
+
+test('a snapshot that came whole when its leader was deposed waits for the next leader with the same bytes', async () => {
+  const pieces = 20;
+  const all = watched(pieces);
+  await using cluster = all.cluster;
+  await cluster.openAll();
+  await leaveBehind(cluster);
+  const seat = cluster.seat('c');
+  let isFinishing = false;
+  let letFinish = (): void => {};
+  const held = new Promise<void>((resolve) => {
+    letFinish = resolve;
+  });
+  await cluster.open('c', {
+    get wal() {
+      assert.ok(seat.clock !== undefined);
+      const inner = seat.disk.attach(seat.clock);
+      const { snapshots } = inner;
+      const create: typeof snapshots.create = async (name) => {
+        const writer = await snapshots.create(name);
+        if (!name.startsWith('p1-')) return writer;
+        return {
+          ...writer,
+          get byteLength() {
+            return writer.byteLength;
+          },
+          async finish() {
+            isFinishing = true;
+            await held;
+            return writer.finish();
+          },
+        };
+      };
+      return { ...inner, snapshots: { ...snapshots, create } };
+    },
+  });
+  await cluster.until(() => isFinishing, 'all of it is there');
+  let isAnnouncing = false;
+  let sentAgain = 0;
+  cluster.network.dropWhen(({ frame }) =>
+    frame.items.some((item) => {
+      if (item.kind === 'snapshotPiece') sentAgain += 1;
+      return !isAnnouncing && item.kind === 'raft' && item.message.type === 'installSnapshot';
+    }),
+  );
+  await cluster.drive(cluster.node('a').transferLeadership(1, 'b'));
+  await cluster.run(5);
+  letFinish();
+  await cluster.run(50);
+  assert.equal(all.machines.get('c')?.restoreCount, 0, 'nobody who leads has announced it');
+  isAnnouncing = true;
+  await cluster.converge();
+  assert.equal(all.machines.get('c')?.restoreCount, 1);
+  assert.equal(sentAgain, 0);
 });
 
 test('a machine that makes nothing of what could not be read is not taken for restored', async () => {

@@ -117,7 +117,7 @@ export const readMutations: readonly Mutation[] = [
     ],
     says: 'Entries on which the state machine threw are logged and skipped.',
     tests: ['test/host/applier.test.ts'],
-    simulator: { blind: 'simulated state machines do not fail' },
+    simulator: { blind: 'a simulated state machine that fails rejects, and does not throw' },
   },
   {
     id: 'unknown-entry-skipped',

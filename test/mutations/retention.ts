@@ -4,7 +4,6 @@ import type { Mutation } from './mutation.ts';
 
 const policyTest = 'test/host/automatic-checkpoints.test.ts';
 const retentionTest = 'test/host/retention.test.ts';
-const withMachines = { blind: 'simulated partitions have state machines' };
 const noRule = { blind: 'it costs room or time, which breaks no rule' };
 
 export const retentionMutations: readonly Mutation[] = [
@@ -189,7 +188,7 @@ export const retentionMutations: readonly Mutation[] = [
     ],
     says: 'A log without a machine is compacted although a member lacks the entries.',
     tests: [retentionTest],
-    simulator: withMachines,
+    simulator: 'snapshots',
   },
   {
     id: 'learners-not-waited-for',
@@ -204,7 +203,7 @@ export const retentionMutations: readonly Mutation[] = [
     ],
     says: 'What a learner lacks is compacted from a log without a machine.',
     tests: [retentionTest],
-    simulator: withMachines,
+    simulator: 'membership',
   },
   {
     id: 'checkpoint-not-filled-in',
@@ -218,7 +217,7 @@ export const retentionMutations: readonly Mutation[] = [
     ],
     says: 'Checkpoints do not say what all have stored, and a log without a machine is never compacted.',
     tests: [retentionTest],
-    simulator: withMachines,
+    simulator: noRule,
   },
   {
     id: 'log-only-without-base',
@@ -237,6 +236,6 @@ export const retentionMutations: readonly Mutation[] = [
     ],
     says: 'A member that lacks the beginning of a log without a machine is sent nothing for ever.',
     tests: [retentionTest],
-    simulator: withMachines,
+    simulator: 'snapshots',
   },
 ];

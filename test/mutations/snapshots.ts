@@ -219,7 +219,7 @@ export const snapshotMutations: readonly Mutation[] = [
     ],
     says: 'Damage of a stored snapshot is given to a state machine, or to a peer.',
     tests: ['src/wal/snapshot-files.test.ts'],
-    simulator: { blind: 'it lets no snapshot rot' },
+    simulator: 'snapshots',
   },
   {
     id: 'missing-snapshot-is-empty-state',
@@ -281,7 +281,7 @@ export const snapshotMutations: readonly Mutation[] = [
     ],
     says: 'A state machine with a store of its own is given again what it has.',
     tests: ['test/host/machine-on-disk.test.ts'],
-    simulator: { blind: 'simulated state machines have no store of their own' },
+    simulator: 'snapshots',
   },
   {
     id: 'compacted-beyond-machine',
@@ -295,7 +295,7 @@ export const snapshotMutations: readonly Mutation[] = [
     ],
     says: 'The log is compacted beyond what the state machine’s own store has for certain.',
     tests: ['test/host/machine-on-disk.test.ts'],
-    simulator: { blind: 'simulated state machines have no store of their own' },
+    simulator: 'snapshots',
   },
   {
     id: 'snapshot-window-open',
@@ -459,7 +459,7 @@ export const snapshotMutations: readonly Mutation[] = [
     ],
     says: 'A machine lets go of its state for a snapshot while the log still begins behind what it had.',
     tests: ['test/host/machine-on-disk.test.ts'],
-    simulator: { blind: 'no simulated machine has a store of its own' },
+    simulator: 'snapshots',
   },
   {
     id: 'snapshot-ends-at-its-index',
@@ -474,7 +474,7 @@ export const snapshotMutations: readonly Mutation[] = [
     ],
     says: 'A replica is given entries that the snapshot it was sent has already.',
     tests: ['test/host/machine-on-disk.test.ts'],
-    simulator: { blind: 'no simulated machine has a store of its own' },
+    simulator: 'snapshots',
   },
   {
     id: 'base-with-first-members',
@@ -533,5 +533,76 @@ export const snapshotMutations: readonly Mutation[] = [
     says: 'A member keeps whatever it is asked to send.',
     tests: ['test/host/snapshot-sources.test.ts'],
     simulator: { blind: 'leaders ask for no more than they may' },
+  },
+  {
+    id: 'interrupted-restore-believed',
+    hazards: [33, 47],
+    edits: [
+      {
+        file: 'src/host/snapshots.ts',
+        find: 'if (durableIndex !== undefined && durableIndex >= neededIndex) {',
+        replace: 'if (durableIndex !== undefined && durableIndex >= Math.min(0, neededIndex)) {',
+      },
+    ],
+    says: 'A machine whose store is behind the log begins with what is there.',
+    tests: ['test/host/machine-on-disk.test.ts'],
+    simulator: 'snapshots',
+  },
+  {
+    id: 'whole-snapshot-removed-at-start',
+    hazards: [46],
+    edits: [
+      {
+        file: 'src/host/snapshots.ts',
+        find: '  for (const { name } of await snapshots.list()) {\n    if (!needed.has(name) && !keepsDraft(host, name))',
+        replace:
+          '  for (const { name, isFinished } of await snapshots.list()) {\n    if (!needed.has(name) && (isFinished || !keepsDraft(host, name)))',
+      },
+    ],
+    says: 'A snapshot that came whole just before a crash is removed, and sent again.',
+    tests: ['test/host/snapshot-trouble.test.ts'],
+    simulator: { blind: 'the next one arrives, which is only later' },
+  },
+  {
+    id: 'whole-snapshot-of-deposed-dropped',
+    hazards: [46],
+    edits: [
+      {
+        file: 'src/host/snapshot-receiving.ts',
+        find: '  partition.snapshotNames.delete(name);\n  partition.snapshotDraft = name;\n',
+        replace: '  sweepSnapshots(host, partition);\n',
+      },
+    ],
+    says: 'A snapshot that came whole when its leader was deposed is removed, and sent again.',
+    tests: ['test/host/snapshot-trouble.test.ts'],
+    simulator: { blind: 'the next one arrives, which is only later' },
+  },
+  {
+    id: 'whole-snapshot-unchecked',
+    hazards: [47],
+    edits: [
+      {
+        file: 'src/host/snapshot-receiving.ts',
+        find: '      await readThrough(reader, identity.byteLength);\n',
+        replace: '',
+      },
+    ],
+    says: 'A snapshot that was received before is installed without a look at its bytes: the replica stops.',
+    tests: ['test/host/snapshot-trouble.test.ts'],
+    simulator: { blind: 'a replica may stop when its snapshot has rotted' },
+  },
+  {
+    id: 'member-without-is-silent',
+    hazards: [46],
+    edits: [
+      {
+        file: 'src/host/snapshot-serving.ts',
+        find: '    refuseServing(host, { partition, leader: from, identity: item.snapshot });\n',
+        replace: '',
+      },
+    ],
+    says: 'A member that has nothing of what it is asked to send lets the leader wait.',
+    tests: ['test/host/snapshot-sources.test.ts'],
+    simulator: { blind: 'the leader’s patience ends it, which is only later' },
   },
 ];

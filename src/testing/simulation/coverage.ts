@@ -49,6 +49,7 @@ export const coverageStates = {
   compactionHeld: 'a hold kept a part of a log that a checkpoint allowed to compact',
   machineBehind: 'the store of a machine lacked entries that its log knew to be committed',
   machineAhead: 'the store of a machine had entries that its log did not know to be committed',
+  snapshotAhead: 'a machine gave a state that had more than its log knew to be committed',
   restoreInterrupted: 'a machine began with the store that an interrupted restore had emptied',
   crashInApply: 'a node crashed while a machine applied entries to its store',
   crashInRestore: 'a node crashed while a machine restored a state',

@@ -9,9 +9,10 @@ import { type ReplicaId, Role } from '../../raft/types.ts';
 import { syncMsHealthy } from './disk.ts';
 import { newDurableView } from './durable-view.ts';
 import type { PlannedFault } from './fault-plan.ts';
-import { changeMembers, mayLose } from './membership-faults.ts';
+import { changeMembers } from './membership-faults.ts';
 import { healthyLink, type LinkQuality, type LinkState } from './network.ts';
 import { oneOf } from './options.ts';
+import { isExpendable, rotInTransfer, tryRot } from './rot.ts';
 import type { FaultKind } from './profiles.ts';
 import {
   beginLater,
@@ -256,9 +257,7 @@ const actions: Readonly<Record<FaultKind, (world: World, random: Random) => void
     const life = leaderOrAny(world, random, partitionId);
     const holder = random.below(2) === 0 ? someLife(world, random) : undefined;
     if (holder !== undefined) holdForAWhile(world, random, holder, partitionId);
-    life?.clock.input(() => {
-      life.node?.checkpoint(partitionId).catch((error: unknown) => checkTyped(world, error));
-    });
+    if (life !== undefined) askForCheckpoint(world, life, partitionId);
   },
 
   crashInMachine(world, random) {
@@ -286,10 +285,37 @@ const actions: Readonly<Record<FaultKind, (world: World, random: Random) => void
     world.machineTroubles.push({ work, fate: 'fails', stepsBefore, die: () => {} });
   },
 
+  blackout(world, random) {
+    const { nodeIds } = world.settings;
+    const away = oneOf(random, nodeIds);
+    const others = nodeIds.filter((nodeId) => nodeId !== away);
+    // Those that come back at once are a quorum only with the one that was away.
+    const lateCount = Math.floor((nodeIds.length - 1) / 2);
+    const first = random.below(others.length);
+    const late = Array.from({ length: lateCount }, (_, i) => others[(first + i) % others.length]);
+    const awayMs = someMs(world, random);
+    const lateMs = someMs(world, random);
+    const partitionId = somePartition(world, random);
+    setAllLinks(world, away, 'cut');
+    world.time.setTimer(awayMs / 2, () => {
+      const leader = leaderOf(world, partitionId);
+      if (!world.isOver && leader !== undefined) askForCheckpoint(world, leader, partitionId);
+    });
+    world.time.setTimer(awayMs, () => {
+      setAllLinks(world, away, 'up');
+      if (world.isOver) return;
+      for (const seat of world.seats.values()) {
+        if (seat.life === undefined) continue;
+        endLife(world, seat.life, 'power');
+        beginLater(world, seat, late.includes(seat.nodeId) ? lateMs : random.below(50));
+      }
+    });
+  },
+
   rot(world, random) {
     const when = oneOf(random, ['sent', 'sent', 'down', 'any'] as const);
     if (when === 'sent') {
-      rotInTransfer(world, random, looksMax);
+      rotInTransfer(world, looksMax);
       return;
     }
     const seat = seatToLose(world, random);
@@ -298,29 +324,14 @@ const actions: Readonly<Record<FaultKind, (world: World, random: Random) => void
       endLife(world, seat.life, 'kill');
       beginLater(world, seat, downMs(world, random));
     }
-    rot(world, seat);
+    tryRot(world, seat);
   },
 };
 
-function rot(world: World, seat: Seat, beginning?: string): void {
-  const snapshot = seat.disk.tryRot(beginning);
-  world.log.note('rot', { nodeId: seat.nodeId }, { snapshot });
-}
-
-/** Lets the first snapshot rot that is about to be sent: where its leader has it, or the member that is asked for it. */
-function rotInTransfer(world: World, random: Random, looksLeft: number): void {
-  if (world.isOver || looksLeft === 0) return;
-  for (const { seat, host } of openLives(world)) {
-    for (const { source, stored } of host?.snapshotSends.values() ?? []) {
-      const sender = source === undefined ? seat : seatOf(world, source);
-      if (stored === undefined || !isExpendable(world, sender)) continue;
-      // Whoever has the same state may call it otherwise behind partition and index.
-      const [beginning] = /^p\d+-i\d+-/.exec(stored.name) ?? [];
-      rot(world, sender, beginning);
-      return;
-    }
-  }
-  world.time.setTimer(lookMs, () => rotInTransfer(world, random, looksLeft - 1));
+function askForCheckpoint(world: World, life: Life, partitionId: PartitionId): void {
+  life.clock.input(() => {
+    life.node?.checkpoint(partitionId).catch((error: unknown) => checkTyped(world, error));
+  });
 }
 
 /** Somebody reads a log: a part of it is held, later a smaller one, and then nothing. */
@@ -440,16 +451,6 @@ function someMs(world: World, random: Random): number {
 function seatToLose(world: World, random: Random): Seat | undefined {
   const seat = someSeat(world, random);
   return isExpendable(world, seat) ? seat : undefined;
-}
-
-function isExpendable(world: World, seat: Seat): boolean {
-  if (seat.isLost || seat.expected !== undefined || !isFormed(world)) return false;
-  return mayLose(world, seat);
-}
-
-/** Before all first members have met, an emptied disk is as good as a new one. */
-function isFormed(world: World): boolean {
-  return openLives(world).every(({ host }) => host?.genesis.isComplete === true);
 }
 
 function linkFault(random: Random): LinkState {

@@ -99,6 +99,7 @@ export function machineOnDisk(options: {
         writeState(store, letGo);
         if (random.below(2) === 0) syncStates(store);
       }
+      await pass('restore');
       const { index, bytes } = await read();
       await inner.restore?.(snapshotDataOf(bytes));
       await write(index);

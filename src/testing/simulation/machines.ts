@@ -46,6 +46,10 @@ export function machineOf(world: World, life: Life, partitionId: PartitionId): S
     random: streamOf(settings.seed, `store ${of}`),
     fate: (work) => fateOf(world, life, { partitionId, work, isOnDisk: store !== undefined }),
     opened: (index) => noteOpened(world, life, partitionId, index),
+    gives(index) {
+      const { lastApplied = index } = life.host?.partitions.get(partitionId) ?? {};
+      if (index > lastApplied) coverage.snapshotAhead += 1;
+    },
     snapshotPadding: settings.snapshotPadding,
     invariant: invariant === undefined ? undefined : (inner) => invariant(inner, partitionId),
     entriesRestored: (count) => {

@@ -30,6 +30,8 @@ export const faultKinds = {
   crashInMachine: 'a process dies while a state machine applies, restores or gives its state',
   machineFault: "a state machine's own store fails once",
   rot: 'a bit of a stored snapshot flips',
+  blackout:
+    'all machines lose power at once when one has been away, and some of the others come back late',
 } as const;
 
 export type FaultKind = keyof typeof faultKinds;
@@ -75,6 +77,7 @@ const everything: Readonly<Record<FaultKind, number>> = {
   crashInMachine: 6,
   machineFault: 3,
   rot: 2,
+  blackout: 3,
 };
 
 const alwaysPromised: readonly CoverageState[] = [
@@ -114,6 +117,14 @@ const swarmPromises: readonly CoverageState[] = [
   'restoredEntries',
   'automaticCheckpoint',
   'compactionHeld',
+  'machineBehind',
+  'machineAhead',
+  'crashInApply',
+  'crashInRestore',
+  'crashInSnapshot',
+  'machineFailed',
+  'logOnlyCompacted',
+  'logOnlyHeld',
 ];
 
 function profile(parts: Partial<FaultProfile> & Pick<FaultProfile, 'weights'>): FaultProfile {
@@ -157,6 +168,7 @@ export const profiles: Readonly<Record<ProfileName, FaultProfile>> = {
       crashInMachine: 10,
       machineFault: 5,
       rot: 3,
+      blackout: 4,
     },
     noiseMax: 20,
     promises: [
@@ -175,6 +187,13 @@ export const profiles: Readonly<Record<ProfileName, FaultProfile>> = {
       'diskStall',
       'wipedRefused',
       'restoredEntries',
+      'machineBehind',
+      'machineAhead',
+      'crashInApply',
+      'crashInRestore',
+      'crashInSnapshot',
+      'machineFailed',
+      'rotRestored',
     ],
   }),
   membership: profile({
@@ -216,6 +235,7 @@ export const profiles: Readonly<Record<ProfileName, FaultProfile>> = {
       crashInMachine: 8,
       machineFault: 4,
       rot: 8,
+      blackout: 6,
     },
     trailingEntries: [0, 0, 3],
     checkpointEntries: [0, 5, 30],
@@ -228,6 +248,19 @@ export const profiles: Readonly<Record<ProfileName, FaultProfile>> = {
       'restoredEntries',
       'automaticCheckpoint',
       'compactionHeld',
+      'machineBehind',
+      'machineAhead',
+      'snapshotAhead',
+      'restoreInterrupted',
+      'crashInRestore',
+      'crashInSnapshot',
+      'machineFailed',
+      'logOnlyCompacted',
+      'logOnlyHeld',
+      'logOnlySkipped',
+      'rotSent',
+      'rotServed',
+      'rotRestored',
     ],
   }),
   pauses: profile({

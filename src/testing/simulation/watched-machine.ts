@@ -60,6 +60,8 @@ export interface WatchOptions {
   readonly fate: (work: MachineWork) => MachineFate;
   /** A machine with a store has said for the first time how far it is. */
   readonly opened: (index: LogIndex) => void;
+  /** It gives its state behind this entry. */
+  readonly gives: (index: LogIndex) => void;
   /** Bytes that snapshots are larger than they need be, so that they travel in several pieces. */
   readonly snapshotPadding: number;
   /** What does not hold of the machine, or undefined. */
@@ -155,6 +157,7 @@ export function watchedMachine(options: WatchOptions): WatchedMachine {
 
   async function snapshot(): Promise<SnapshotBytes> {
     const { index, chain } = place;
+    options.gives(index);
     const state = await bytesOfSnapshot((await inner.snapshot?.()) ?? new Uint8Array(0));
     noteState(order, index, state);
     await pass('snapshot');
