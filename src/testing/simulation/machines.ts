@@ -182,7 +182,8 @@ export function noteLogOnly({ coverage }: World, life: Life, partition: Partitio
   if (log === undefined) return;
   const { compactedIndex } = partition.raft.log;
   const isJump = compactedIndex === life.restoredIndexes.get(partition.id);
-  if (compactedIndex > log.compactedIndex && !isJump) coverage.logOnlyCompacted += 1;
+  const isShorter = compactedIndex > (log.compactedIndex ?? compactedIndex);
+  if (isShorter && !isJump) coverage.logOnlyCompacted += 1;
   log.compactedIndex = compactedIndex;
   const isHeld = partition.retention.limitedBy === 'slowestReplica';
   if (isHeld && !log.isHeld) coverage.logOnlyHeld += 1;

@@ -21,7 +21,7 @@ export interface WatchedLog {
   jump(index: LogIndex): void;
   readonly place: AppliedPlace;
   /** Where it began when it was looked at last, and whether a member that is behind kept it from beginning later. */
-  compactedIndex: LogIndex;
+  compactedIndex: LogIndex | undefined;
   isHeld: boolean;
 }
 
@@ -34,7 +34,7 @@ export function watchedLog(order: AppliedOrder): WatchedLog {
   }
 
   return {
-    compactedIndex: 0,
+    compactedIndex: undefined,
     isHeld: false,
     begin(baseIndex) {
       place = lastPlace(order, baseIndex);
