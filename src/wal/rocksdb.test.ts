@@ -477,6 +477,26 @@ test('a damaged file of RocksDB is a damaged store', async () => {
   });
 });
 
+test('a store that has lost the file that leads to its tables is not made anew over them', async () => {
+  await inDirectory(async (path) => {
+    await writeSingles(path, { synced: 10, last: 10 });
+    for (const place of ['logs', 'tables']) {
+      const current = await readFile(join(path, 'CURRENT'));
+      const before = (await readdir(path)).filter((name) => name !== 'CURRENT');
+      await rm(join(path, 'CURRENT'));
+      for (let attempt = 0; attempt < 3; attempt++) {
+        const error = await rejectsOpen(path, 'WAL_CORRUPT');
+        assert.match(error.message, /file CURRENT/);
+      }
+      assert.deepEqual(await readdir(path), before, 'nothing was touched');
+      await writeFile(join(path, 'CURRENT'), current);
+      const wal = rocksdbWal({ path });
+      assert.equal((await wal.open()).partitions[0]?.lastIndex, 10, `with all in ${place}`);
+      await wal.close();
+    }
+  });
+});
+
 test('compaction removes the rows of runs that it has passed, and truncation those it replaces', async () => {
   await inDirectory(async (path) => {
     await writeThreeRuns(path);
