@@ -251,3 +251,24 @@ test('a sync that fails once is not believed when the next one succeeds', async 
     assert.equal(failing?.stdout, 'done\ndone\nWAL_FAILED\nWAL_FAILED\nWAL_FAILED\n');
   });
 });
+
+test('when a sync behind an answer fails, the next batch is not acknowledged, and no sync is tried again', async (t) => {
+  await inDirectory(async (path) => {
+    const end = "process.kill(process.pid, 'SIGKILL');";
+    const opening = traced(t, programOf(end), join(path, 'opening'));
+    if (opening === undefined) return;
+    const [openingSyncs = 0] = opening.syncCounts;
+    // The batch that makes the journal too long is answered before the journal moves, and the next one is sent at once.
+    const body = `
+      import { statSync } from 'node:fs';
+      const journal = process.argv[1] + '/${journalName}';
+      let index = 1;
+      while (statSync(journal).size <= ${journalBytesMax}) await write(index++, 1_000_000, false);
+      console.log(await write(index, 100), await write(index, 100), await read());
+    `;
+    const fault = `inject=fsync:error=EIO:when=${openingSyncs + 1}`;
+    const failing = traced(t, programOf(body + end), join(path, 'failing'), '-e', fault);
+    assert.equal(failing?.stdout, 'WAL_FAILED WAL_FAILED WAL_FAILED\n');
+    assert.equal(failing?.syncCounts[0], openingSyncs + 1);
+  });
+});
