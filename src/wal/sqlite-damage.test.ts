@@ -5,6 +5,7 @@ import { existsSync } from 'node:fs';
 import {
   copyFile,
   mkdir,
+  open,
   readdir,
   readFile,
   rm,
@@ -52,6 +53,36 @@ test('a damaged payload is found when it is read, with partition, index and file
     });
     const after = { partitionId: 1, fromIndex: 11, endIndex: 16, bytesMax: 1_000 };
     assert.equal((await wal.read(after)).length, 5);
+    await wal.close();
+  });
+});
+
+test('a run that is damaged while the store is open is found by every read of it, and fails nothing else', async () => {
+  await inDirectory(async (path) => {
+    let wal = await opened(path);
+    // Each term is a run of its own; together they are more than SQLite keeps in memory.
+    const payload = { kind: EntryKind.normal, bytes: new Uint8Array(300) };
+    const entries = Array.from({ length: 10_000 }, (_, i) =>
+      numbered(laidOut([payload]), { index: i + 1, term: i + 1 }),
+    ).flat();
+    await wal.write(batchOf({ entries }));
+    await wal.close();
+    wal = await opened(path);
+    const file = await open(join(path, databaseName), 'r+');
+    const at = (await file.readFile()).indexOf(encodeRuns(entries)[101] ?? '');
+    assert.ok(at > 0);
+    await file.write(Uint8Array.of(9), 0, 1, at);
+    await file.close();
+    for (const fromIndex of [102, 101, 90]) {
+      const range = { partitionId: 1, fromIndex, endIndex: 110, bytesMax: 100_000 };
+      await assert.rejects(wal.read(range), (error) => {
+        assert.ok(isKommanderError(error, 'WAL_CORRUPT'), String(error));
+        assert.equal(error.details.index, 102);
+        return true;
+      });
+    }
+    const after = { partitionId: 1, fromIndex: 103, endIndex: 110, bytesMax: 100_000 };
+    assert.equal((await wal.read(after)).length, 7);
     await wal.close();
   });
 });

@@ -6,6 +6,7 @@ import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { assert, must, unreachable } from '../base/assert.ts';
+import { MalformedBytesError } from '../base/bytes.ts';
 import { KommanderError } from '../base/errors.ts';
 import { decodeRun, encodeRuns, readRunHeader, runHeaderBytes } from '../ports/run.ts';
 import { corrupt, decoded } from './damage.ts';
@@ -360,8 +361,14 @@ function changeOne({ changes }: { readonly changes: number | bigint }): void {
 }
 
 function payloadBytesAtLeast(run: Uint8Array): number {
-  const { entryCount } = readRunHeader(run);
-  return Math.max(0, run.byteLength - runHeaderBytes - entryCount * recordHeadBytesMax);
+  try {
+    const { entryCount } = readRunHeader(run);
+    return Math.max(0, run.byteLength - runHeaderBytes - entryCount * recordHeadBytesMax);
+  } catch (error) {
+    // Who asked for the run decodes it, and says where it is damaged.
+    if (error instanceof MalformedBytesError) return 0;
+    throw error;
+  }
 }
 
 function setSynchronous(store: SqliteStore, isSynchronous: boolean): void {
