@@ -311,6 +311,32 @@ test('damage in the middle of the journal is reported at every open, not cut lik
   });
 });
 
+test('what the journal proves is kept when the tables are damaged as well', async () => {
+  await inDirectory(async (path) => {
+    const alive = join(path, 'alive');
+    const killed = join(path, 'killed');
+    const wal = await opened(alive);
+    const fact = Uint8Array.from(Buffer.from('the first members'));
+    await wal.write({ writes: [], meta: new Map([['genesis', fact]]), sync: true });
+    await wal.close();
+    // What was there at the open is in the tables, the rest in the journal.
+    await wal.open();
+    for (let index = 1; index <= 90; index++)
+      await wal.write(batchOf({ entries: entriesFrom(index, 1, 1) }, true));
+    await copyStore(alive, killed);
+    await wal.close();
+    await damageJournal(killed, 20);
+    const database = join(killed, databaseName);
+    const at = (await readFile(database)).indexOf(fact);
+    await flipFile(database, at, 0x20);
+    await rejectsOpen(killed, 'WAL_CORRUPT');
+    // Somebody mends the fact: the journal, which is in the tables by now, was damaged all the same.
+    await flipFile(database, at, 0x20);
+    const error = await rejectsOpen(killed, 'WAL_CORRUPT');
+    assert.match(error.message, /lost acknowledged batches \d+ … 91/);
+  });
+});
+
 test('a damaged header of the journal does not make it an empty one', async () => {
   await inDirectory(async (path) => {
     const killed = await writeAndKill(path, { synced: 10, last: 10 });

@@ -30,7 +30,6 @@ export interface ScannedSqliteStore {
   /** Ascending by id. */
   readonly partitions: readonly ScannedSqlitePartition[];
   readonly meta: ReadonlyMap<string, Uint8Array>;
-  readonly mark: BatchMark;
   /** Of the last run; 0 when there is none. */
   readonly lastRowId: number;
 }
@@ -59,6 +58,22 @@ export function scanSqlite(store: SqliteStore): ScannedSqliteStore {
   }
 }
 
+/**
+ * The mark of the last batch that was recovered.
+ *
+ * @throws WAL_CORRUPT it is damaged or missing
+ */
+export function readBatchMark({ path, database }: SqliteStore): BatchMark {
+  return sqliteCall(path, () => {
+    const batch = database.prepare('SELECT mark FROM batch').get();
+    if (batch === undefined)
+      throw corrupt('the row is missing', { record: 'batch mark', file: databaseName });
+    return decoded({ record: 'batch mark', file: databaseName }, () =>
+      decodeBatchMark(blob(batch.mark)),
+    );
+  });
+}
+
 function scan({ database }: SqliteStore): ScannedSqliteStore {
   const rows = (sql: string): Iterable<Row> => database.prepare(sql).iterate();
   const gathered = new Map<PartitionId, GatheredRows>();
@@ -84,15 +99,9 @@ function scan({ database }: SqliteStore): ScannedSqliteStore {
       decoded(where, () => decodeMeta(blob(row.value))),
     );
   }
-  const [batch] = rows('SELECT mark FROM batch');
-  if (batch === undefined)
-    throw corrupt('the row is missing', { record: 'batch mark', file: databaseName });
-  const mark = decoded({ record: 'batch mark', file: databaseName }, () =>
-    decodeBatchMark(blob(batch.mark)),
-  );
   const partitions = [...gathered.values()].map(scannedPartition);
   checkPages(rows('PRAGMA quick_check(1)'));
-  return { partitions, meta, mark, lastRowId };
+  return { partitions, meta, lastRowId };
 }
 
 function gatheredRows(partitionId: PartitionId, row: Row): GatheredRows {

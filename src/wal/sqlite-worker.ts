@@ -8,12 +8,13 @@ import { checkNothingLost } from './sqlite-evidence.ts';
 import { unpackOperations } from './sqlite-operations.ts';
 import {
   errorOf,
+  type OpenedSqliteStore,
   type PlainError,
   plainError,
   type SqliteReply,
   type SqliteRequest,
 } from './sqlite-protocol.ts';
-import { type ScannedSqliteStore, scanSqlite } from './sqlite-scan.ts';
+import { readBatchMark, scanSqlite } from './sqlite-scan.ts';
 import {
   checkpoint,
   closeDatabase,
@@ -71,15 +72,17 @@ async function carryOut(request: SqliteRequest): Promise<void> {
   }
 }
 
-async function open(path: string): Promise<ScannedSqliteStore> {
+async function open(path: string): Promise<OpenedSqliteStore> {
   const made = await openDatabase(path);
   try {
+    const mark = readBatchMark(made);
+    // First of all: whatever else is wrong, closing the store moves the journal, and its evidence would go with it.
+    checkNothingLost(path, mark);
     const scanned = scanSqlite(made);
-    checkNothingLost(path, scanned.mark);
     // A process that was killed may have written what was never synced. Whoever is told of it may rely on it.
     checkpoint(made);
     store = made;
-    return scanned;
+    return { ...scanned, mark };
   } catch (error) {
     closeDatabase(made);
     throw error;
