@@ -15,6 +15,7 @@ import {
 } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { smallDisk } from '../../test/support/disk-faults.ts';
 import {
   batchOf,
   entriesFrom,
@@ -335,6 +336,19 @@ test('what the journal proves is kept when the tables are damaged as well', asyn
     const error = await rejectsOpen(killed, 'WAL_CORRUPT');
     assert.match(error.message, /lost acknowledged batches \d+ … 91/);
   });
+});
+
+test('a damaged journal is kept without room for a copy of it', async (t) => {
+  const disk = smallDisk(t, 8);
+  if (disk === undefined) return;
+  const killed = await writeAndKill(disk.path, { synced: 90, last: 90 });
+  await damageJournal(killed, 20);
+  const journalBytes = (await stat(join(killed, journalName))).size;
+  disk.fill(journalBytes - 8_192);
+  for (let attempt = 0; attempt < 2; attempt++) {
+    const error = await rejectsOpen(killed, 'WAL_CORRUPT');
+    assert.match(error.message, /lost acknowledged batches 21 … 90/);
+  }
 });
 
 test('a damaged header of the journal does not make it an empty one', async () => {
