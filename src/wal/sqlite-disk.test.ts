@@ -13,7 +13,13 @@ import type { WalBatch } from '../ports/wal.ts';
 import { EntryKind } from '../raft/types.ts';
 import { factsOf, laidOut, numbered } from '../testing/wal-model.ts';
 import { sqliteWal } from './sqlite.ts';
-import { databaseName, journalBytesMax, journalName } from './sqlite-store.ts';
+import {
+  closeDatabase,
+  databaseName,
+  journalBytesMax,
+  journalName,
+  openDatabase,
+} from './sqlite-store.ts';
 
 test('the journal does not grow with the log', async () => {
   await inDirectory(async (path) => {
@@ -32,6 +38,16 @@ test('the journal does not grow with the log', async () => {
     assert.ok(longest > journalBytesMax, 'the bound is reached');
     assert.ok(longest < journalBytesMax + 1_100_000, `longer by one batch at most, was ${longest}`);
     assert.deepEqual(await readdir(path), ['KOMMANDER', 'LOCK', databaseName]);
+  });
+});
+
+test('a sync reaches what the drive keeps, also where that takes another system call', async () => {
+  await inDirectory(async (path) => {
+    const store = await openDatabase(path);
+    const settingOf = (name: string): unknown =>
+      Object.values(store.database.prepare(`PRAGMA ${name}`).get() ?? {})[0];
+    assert.deepEqual([settingOf('synchronous'), settingOf('fullfsync')], [2, 1]);
+    closeDatabase(store);
   });
 });
 

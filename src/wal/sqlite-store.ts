@@ -83,6 +83,7 @@ export async function openDatabase(path: string): Promise<SqliteStore> {
       assert(mode === 'wal', 'SQLite writes ahead');
       database.exec(`
         PRAGMA synchronous = FULL;
+        PRAGMA fullfsync = ON;
         PRAGMA wal_autocheckpoint = 0;
         PRAGMA journal_size_limit = ${journalBytesMax};
       `);
