@@ -136,6 +136,8 @@ export function rocksdbWal(options: RocksDbWalOptions): Wal {
   let failure: KommanderError | undefined;
   let isClosing = false;
   let writing: Promise<void> | undefined;
+  /** A batch for which the index in memory is ahead of the store. */
+  let putting: Promise<void> | undefined;
   const reading = new Set<Promise<unknown>>();
   let stats = noStats;
 
@@ -198,7 +200,12 @@ export function rocksdbWal(options: RocksDbWalOptions): Wal {
     checkRoom(reserveBytes + contentBytes(batch));
     const current = interruption === undefined ? checkOpen() : await resume(interruption);
     const after = afterBatch((id) => current.partitions.get(id)?.stored, batch);
-    await put(current, batch, after);
+    putting = put(current, batch, after);
+    try {
+      await putting;
+    } finally {
+      putting = undefined;
+    }
   }
 
   /** From the first change on, every failure is final: the index in memory may be ahead of the store. */
@@ -278,18 +285,36 @@ export function rocksdbWal(options: RocksDbWalOptions): Wal {
 
   async function read(range: ReadRange): Promise<readonly Entry[]> {
     if (interruption?.isClosed === true) await interruption.ended;
+    const task = readStored(range);
+    reading.add(task);
+    try {
+      return await task;
+    } finally {
+      reading.delete(task);
+    }
+  }
+
+  /** What seems to be missing while a batch is written is looked for again when it is. */
+  async function readStored(range: ReadRange): Promise<Entry[]> {
+    const before = putting;
+    try {
+      return await readNow(range);
+    } catch (error) {
+      if (before === undefined || !isKommanderError(error, 'WAL_CORRUPT')) throw error;
+    }
+    await Promise.allSettled([before]);
+    return readNow(range);
+  }
+
+  async function readNow(range: ReadRange): Promise<Entry[]> {
     const current = checkOpen();
     const partition = current.partitions.get(range.partitionId);
     checkReadRange(partition?.stored, range);
     const { runs } = must(partition, 'a checked range is of a stored partition');
-    const task = readEntries(current.handle, runs, range);
-    reading.add(task);
     try {
-      return await task;
+      return await readEntries(current.handle, runs, range);
     } catch (error) {
       throw isKommanderError(error, 'WAL_CORRUPT') ? error : fail(error);
-    } finally {
-      reading.delete(task);
     }
   }
 
