@@ -125,6 +125,12 @@ const damages: readonly {
       flipBlob(path, { table: 'runs', column: 'run', where: 'first_index = 6' }, 24),
   },
   {
+    name: 'the last run has another term',
+    says: /partitionId 1, index 11, record run, file log.sqlite: run checksum/,
+    damage: (path) =>
+      flipBlob(path, { table: 'runs', column: 'run', where: 'first_index = 11' }, 16),
+  },
+  {
     name: 'a run is longer than its header says',
     says: /partitionId 1, index 6/,
     damage: (path) => {

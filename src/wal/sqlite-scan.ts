@@ -1,7 +1,8 @@
-// What `open` reads of a SQLite log store: every table once. Records are checked in full, runs by their headers
-// (`gathered-partition.ts`), and the two against each other: SQLite's pages have no checksums, so a damaged page may lose
-// rows without a word. That the pages fit together is checked by SQLite itself.
+// What `open` reads of a SQLite log store: every table once. Records and the last run of a partition are checked in full,
+// other runs by their headers (`gathered-partition.ts`), and the two against each other: SQLite's pages have no checksums,
+// so a damaged page may lose rows without a word. That the pages fit together is checked by SQLite itself.
 
+import { decodeRun } from '../ports/run.ts';
 import type { PartitionId, StoredPartition } from '../ports/wal.ts';
 import { corrupt, decoded, missing } from './damage.ts';
 import {
@@ -100,6 +101,8 @@ function scan({ database }: SqliteStore): ScannedSqliteStore {
     );
   }
   const partitions = [...gathered.values()].map(scannedPartition);
+  const runOf = database.prepare('SELECT run FROM runs WHERE id = ?');
+  for (const { stored, runs } of partitions) checkLastRun(stored, runs, (id) => runOf.get(id)?.run);
   checkPages(rows('PRAGMA quick_check(1)'));
   return { partitions, meta, lastRowId };
 }
@@ -140,6 +143,21 @@ function scannedPartition({ partition, lastIndex, rows }: GatheredRows): Scanned
   if (stored.lastIndex > lastIndex)
     throw corrupt(`the log should end at ${lastIndex}`, { partitionId, index: stored.lastIndex });
   return { stored, runs: rows };
+}
+
+/**
+ * Elections compare the terms of last entries. A damaged header may have another one, and no later run contradicts it:
+ * only the run's checksum does.
+ */
+function checkLastRun(
+  { partitionId }: StoredPartition,
+  { firstIndexes, rowIds }: SqliteRuns,
+  runOf: (rowId: number) => unknown,
+): void {
+  const [index, rowId] = [firstIndexes.at(-1), rowIds.at(-1)];
+  if (index === undefined || rowId === undefined) return;
+  const where = { partitionId, index, record: 'run', file: databaseName };
+  decoded(where, () => decodeRun(blob(runOf(rowId))));
 }
 
 /** @throws WAL_CORRUPT no partition has this number */
