@@ -32,7 +32,7 @@ import { isKommanderError } from '../base/errors.ts';
 import { encodeRuns } from '../ports/run.ts';
 import { EntryKind } from '../raft/types.ts';
 import { factsOf, laidOut, membersOf, numbered } from '../testing/wal-model.ts';
-import { encodeBatchMark } from './record.ts';
+import { encodeBase, encodeBatchMark } from './record.ts';
 import { sqliteWal } from './sqlite.ts';
 import { keptJournalName } from './sqlite-evidence.ts';
 import { databaseName, journalName } from './sqlite-store.ts';
@@ -248,7 +248,67 @@ const damages: readonly {
       await flipFile(join(path, databaseName), (Number(root?.rootpage) - 1) * 4_096 + 4, 0x01);
     },
   },
+  {
+    name: 'a node-wide fact has another name',
+    says: /log\.sqlite/,
+    damage: async (path) => {
+      const file = join(path, databaseName);
+      const from = await rootOf(path, 'facts');
+      await flipFile(file, (await readFile(file)).indexOf('genesis', from), 0x01);
+    },
+  },
+  {
+    name: 'a partition of which nothing but a vote is known has the number of another one',
+    says: /log\.sqlite/,
+    damage: (path) => flipNumberOfLast(path, 'partitions', 0x01),
+  },
+  {
+    name: 'the only base has the number of another partition',
+    says: /log\.sqlite/,
+    damage: async (path) => {
+      for (const table of ['bases', 'partitions', 'runs'])
+        await tamper(path, `DELETE FROM ${table} WHERE partition_id = 2`);
+      // Partition 3 then has a base inside of its log, and partition 1 has none.
+      await tamper(
+        path,
+        'UPDATE bases SET base = ?',
+        encodeBase({ index: 2, term: 1, confState: membersOf([1]), data: undefined }),
+      );
+      await flipNumberOfLast(path, 'bases', 0x02);
+    },
+  },
+  {
+    name: 'a column is called differently',
+    says: /fact without a name/,
+    damage: async (path) => {
+      const file = join(path, databaseName);
+      await flipFile(file, (await readFile(file)).indexOf('name TEXT'), 0x20);
+    },
+  },
+  {
+    name: 'a table has other columns',
+    says: /no such column/,
+    damage: async (path) => {
+      const file = join(path, databaseName);
+      await flipFile(file, (await readFile(file)).indexOf('value BLOB'), 0x01);
+    },
+  },
 ];
+
+/** Where a table's only page begins in the file. */
+async function rootOf(path: string, table: string): Promise<number> {
+  const [root] = await query(path, `SELECT rootpage FROM sqlite_schema WHERE name = '${table}'`);
+  return (Number(root?.rootpage) - 1) * 4_096;
+}
+
+/** Flips a bit in the number of the last row of a small table. */
+async function flipNumberOfLast(path: string, table: string, bit: number): Promise<void> {
+  const file = join(path, databaseName);
+  const page = (await readFile(file)).subarray(await rootOf(path, table));
+  // The places of the rows stand behind the header of eight bytes, two bytes each; a row begins with its length.
+  const place = page.readUInt16BE(8 + 2 * (page.readUInt16BE(3) - 1));
+  await flipFile(file, (await rootOf(path, table)) + place + 1, bit);
+}
 
 for (const { name, says, damage } of damages) {
   test(`a store is refused when ${name}`, async () => {

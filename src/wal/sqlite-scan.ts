@@ -44,6 +44,10 @@ interface GatheredRows {
 
 type Row = Readonly<Record<string, unknown>>;
 
+const partitionsInOrder =
+  'SELECT partition_id, last_index, hard_state, compaction FROM partitions ORDER BY partition_id';
+const runsInOrder = 'SELECT id, partition_id, first_index, run FROM runs ORDER BY id';
+
 /**
  * Reads the store.
  *
@@ -78,11 +82,11 @@ export function readBatchMark({ path, database }: SqliteStore): BatchMark {
 function scan({ database }: SqliteStore): ScannedSqliteStore {
   const rows = (sql: string): Iterable<Row> => database.prepare(sql).iterate();
   const gathered = new Map<PartitionId, GatheredRows>();
-  for (const row of rows('SELECT * FROM partitions ORDER BY partition_id')) {
+  for (const row of rows(partitionsInOrder)) {
     const partitionId = partitionIdOf(row);
     gathered.set(partitionId, gatheredRows(partitionId, row));
   }
-  for (const row of rows('SELECT * FROM bases')) {
+  for (const row of rows('SELECT partition_id, base FROM bases')) {
     const { partition } = owner(gathered, partitionIdOf(row));
     const where = { partitionId: partition.stored.partitionId, record: 'base', file: databaseName };
     partition.stored = {
@@ -90,10 +94,11 @@ function scan({ database }: SqliteStore): ScannedSqliteStore {
       base: decoded(where, () => decodeBase(blob(row.base))),
     };
   }
-  const lastRowId = takeRuns(gathered, rows('SELECT * FROM runs ORDER BY id'));
+  const lastRowId = takeRuns(gathered, rows(runsInOrder));
   const meta = new Map<string, Uint8Array>();
-  for (const row of rows('SELECT * FROM facts')) {
-    const name = String(row.name);
+  for (const row of rows('SELECT name, value FROM facts')) {
+    const { name } = row;
+    if (typeof name !== 'string') throw corrupt('fact without a name', { file: databaseName });
     const where = { record: `fact ${name}`, file: databaseName };
     meta.set(
       name,
@@ -103,7 +108,7 @@ function scan({ database }: SqliteStore): ScannedSqliteStore {
   const partitions = [...gathered.values()].map(scannedPartition);
   const runOf = database.prepare('SELECT run FROM runs WHERE id = ?');
   for (const { stored, runs } of partitions) checkLastRun(stored, runs, (id) => runOf.get(id)?.run);
-  checkPages(rows('PRAGMA quick_check(1)'));
+  checkPages(rows('PRAGMA integrity_check(1)'));
   return { partitions, meta, lastRowId };
 }
 
@@ -125,15 +130,18 @@ function gatheredRows(partitionId: PartitionId, row: Row): GatheredRows {
 
 /** @returns the last row */
 function takeRuns(gathered: ReadonlyMap<PartitionId, GatheredRows>, rows: Iterable<Row>): number {
-  let rowId = 0;
+  let rowId: number | undefined;
   for (const row of rows) {
+    const previous = rowId;
     rowId = Number(row.id);
+    if (previous !== undefined && rowId <= previous)
+      throw corrupt(`row ${rowId} of table runs behind row ${previous}`, { file: databaseName });
     const { partition, rows: ofPartition } = owner(gathered, partitionIdOf(row));
     const firstIndex = Number(row.first_index);
     takeRun(partition, firstIndex, blob(row.run));
     addRow(ofPartition, { firstIndex, rowId });
   }
-  return rowId;
+  return rowId ?? 0;
 }
 
 function scannedPartition({ partition, lastIndex, rows }: GatheredRows): ScannedSqlitePartition {
@@ -178,8 +186,9 @@ function owner(
   return found;
 }
 
+/** The names of facts and the numbers of partitions have no checksum: they must be those that their indexes have. */
 function checkPages(rows: Iterable<Row>): void {
-  for (const { quick_check: finding } of rows) {
+  for (const { integrity_check: finding } of rows) {
     if (finding !== 'ok') throw corrupt(String(finding), { file: databaseName });
   }
 }

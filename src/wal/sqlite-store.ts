@@ -42,6 +42,8 @@ const schema = `
     first_index INTEGER NOT NULL,
     run BLOB NOT NULL
   ) STRICT;
+  CREATE UNIQUE INDEX partition_ids ON partitions (partition_id);
+  CREATE UNIQUE INDEX base_ids ON bases (partition_id);
   PRAGMA user_version = ${schemaVersion};
 `;
 
@@ -233,6 +235,8 @@ export function sqliteError(path: string, cause: unknown): KommanderError {
         `the log store ${path} is open elsewhere: stop the other process or choose another directory`,
         { ...options, code: 'WAL_LOCKED' },
       );
+    // Our statements are right: a table or a column of theirs is not there.
+    case ResultCode.error:
     case ResultCode.corrupt:
     case ResultCode.notDatabase:
       return new KommanderError(`the log store is damaged in file ${file}: ${String(cause)}`, {
