@@ -1,14 +1,17 @@
-// What stands in a closed node's store, in words that its tools print: the node-wide facts and the payloads of entries. Only
-// the host knows their encodings.
+// What stands in a closed node's store, in words that its tools print: the node-wide facts, what a base says of its state, and
+// the payloads of entries. Only the host knows their encodings.
 
 import { MalformedBytesError, utf8Text } from '../base/bytes.ts';
 import type { Timestamp } from '../ports/clock.ts';
 import type { Endpoint, NodeId } from '../ports/transport.ts';
+import type { LogBase, PartitionId } from '../ports/wal.ts';
 import { ConfChangeKind, decodeConfChange } from '../raft/conf-change.ts';
 import { type Entry, EntryKind, payloadOf, type ReplicaId } from '../raft/types.ts';
 import { clusterIdOf, decodeGenesis } from './genesis.ts';
 import { decodedFact, decodeNumber, metaKeys } from './meta.ts';
 import { decodePayload } from './payload.ts';
+import type { NamedSnapshot } from './snapshot-descriptor.ts';
+import { baseDescriptor } from './snapshots.ts';
 
 /** Whose store it is. */
 export interface NodeFacts {
@@ -29,6 +32,12 @@ export interface NodeFacts {
   }[];
   /** Application partitions that the cluster was formed with. */
   readonly partitionCount: number;
+}
+
+/** What the base of a partition says of the state there. */
+export interface BaseFacts {
+  /** Where its bytes are; undefined: only the state machine's own store has it, or there is no machine. */
+  readonly snapshot: NamedSnapshot | undefined;
 }
 
 /** What an entry is. */
@@ -61,6 +70,16 @@ export function describeFacts(meta: ReadonlyMap<string, Uint8Array>): NodeFacts 
     members: genesis?.record.members ?? [],
     partitionCount: genesis?.record.ranges.length ?? 0,
   };
+}
+
+/**
+ * Reads what a stored base says of its state (`StoredPartition.base`).
+ *
+ * @throws WAL_CORRUPT it means nothing
+ * @throws WAL_VERSION it is of a newer version
+ */
+export function describeBase(partitionId: PartitionId, base: LogBase): BaseFacts {
+  return { snapshot: baseDescriptor(partitionId, base)?.stored };
 }
 
 /** Says what an entry is; it never throws. */

@@ -5,10 +5,11 @@ import { describeEntry, describeFacts, type NodeFacts } from '../index.ts';
 import type { PartitionId } from '../ports/wal.ts';
 import type { Entry, LogIndex } from '../raft/types.ts';
 import { formatTimestamp } from '../time/timestamp.ts';
-import type { StoreDamage } from '../wal/store-reader.ts';
+import { type StoreDamage, wholeDamage } from '../wal/store-reader.ts';
 import { type StoreSurvey, type SurveyedPartition, surveyStore } from '../wal/store-survey.ts';
 import { alignedLines } from './table.ts';
 import type { ClosedStore } from './wal-engines.ts';
+import { notingBases, type StoredBases, snapshotDamages } from './wal-snapshots.ts';
 
 /** Bytes of an entry's data that are shown. */
 const shownBytesMax = 64;
@@ -21,30 +22,26 @@ export interface WalReport {
   readonly facts: NodeFacts | undefined;
 }
 
-/** Surveys the store; facts that mean nothing are a damage as well. */
+/** Surveys the store; facts that mean nothing are a damage as well, and so are snapshots that are not whole. */
 export async function reportOf(
   store: ClosedStore,
   options: { readonly digest?: boolean; readonly progress?: (entryCount: number) => void } = {},
 ): Promise<WalReport> {
-  const survey = await surveyStore(store.finds(), options);
+  const bases: StoredBases = new Map();
+  const survey = await surveyStore(notingBases(store.finds(), bases), options);
+  const damages = await snapshotDamages(store.path, bases);
   try {
-    return { survey, facts: describeFacts(survey.facts) };
+    return { survey: withDamages(survey, damages), facts: describeFacts(survey.facts) };
   } catch (error) {
     if (!isKommanderError(error)) throw error;
-    const damage: StoreDamage = {
-      partitionId: undefined,
-      index: undefined,
-      lastIndex: undefined,
-      file: undefined,
-      what: error.message,
-      lost: 'anything',
-    };
-    const damages = [...survey.damages, damage];
-    return {
-      survey: { ...survey, damages, damageCount: survey.damageCount + 1 },
-      facts: undefined,
-    };
+    damages.push(wholeDamage(error.message, undefined));
+    return { survey: withDamages(survey, damages), facts: undefined };
   }
+}
+
+function withDamages(survey: StoreSurvey, more: readonly StoreDamage[]): StoreSurvey {
+  const damages = [...survey.damages, ...more];
+  return { ...survey, damages, damageCount: survey.damageCount + more.length };
 }
 
 /** The whole store: facts, a row per partition, and how many damages there are. */

@@ -2,13 +2,14 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { utf8Bytes } from '../../src/base/bytes.ts';
 import { staticDiscovery } from '../../src/discovery/static.ts';
 import { openNode } from '../../src/host/node.ts';
+import type { StateMachine } from '../../src/ports/state-machine.ts';
 import { memoryNetwork } from '../../src/transport/memory.ts';
 import { encodeMeta } from '../../src/wal/record.ts';
 import { rocksdbWal } from '../../src/wal/rocksdb.ts';
@@ -64,7 +65,7 @@ function jsonOf(text: string): ReportJson {
 }
 
 /** The store of a node of a cluster of one, with entries of every kind in partition 1. */
-async function nodeStore(path: string, engine = 'rocksdb'): Promise<void> {
+async function nodeStore(path: string, engine = 'rocksdb', machine?: StateMachine): Promise<void> {
   const members = { a: '127.0.0.1:1' };
   const node = await openNode({
     nodeId: 'a',
@@ -73,6 +74,7 @@ async function nodeStore(path: string, engine = 'rocksdb'): Promise<void> {
     wal: openerOf(engine)(path),
     transport: memoryNetwork().transport(),
     discovery: staticDiscovery(members),
+    ...(machine === undefined ? {} : { stateMachine: () => machine, trailingEntries: 0 }),
   });
   await node.waitForLeader(1);
   await node.replicate(1, 'note', utf8Bytes('grüße\n'));
@@ -83,6 +85,11 @@ async function nodeStore(path: string, engine = 'rocksdb'): Promise<void> {
   await eventually('the system partition holds its genesis', () =>
     node.status().partitions.some((each) => each.partitionId === 0 && each.lastApplied === 2),
   );
+  if (machine !== undefined) {
+    await eventually('the snapshot is the base of the log', () =>
+      node.status().partitions.some((each) => each.partitionId === 1 && each.compactedIndex === 6),
+    );
+  }
   await node.close();
 }
 
@@ -278,6 +285,55 @@ test('verify of a SQLite store names partition, index and table of a damaged row
   assert.match(refused.stderr, /is damaged in 1 places.*\(WAL_CORRUPT\)/);
   assert.doesNotMatch(refused.stderr, /^ +at /m);
 });
+
+for (const engine of Object.keys(durableEngines)) {
+  test(`verify of a ${engine} store reads the snapshots, to their last byte; neither repair nor convert takes a damaged one`, async (t) => {
+    const directory = await newDirectory(t);
+    const path = join(directory, 'store');
+    const state = new Uint8Array(700_000).fill(7);
+    await nodeStore(path, engine, {
+      apply: (entries) => entries.map(() => undefined),
+      snapshot: () => state,
+      async restore(data) {
+        await data.bytes();
+      },
+    });
+    const whole = await wal('verify', path);
+    assert.deepEqual([whole.code, whole.stderr], [0, '']);
+    const [name = ''] = (await readdir(join(path, 'snapshots'))).filter((each) =>
+      each.startsWith('p1-'),
+    );
+    const file = join(path, 'snapshots', name);
+    const bytes = await readFile(file);
+    const damaged = bytes.slice();
+    damaged[600_000] = (damaged[600_000] as number) ^ 1;
+    const cases: [Uint8Array | undefined, RegExp][] = [
+      [damaged, /block 2: the checksum is/],
+      [bytes.subarray(0, -1), /it has \d+ bytes, expected \d+/],
+      [undefined, /it is missing/],
+    ];
+    for (const [content, what] of cases) {
+      if (content === undefined) await rm(file);
+      else await writeFile(file, content);
+      const before = await fingerprint(path);
+      const found = await wal('verify', path);
+      assert.equal(found.code, 1, found.stderr);
+      const place = `partition 1, index 6, file snapshots/${name}`;
+      assert.ok(found.stdout.includes(`\ndamaged: ${place}: the snapshot: `), found.stdout);
+      assert.match(found.stdout, what);
+      assert.match(found.stdout, /^1 place is damaged$/m);
+      const mended = await wal('repair', path, '--from', 'http://127.0.0.1:1');
+      assert.equal(mended.code, 1);
+      assert.match(
+        mended.stderr,
+        /the state at the base of partition 1 is damaged.*\(REPAIR_REFUSED\)/,
+      );
+      const converted = await wal('convert', path, join(directory, 'new'), '--engine', engine);
+      assert.match(converted.stderr, /is damaged in 1 places.*\(WAL_CORRUPT\)/);
+      assert.deepEqual(await fingerprint(path), before);
+    }
+  });
+}
 
 test('convert makes a new store that a node opens, and leaves the old one alone', async (t) => {
   const directory = await newDirectory(t);

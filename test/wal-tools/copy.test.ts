@@ -90,9 +90,17 @@ for (const engine of Object.keys(durableEngines)) {
       const noFacts = new Map(['genesis', 'incarnation'].map((name) => [name, undefined]));
       const batch = { writes: [], meta: noFacts, sync: true };
       writeToModel(model, batch);
+      // And no words about a state: bases are written again without any.
+      const plain = contentsOf(model)
+        .partitions.filter(({ base }) => base.data !== undefined)
+        .map(({ partitionId, base }) => {
+          const { writes } = batchOf({ partitionId, base: { ...base, data: undefined } });
+          return { ...batch, writes };
+        });
+      for (const each of plain) writeToModel(model, each);
       let facts: SnapshotFacts | undefined;
       const fill = async (wal: Wal): Promise<void> => {
-        await wal.write(batch);
+        for (const each of [batch, ...plain]) await wal.write(each);
         const writer = await wal.snapshots.create('p1-7');
         await writer.append(bytes);
         facts = await writer.finish();
