@@ -35,6 +35,7 @@ import {
   fingerprint,
   newDirectory,
   openerOf,
+  withoutNodeWords,
 } from '../support/stored-directory.ts';
 
 /** The model of a store that random batches were written to. */
@@ -86,21 +87,10 @@ for (const engine of Object.keys(durableEngines)) {
       const [from, to] = [join(directory, 'from'), join(directory, 'to')];
       const model = await fillRandom(from, engine, 7);
       const bytes = new Uint8Array(600_000).map((_, at) => at % 251);
-      // Random bytes are no genesis record: the tools would call them a damage.
-      const noFacts = new Map(['genesis', 'incarnation'].map((name) => [name, undefined]));
-      const batch = { writes: [], meta: noFacts, sync: true };
-      writeToModel(model, batch);
-      // And no words about a state: bases are written again without any.
-      const plain = contentsOf(model)
-        .partitions.filter(({ base }) => base.data !== undefined)
-        .map(({ partitionId, base }) => {
-          const { writes } = batchOf({ partitionId, base: { ...base, data: undefined } });
-          return { ...batch, writes };
-        });
-      for (const each of plain) writeToModel(model, each);
+      const plain = withoutNodeWords(model);
       let facts: SnapshotFacts | undefined;
       const fill = async (wal: Wal): Promise<void> => {
-        for (const each of [batch, ...plain]) await wal.write(each);
+        for (const batch of plain) await wal.write(batch);
         const writer = await wal.snapshots.create('p1-7');
         await writer.append(bytes);
         facts = await writer.finish();
