@@ -53,11 +53,31 @@ export async function buildStore(build: {
   }
 }
 
-/** Moves the finished store to its place, where nothing or an empty directory is. */
+/**
+ * Moves the finished store to its place, where nothing or an empty directory is.
+ *
+ * @throws WAL_FAILED it cannot be moved; it stays where it is
+ */
 export async function placeStore(draft: string, target: string): Promise<void> {
-  if ((await namesIn(target)) !== undefined) await rmdir(target);
-  await rename(draft, target);
-  await syncDirectory(dirname(resolve(target)));
+  try {
+    if ((await namesIn(target)) !== undefined) await rmdir(target);
+    await rename(draft, target);
+    await syncDirectory(dirname(resolve(target)));
+  } catch (cause) {
+    throw notPlaced({ draft, target }, cause);
+  }
+}
+
+/** Directories where something is mounted cannot be renamed: the files in them can be moved. */
+export function notPlaced(
+  { draft, target }: { readonly draft: string; readonly target: string },
+  cause: unknown,
+): KommanderError {
+  return new KommanderError(
+    `the new store is whole, but cannot take the place of ${target} (${String(cause)}): move what is in ${target} ` +
+      `elsewhere, and then what is in ${draft} into it`,
+    { code: 'WAL_FAILED', details: { path: target, draft }, cause },
+  );
 }
 
 /** Names in a directory; undefined when there is none. */

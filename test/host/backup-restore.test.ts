@@ -160,6 +160,7 @@ test('a backup that is damaged, not whole or of a newer version is refused befor
   await refused(/there is no .*partition-1\.state/);
   await rm(manifestPath);
   await refused(/there is no .*manifest\.json/);
+  await refused(/there is no .*manifest\.json/, manifestPath);
   const changes: readonly (readonly [string | RegExp, string, RegExp])[] = [
     ['"version":1', '"version":2', /it has version 2/],
     ['kommander backup', 'something else', /of another kind/],

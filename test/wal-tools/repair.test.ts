@@ -386,6 +386,10 @@ test('strangers, the node itself and peers without the entries are refused; an u
     /belongs to cluster fake-cluster/,
   );
   await refusal(path, [itself], 'TRANSPORT_FAILED');
+  const page = await serving(t, async () => ({ body: Buffer.from('<html>') }));
+  assert.match(await refusal(path, [page], 'TRANSPORT_FAILED'), /its status is not that of a node/);
+  const cut = await serving(t, async () => ({ body: Buffer.from('{'), isCut: true }));
+  assert.match(await refusal(path, [cut], 'TRANSPORT_FAILED'), /cannot be asked: .*closed/);
   assert.match(
     await refusal(path, [await standIn(t, peer, '"node":"a"', '"node":"c"')], 'WRONG_CLUSTER'),
     /is the damaged node itself/,
@@ -423,14 +427,20 @@ async function standIn(
   });
 }
 
-async function serving(
-  t: TestContext,
-  answer: (path: string) => Promise<{ readonly body: Uint8Array; readonly cluster?: string }>,
-): Promise<string> {
+interface Served {
+  readonly body: Uint8Array;
+  readonly cluster?: string;
+  /** The connection ends before the last byte. */
+  readonly isCut?: boolean;
+}
+
+async function serving(t: TestContext, answer: (path: string) => Promise<Served>): Promise<string> {
   const server = createServer((request, response) => {
-    void answer(request.url ?? '').then(({ body, cluster = 'x' }) => {
-      response.writeHead(200, { 'kommander-cluster': cluster });
-      response.end(body);
+    void answer(request.url ?? '').then(({ body, cluster = 'x', isCut = false }) => {
+      const length = body.byteLength + (isCut ? 1 : 0);
+      response.writeHead(200, { 'kommander-cluster': cluster, 'content-length': length });
+      if (isCut) response.write(body, () => response.destroy());
+      else response.end(body);
     });
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
