@@ -1,6 +1,6 @@
 // What `kommander wal inspect` and `kommander wal verify` print of a closed store. Neither writes anything into it.
 
-import { isKommanderError } from '../base/errors.ts';
+import { isKommanderError, KommanderError } from '../base/errors.ts';
 import { describeEntry, describeFacts, type NodeFacts } from '../index.ts';
 import type { PartitionId } from '../ports/wal.ts';
 import type { Entry, LogIndex } from '../raft/types.ts';
@@ -86,7 +86,11 @@ export function reportJson(store: ClosedStore, { survey, facts }: WalReport): st
   });
 }
 
-/** Prints entries `range.from …` of one partition, at most `range.count`, and the damages between them. */
+/**
+ * Prints entries `range.from …` of one partition, at most `range.count`, and the damages between them.
+ *
+ * @throws UNKNOWN_PARTITION nothing of it is stored
+ */
 export async function printEntries(
   store: ClosedStore,
   range: { readonly partitionId: PartitionId; readonly from: LogIndex; readonly count: number },
@@ -95,9 +99,12 @@ export async function printEntries(
   const { partitionId, from, count } = range;
   let left = count;
   let compactedIndex = 0;
+  let isKnown = false;
   for await (const find of store.finds(partitionId)) {
     if (find.kind === 'compaction') compactedIndex = find.mark.index;
+    if (find.kind !== 'fact' && find.kind !== 'damage') isKnown = true;
     const isPlaced = find.kind === 'damage' && find.damage.partitionId === partitionId;
+    if (isPlaced) isKnown = true;
     if (isPlaced && (find.damage.lastIndex ?? Number.MAX_SAFE_INTEGER) >= from) {
       options.print(
         options.isJson ? jsonLine({ damage: find.damage }) : `${damageLine(find.damage)}\n`,
@@ -111,6 +118,11 @@ export async function printEntries(
       options.print(options.isJson ? entryJson(entry) : entryLine(entry));
     }
   }
+  if (isKnown) return;
+  throw new KommanderError(`${store.path} has nothing of partition ${partitionId}`, {
+    code: 'UNKNOWN_PARTITION',
+    details: { partitionId },
+  });
 }
 
 const columns = [

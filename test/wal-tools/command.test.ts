@@ -2,7 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { once } from 'node:events';
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -123,6 +125,9 @@ test('inspect shows whose store it is, every partition, and entries; it writes n
   assert.match(entries[2] ?? '', /blob {2}\S+ {2}0x00ff01$/);
   assert.match(entries[3] ?? '', /long {2}\S+ {2}"ä{32}"… \(1000 bytes\)$/);
   assert.match(entries[4] ?? '', /none {2}\S+ {2}""$/);
+  const unknown = await wal('inspect', path, '--partition', '2');
+  assert.deepEqual([unknown.code, unknown.stdout], [1, '']);
+  assert.match(unknown.stderr, /has nothing of partition 2 \(UNKNOWN_PARTITION\)/);
   assert.match(entries[5] ?? '', /_checkpoint {2}\S+ {2}0x0[0-9a-f]{15}$/);
   const some = await wal(
     'inspect',
@@ -185,6 +190,16 @@ test('verify exits with 0 for a whole store, 1 for a damaged one, 2 when it coul
   assert.equal(missing.code, 2);
   assert.match(missing.stderr, /cannot be read.*\(WAL_FAILED\)/);
   assert.ok(!(await readdir(directory)).includes('nothing'));
+  await rename(join(path, 'LOCK'), join(path, 'kept'));
+  // A socket is no file that could be opened, whoever runs this.
+  const socket = createServer().listen(join(path, 'LOCK'));
+  await once(socket, 'listening');
+  const unlocked = await wal('verify', path);
+  assert.equal(unlocked.code, 2);
+  assert.match(unlocked.stderr, /cannot be locked: .*unable to open.*\(WAL_FAILED\)/);
+  socket.close();
+  await once(socket, 'close');
+  await rename(join(path, 'kept'), join(path, 'LOCK'));
   const mark = join(path, 'KOMMANDER');
   await writeFile(mark, (await readFile(mark, 'utf8')).replace('version 1', 'version 2'));
   const newer = await wal('verify', path);
