@@ -363,7 +363,11 @@ function readGenesis(
   return genesis;
 }
 
-/** Every partition of the cluster: as it is stored, or new and empty with all first members as voters. */
+/**
+ * Every partition of the cluster: as it is stored, or, in an empty store, new with all first members as voters.
+ *
+ * @throws WAL_CORRUPT one is gone
+ */
 function storedPartitions(
   genesis: Genesis,
   contents: WalContents,
@@ -372,6 +376,13 @@ function storedPartitions(
   return partitionIdsOf(genesis.record).map((partitionId) => {
     const known = contents.partitions.find((partition) => partition.partitionId === partitionId);
     if (known !== undefined) return { partition: known, isNew: false };
+    // The first start writes all of them and the genesis record in one batch. Made anew, it would vote again where it has voted.
+    if (contents.meta.has(metaKeys.genesis)) {
+      throw new KommanderError(
+        `the store has nothing of partition ${partitionId}, which was written with its genesis record: restore the directory or replace the node`,
+        { code: 'WAL_CORRUPT', details: { partitionId } },
+      );
+    }
     const confState = { ...emptyConfState, voters };
     return {
       partition: {

@@ -22,7 +22,10 @@ export interface WalReport {
   readonly facts: NodeFacts | undefined;
 }
 
-/** Surveys the store; facts that mean nothing are a damage as well, and so are snapshots that are not whole. */
+/**
+ * Surveys the store; facts that mean nothing are a damage as well, and so are snapshots that are not whole and votes that are
+ * gone.
+ */
 export async function reportOf(
   store: ClosedStore,
   options: { readonly digest?: boolean; readonly progress?: (entryCount: number) => void } = {},
@@ -31,12 +34,38 @@ export async function reportOf(
   const survey = await surveyStore(notingBases(store.finds(), bases), options);
   const damages = await snapshotDamages(store.path, bases);
   try {
-    return { survey: withDamages(survey, damages), facts: describeFacts(survey.facts) };
+    const facts = describeFacts(survey.facts);
+    damages.push(...missingVotes(survey, facts));
+    return { survey: withDamages(survey, damages), facts };
   } catch (error) {
     if (!isKommanderError(error)) throw error;
     damages.push(wholeDamage(error.message, undefined));
     return { survey: withDamages(survey, damages), facts: undefined };
   }
+}
+
+/**
+ * Partitions of the node without a hard state, or with one that is older than their logs. Where a whole file is gone no
+ * checksum is wrong; but a node writes every partition with its genesis record, and no entry before its term.
+ */
+function missingVotes(
+  { partitions, damages }: StoreSurvey,
+  { clusterId, partitionCount }: NodeFacts,
+): StoreDamage[] {
+  if (clusterId === undefined) return [];
+  const anything = damages.filter(({ lost }) => lost === 'anything');
+  const found = new Map(partitions.map((each) => [each.partitionId, each]));
+  const missing: StoreDamage[] = [];
+  for (let partitionId = 0; partitionId <= partitionCount; partitionId++) {
+    // What is damaged in words already may have been just that.
+    const isTold = anything.some((each) => (each.partitionId ?? partitionId) === partitionId);
+    const { hardState, base, termRuns } = found.get(partitionId) ?? {};
+    const logTerm = Math.max(base?.term ?? 0, termRuns?.at(-1)?.term ?? 0);
+    if (isTold || (hardState !== undefined && hardState.term >= logTerm)) continue;
+    const what = `there is no hard state of term ${logTerm} or later`;
+    missing.push({ ...wholeDamage(what, undefined), partitionId });
+  }
+  return missing;
 }
 
 function withDamages(survey: StoreSurvey, more: readonly StoreDamage[]): StoreSurvey {

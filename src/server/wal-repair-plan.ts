@@ -62,26 +62,6 @@ export function needsOf(survey: StoreSurvey): PartitionNeed[] {
     .map(({ partition, damages }) => needOf(partition, damages));
 }
 
-/**
- * Checks that no partition lacks its hard state, or has one that is older than its log: what is gone without a checksum that
- * says so (a whole file) may have been a vote.
- *
- * @param partitionCount application partitions of the node, beside partition 0
- * @throws REPAIR_REFUSED
- */
-export function checkVotes(survey: StoreSurvey, partitionCount: number): void {
-  const found = new Map(survey.partitions.map((each) => [each.partitionId, each]));
-  for (let partitionId = 0; partitionId <= partitionCount; partitionId++) {
-    const partition = found.get(partitionId);
-    const term = partition?.hardState?.term ?? 0;
-    const logTerm = Math.max(partition?.base?.term ?? 0, partition?.termRuns.at(-1)?.term ?? 0);
-    if (term > 0 && term >= logTerm) continue;
-    throw refused(
-      `partition ${partitionId} has no hard state of term ${Math.max(logTerm, 1)} or later; this node may have forgotten a vote`,
-    );
-  }
-}
-
 function needOf(partition: SurveyedPartition, damages: readonly StoreDamage[]): PartitionNeed {
   const { partitionId, hardState, base, lastIndex, termRuns } = partition;
   if (hardState === undefined) throw refused(`partition ${partitionId} has no hard state`);

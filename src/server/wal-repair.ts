@@ -21,14 +21,7 @@ import { type Print, reportOf, type WalReport } from './wal-inspect.ts';
 import { hardStateAfter, mendedFinds, type PartitionMend } from './wal-mend.ts';
 import { askPeer, fetchEntries, type LogPeer } from './wal-peers.ts';
 import { countingFinds, progressOf } from './wal-progress.ts';
-import {
-  appliedBy,
-  checkUpToDate,
-  checkVotes,
-  needsOf,
-  peerFor,
-  refused,
-} from './wal-repair-plan.ts';
+import { appliedBy, checkUpToDate, needsOf, peerFor, refused } from './wal-repair-plan.ts';
 
 /** Directories of damaged stores that are kept beside a store, at most. */
 const keptMax = 1_000;
@@ -86,7 +79,6 @@ async function mendsOf(
 ): Promise<PartitionMend[]> {
   const needs = needsOf(survey);
   if (facts?.clusterId === undefined) throw refused('whose store it is cannot be read');
-  checkVotes(survey, facts.partitionCount);
   const peers: LogPeer[] = [];
   for (const url of peerUrls) {
     const peer = await askPeer(url);

@@ -9,13 +9,14 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { utf8Bytes } from '../../src/base/bytes.ts';
+import { isKommanderError } from '../../src/base/errors.ts';
 import { staticDiscovery } from '../../src/discovery/static.ts';
 import { openNode } from '../../src/host/node.ts';
 import type { StateMachine } from '../../src/ports/state-machine.ts';
 import { memoryNetwork } from '../../src/transport/memory.ts';
-import { encodeMeta } from '../../src/wal/record.ts';
+import { encodeHardState, encodeMeta } from '../../src/wal/record.ts';
 import { rocksdbWal } from '../../src/wal/rocksdb.ts';
-import { metaKey, runKey } from '../../src/wal/rocksdb-keys.ts';
+import { KeyKind, metaKey, partitionKey, runKey } from '../../src/wal/rocksdb-keys.ts';
 import { lockStoreForReading } from '../../src/wal/store-lock.ts';
 import { eventually } from '../server-support.ts';
 import { durableEngines } from '../support/durable-engines.ts';
@@ -272,6 +273,34 @@ for (const engine of Object.keys(durableEngines)) {
     assert.equal(allowed.said, 'open');
   });
 }
+
+test('a partition that vanished, or whose hard state is older than its log, is damage that no repair takes', async (t) => {
+  const path = join(await newDirectory(t), 'store');
+  await nodeStore(path);
+  const key = partitionKey(KeyKind.hardState, 1);
+  const older = encodeHardState({ term: 0, votedFor: undefined, commitIndex: 0 });
+  const rest = [1, 2, 3, 4, 5, 6].map((index) => runKey(1, index));
+  const cases: [readonly (readonly [Uint8Array, Uint8Array?])[], number][] = [
+    [[[key, older]], 1],
+    [[[key]], 1],
+    [[...rest, partitionKey(KeyKind.base, 1)].map((each) => [each]), 0],
+  ];
+  for (const [rows, term] of cases) {
+    await tamper(path, ...rows.map(([each, value]) => ({ key: each, value })));
+    const found = await wal('verify', path);
+    assert.equal(found.code, 1, found.stderr);
+    const what = `damaged: partition 1: there is no hard state of term ${term} or later\n`;
+    assert.ok(found.stdout.includes(what), found.stdout);
+    const refused = await wal('repair', path, '--from', 'http://127.0.0.1:1');
+    assert.match(refused.stderr, /may have forgotten a vote.*\(REPAIR_REFUSED\)/);
+  }
+  // Made anew, it would vote again where it has voted.
+  await assert.rejects(nodeStore(path), (error) => {
+    assert.ok(isKommanderError(error, 'WAL_CORRUPT'), String(error));
+    assert.equal(error.details.partitionId, 1);
+    return true;
+  });
+});
 
 test('verify of a SQLite store names partition, index and table of a damaged row, and says it when it is no database', async (t) => {
   const directory = await newDirectory(t);

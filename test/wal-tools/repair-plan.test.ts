@@ -7,7 +7,6 @@ import { isKommanderError } from '../../src/base/errors.ts';
 import type { LogPeer } from '../../src/server/wal-peers.ts';
 import {
   checkUpToDate,
-  checkVotes,
   needsOf,
   type PartitionNeed,
   peerFor,
@@ -119,33 +118,6 @@ const need: PartitionNeed = {
   ranges: [{ from: 30, last: 34 }],
   end: { term: 5, lastIndex: 100 },
 };
-
-test('a partition without a hard state as late as its log is never repaired: a whole file may be gone, and a vote with it', () => {
-  const vote = { votedFor: undefined, commitIndex: 0 };
-  const survey = (change: Partial<SurveyedPartition>): StoreSurvey => {
-    const found = surveyWith([], change);
-    const [one] = found.partitions;
-    assert.ok(one !== undefined);
-    return {
-      ...found,
-      partitions: [
-        { ...one, partitionId: 0 },
-        { ...one, partitionId: 1 },
-      ],
-    };
-  };
-  checkVotes(survey({}), 1);
-  checkVotes(survey({ hardState: { ...vote, term: 5 } }), 1);
-  for (const hardState of [undefined, { ...vote, term: 4 }])
-    assert.match(
-      refusal(() => checkVotes(survey({ hardState }), 1)),
-      /partition 0 has no hard state of term 5 or later; this node may have forgotten a vote/,
-    );
-  assert.match(
-    refusal(() => checkVotes(survey({}), 2)),
-    /partition 2 has no hard state of term 1 or later/,
-  );
-});
 
 test('a repaired log must be at least as up to date as the damaged one was (§5.4.1)', () => {
   const unknown = { ...need, end: { term: 7, lastIndex: undefined } };
