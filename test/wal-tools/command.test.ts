@@ -424,3 +424,28 @@ test('a wrong command line exits with 2 and says what would be right', async () 
     assert.equal(code, 2, stderr);
   }
 });
+
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  test(`a tool that ${signal} ends leaves no copy of a store behind`, async (t) => {
+    const directory = await newDirectory(t);
+    const [path, temporary] = [join(directory, 'store'), join(directory, 'tmp')];
+    await mkdir(temporary);
+    await nodeStore(path);
+    const engines = new URL('../../src/server/wal-engines.ts', import.meta.url);
+    const program = `
+      import { openClosedStore } from ${JSON.stringify(fileURLToPath(engines))};
+      await openClosedStore(process.argv[1]);
+      console.log('open');
+      setInterval(() => {}, 1_000);`;
+    const child = spawn(process.execPath, ['--input-type=module', '-e', program, path], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: { ...process.env, TMPDIR: temporary },
+    });
+    await once(child.stdout, 'data');
+    assert.equal((await readdir(temporary)).length, 1);
+    child.kill(signal);
+    const [code, ended] = (await once(child, 'exit')) as [number | null, string | null];
+    assert.deepEqual([code, ended], [null, signal]);
+    assert.deepEqual(await readdir(temporary), []);
+  });
+}
