@@ -8,7 +8,7 @@ import type { LogBase, PartitionId } from '../ports/wal.ts';
 import { ConfChangeKind, decodeConfChange } from '../raft/conf-change.ts';
 import { type Entry, EntryKind, payloadOf, type ReplicaId } from '../raft/types.ts';
 import { clusterIdOf, decodeGenesis } from './genesis.ts';
-import { decodedFact, decodeNumber, metaKeys } from './meta.ts';
+import { checkRestored, decodedFact, decodeNumber, metaKeys } from './meta.ts';
 import { decodePayload } from './payload.ts';
 import type { NamedSnapshot } from './snapshot-descriptor.ts';
 import { baseDescriptor } from './snapshots.ts';
@@ -54,10 +54,11 @@ export interface EntryFacts {
 /**
  * Reads the node-wide facts of a store (`WalContents.meta`).
  *
- * @throws WAL_CORRUPT a fact means nothing
+ * @throws WAL_CORRUPT a fact means nothing, or the restore of a backup into the store was interrupted
  * @throws WAL_VERSION the genesis record is of a newer version
  */
 export function describeFacts(meta: ReadonlyMap<string, Uint8Array>): NodeFacts {
+  checkRestored(meta);
   const owner = meta.get(metaKeys.nodeId);
   const stored = meta.get(metaKeys.genesis);
   const genesis = stored === undefined ? undefined : decodeGenesis(stored);

@@ -31,7 +31,7 @@ import {
 } from './genesis.ts';
 import type { Host } from './host.ts';
 import { noteReachable, noteRefused, receiveFrame } from './inbox.ts';
-import { decodedFact, decodeNumber, encodeNumber, metaKeys } from './meta.ts';
+import { checkRestored, decodedFact, decodeNumber, encodeNumber, metaKeys } from './meta.ts';
 import { checkOptions, invalidOption, type NodeSettings } from './options.ts';
 import { newOutbox } from './outbox.ts';
 import { openPartition, type Partition } from './partition.ts';
@@ -316,12 +316,7 @@ function readGenesis(
   contents: WalContents,
 ): Genesis {
   const { nodeId, partitions } = settings;
-  if (contents.meta.has(metaKeys.restoring)) {
-    throw new KommanderError(
-      'the restore of a backup into this store was interrupted: empty its directory, and restore again',
-      { code: 'WAL_CORRUPT' },
-    );
-  }
+  checkRestored(contents.meta);
   const stored = contents.meta.get(metaKeys.genesis);
   if (stored === undefined) {
     if (contents.partitions.length > 0) {

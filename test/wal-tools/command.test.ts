@@ -23,6 +23,7 @@ import { durableEngines } from '../support/durable-engines.ts';
 import { flipBlob } from '../support/sqlite-files.ts';
 import {
   damageFile,
+  fillStore,
   fingerprint,
   flipped,
   newDirectory,
@@ -302,6 +303,15 @@ test('a partition that vanished, or whose hard state is older than its log, is d
   });
 });
 
+test('a store whose restore from a backup was interrupted is not whole: no node opens it', async (t) => {
+  const path = join(await newDirectory(t), 'store');
+  const meta = new Map([['restoring', utf8Bytes('a hash')]]);
+  await fillStore(path, (store) => store.write({ writes: [], meta, sync: true }));
+  const found = await wal('verify', path);
+  assert.equal(found.code, 1, found.stderr);
+  assert.match(found.stdout, /^damaged: the store: the restore of a backup .* was interrupted/m);
+});
+
 test('verify of a SQLite store names partition, index and table of a damaged row, and says it when it is no database', async (t) => {
   const directory = await newDirectory(t);
   const path = join(directory, 'store');
@@ -393,6 +403,13 @@ test('convert makes a new store that a node opens, and leaves the old one alone'
   assert.deepEqual(await made.open(), await old.open());
   await Promise.all([old.close(), made.close()]);
 
+  const inside = await wal('convert', from, join(from, 'to'), '--engine', 'rocksdb');
+  assert.equal(inside.code, 1);
+  assert.match(inside.stderr, /lies in \S+, which is only read.*\(INVALID_ARGUMENT\)/);
+  const slash = await wal('convert', from, `${join(directory, 'slash')}/`, '--engine', 'rocksdb');
+  assert.equal(slash.code, 0, slash.stderr);
+  assert.deepEqual((await readdir(directory)).sort(), ['from', 'new', 'slash']);
+  await rm(join(directory, 'slash'), { recursive: true });
   const again = await wal('convert', from, to, '--engine', 'rocksdb');
   assert.equal(again.code, 1);
   assert.match(again.stderr, /is not empty: choose a new directory \(INVALID_ARGUMENT\)/);
