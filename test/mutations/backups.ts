@@ -147,4 +147,18 @@ export const backupMutations: readonly Mutation[] = [
     tests,
     simulator,
   },
+  {
+    id: 'backup-manifest-not-checked',
+    hazards: [40],
+    edits: [
+      {
+        file: 'src/host/backup-format.ts',
+        find: 'if (text !== content + sealOf(content))',
+        replace: 'if (text === content + sealOf(content).slice(1))',
+      },
+    ],
+    says: 'A changed manifest of a backup is believed: indexes and timestamps of the new cluster may begin below the old ones.',
+    tests,
+    simulator,
+  },
 ];
