@@ -110,9 +110,9 @@ export const backupMutations: readonly Mutation[] = [
     hazards: [47],
     edits: [
       {
-        file: 'src/host/opening.ts',
-        find: 'if (contents.meta.has(metaKeys.restoring)) {',
-        replace: "if (contents.meta.has('')) {",
+        file: 'src/host/meta.ts',
+        find: 'if (!meta.has(metaKeys.restoring)) return;',
+        replace: "if (!meta.has('')) return;",
       },
     ],
     says: 'A node starts on a directory whose restore was interrupted: an empty cluster takes the place of the data.',
