@@ -11,6 +11,7 @@ import { publishMark, syncDirectory, withholdMark } from '../wal/store-directory
 import type { StoreFind } from '../wal/store-reader.ts';
 import { type StoreSurvey, type SurveyedPartition, surveyStore } from '../wal/store-survey.ts';
 import type { WalEngine } from './wal-engines.ts';
+import { notingBases, type StoredBases, snapshotDamages } from './wal-snapshots.ts';
 
 /**
  * Makes a store of `engine` out of `finds` in the new directory `draft`. Resolves when it is whole, durable and marked.
@@ -122,7 +123,10 @@ async function makeDirectory(draft: string): Promise<void> {
 async function surveyOf(engine: WalEngine, path: string): Promise<StoreSurvey> {
   const reader = await engine.read(path);
   try {
-    return await surveyStore(reader.finds(), { digest: true });
+    const bases: StoredBases = new Map();
+    const survey = await surveyStore(notingBases(reader.finds(), bases), { digest: true });
+    const damages = await snapshotDamages(path, bases);
+    return { ...survey, damageCount: survey.damageCount + damages.length };
   } finally {
     await reader.close();
   }

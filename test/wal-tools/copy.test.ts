@@ -8,8 +8,10 @@ import { test } from 'node:test';
 import { must } from '../../src/base/assert.ts';
 import { isKommanderError } from '../../src/base/errors.ts';
 import { seededRandom } from '../../src/base/random.ts';
+import { encodeDescriptor } from '../../src/host/snapshot-descriptor.ts';
 import type { SnapshotFacts } from '../../src/ports/snapshot-store.ts';
 import type { Wal } from '../../src/ports/wal.ts';
+import { emptyConfState } from '../../src/raft/types.ts';
 import { buildStore, differences, placeStore } from '../../src/server/wal-build.ts';
 import { convertStore } from '../../src/server/wal-convert.ts';
 import { engineNamed, openClosedStore } from '../../src/server/wal-engines.ts';
@@ -219,6 +221,23 @@ test('a store is one only when all is written and compared: until then it is ref
     check: () => ['it differs'],
   });
   await assert.rejects(wrong, (error) => isKommanderError(error, 'WAL_FAILED'));
+  // Its snapshots are read again as well.
+  const descriptor = encodeDescriptor({
+    stored: { name: 'p1-i5-t1-own', byteLength: 3, checksum: 7 },
+    ...{ clock: 1, machineIndex: 5, parts: [{ name: 'machine', byteLength: 3 }] },
+  });
+  async function* withState(): AsyncGenerator<StoreFind> {
+    const base = { index: 5, term: 1, confState: emptyConfState, data: descriptor };
+    yield { kind: 'base', partitionId: 1, base };
+    yield* reader.finds();
+  }
+  await assert.rejects(
+    buildStore({
+      ...{ engine, draft, source, finds: withState() },
+      check: ({ damageCount }) => (damageCount === 1 ? ['a snapshot is missing'] : []),
+    }),
+    (error) => isKommanderError(error, 'WAL_FAILED') && /snapshot is missing/.test(error.message),
+  );
   await reader.close();
   assert.deepEqual((await readdir(path)).sort(), ['source', 'target']);
 });
