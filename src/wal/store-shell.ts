@@ -159,12 +159,16 @@ export function storeShell<Store>(engine: StoreEngine<Store>): Wal {
       engine.letGo?.(last);
       await Promise.allSettled([writing, ...reading]);
       await engine.close(last, failure === undefined);
+    } catch (error) {
+      throw isKommanderError(error) ? error : fail(error);
     } finally {
       opening = undefined;
     }
   }
 
   async function close(): Promise<void> {
+    // Nothing to wait for: an open that follows at once is not to be disturbed.
+    if (opening === undefined && closing === undefined) return;
     closing ??= release();
     try {
       await closing;

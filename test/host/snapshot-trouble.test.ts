@@ -276,7 +276,7 @@ test('a backup that waits for the state of a replica that is sent a snapshot get
   await cluster.converge();
   const machine = machines.get('c');
   assert.ok(machine !== undefined);
-  const { apply } = machine;
+  const apply = machine.apply.bind(machine);
   let goOn = (): void => {};
   machine.apply = async (entries) => {
     await new Promise<void>((resolve) => {
