@@ -28,13 +28,7 @@ import {
   type SnapshotDescriptor,
 } from './snapshot-descriptor.ts';
 import { isSame, transmit } from './snapshot-pieces.ts';
-import {
-  discarded,
-  isHostOver,
-  isNeeded,
-  isStoreFailure,
-  sweepSnapshots,
-} from './snapshots.ts';
+import { discarded, isHostOver, isNeeded, isStoreFailure, sweepSnapshots } from './snapshots.ts';
 
 /** Bytes of a snapshot that a node takes. */
 const snapshotBytesMax = 1_099_511_627_776;
@@ -232,7 +226,10 @@ async function receiveAll(host: Host, receive: SnapshotReceive): Promise<void> {
  * Whether all of it came before, and was not installed: the process ended first, or its leader was deposed. It is read
  * and checked: one that is damaged is received anew.
  */
-async function isThereWhole(host: Host, { partition, name, identity }: SnapshotReceive): Promise<boolean> {
+async function isThereWhole(
+  host: Host,
+  { partition, name, identity }: SnapshotReceive,
+): Promise<boolean> {
   const { snapshots } = host.wal;
   const { snapshotDraft } = partition;
   if (snapshotDraft !== undefined && snapshotDraft !== name) await snapshots.remove(snapshotDraft);

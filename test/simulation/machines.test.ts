@@ -6,7 +6,11 @@ import { test } from 'node:test';
 import { utf8Bytes, utf8Text } from '../../src/base/bytes.ts';
 import { seededRandom } from '../../src/base/random.ts';
 import type { CommittedEntry } from '../../src/ports/state-machine.ts';
-import { appliedNothing, newAppliedOrder, noteApplied } from '../../src/testing/simulation/applied-order.ts';
+import {
+  appliedNothing,
+  newAppliedOrder,
+  noteApplied,
+} from '../../src/testing/simulation/applied-order.ts';
 import { addCoverage, newCoverage } from '../../src/testing/simulation/coverage.ts';
 import { diskFiles } from '../../src/testing/simulation/disk-files.ts';
 import { keyValueProof } from '../../src/testing/simulation/key-value-proof.ts';
@@ -202,5 +206,8 @@ test('machines of a kind that cannot be are refused', async () => {
     const { apply, get } = keyValueMachine();
     return { apply, get } as ReturnType<typeof keyValueMachine>;
   };
-  await refused({ machines: 'onDisk', stateMachine: bare }, /machines with snapshot\(\) and restore/);
+  await refused(
+    { machines: 'onDisk', stateMachine: bare },
+    /machines with snapshot\(\) and restore/,
+  );
 });

@@ -12,8 +12,8 @@ import type { PlannedFault } from './fault-plan.ts';
 import { changeMembers } from './membership-faults.ts';
 import { healthyLink, type LinkQuality, type LinkState } from './network.ts';
 import { oneOf } from './options.ts';
-import { isExpendable, rotInTransfer, tryRot } from './rot.ts';
 import type { FaultKind } from './profiles.ts';
+import { isExpendable, rotInTransfer, tryRot } from './rot.ts';
 import {
   beginLater,
   checkTyped,
