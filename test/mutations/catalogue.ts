@@ -5,6 +5,7 @@ import { backupMutations } from './backups.ts';
 import { electionMutations } from './elections.ts';
 import { fullDiskMutations } from './full-disks.ts';
 import { logStoreMutations } from './log-store.ts';
+import { machineMutations } from './machines.ts';
 import { membershipMutations } from './membership.ts';
 import type { Mutation } from './mutation.ts';
 import { readMutations } from './reads.ts';
@@ -25,6 +26,7 @@ export const catalogue: readonly Mutation[] = [
   ...walToolMutations,
   ...segmentMutations,
   ...snapshotMutations,
+  ...machineMutations,
   ...retentionMutations,
   ...membershipMutations,
   ...backupMutations,

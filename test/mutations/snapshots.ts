@@ -270,34 +270,6 @@ export const snapshotMutations: readonly Mutation[] = [
     simulator: 'snapshots',
   },
   {
-    id: 'machine-given-twice',
-    hazards: [33],
-    edits: [
-      {
-        file: 'src/host/applier.ts',
-        find: 'if (first === undefined || first.index > machineIndex) return entries;',
-        replace: 'if (first === undefined || first.index > 0) return entries;',
-      },
-    ],
-    says: 'A state machine with a store of its own is given again what it has.',
-    tests: ['test/host/machine-on-disk.test.ts'],
-    simulator: 'snapshots',
-  },
-  {
-    id: 'compacted-beyond-machine',
-    hazards: [33, 42],
-    edits: [
-      {
-        file: 'src/host/snapshots.ts',
-        find: 'const index = durableIndex >= givenIndex ? position.index : durableIndex;',
-        replace: 'const { index } = position;',
-      },
-    ],
-    says: 'The log is compacted beyond what the state machine’s own store has for certain.',
-    tests: ['test/host/machine-on-disk.test.ts'],
-    simulator: 'snapshots',
-  },
-  {
     id: 'snapshot-window-open',
     hazards: [27, 47],
     edits: [
@@ -443,40 +415,6 @@ export const snapshotMutations: readonly Mutation[] = [
     simulator: 'membership',
   },
   {
-    id: 'restore-before-base',
-    hazards: [47],
-    edits: [
-      {
-        file: 'src/host/storage-writer.ts',
-        find: '    partition.pages.clear();\n',
-        replace: '    partition.pages.clear();\n    enqueueRestore(host, partition, snapshot);\n',
-      },
-      {
-        file: 'src/host/storage-writer.ts',
-        find: '    if (snapshot !== undefined) enqueueRestore(host, partition, snapshot);\n',
-        replace: '',
-      },
-    ],
-    says: 'A machine lets go of its state for a snapshot while the log still begins behind what it had.',
-    tests: ['test/host/machine-on-disk.test.ts'],
-    simulator: 'snapshots',
-  },
-  {
-    id: 'snapshot-ends-at-its-index',
-    hazards: [33],
-    edits: [
-      {
-        file: 'src/host/snapshots.ts',
-        find: '    descriptor: { clock, machineIndex },\n',
-        replace:
-          '    descriptor: { clock, machineIndex: Math.min(machineIndex, position.index) },\n',
-      },
-    ],
-    says: 'A replica is given entries that the snapshot it was sent has already.',
-    tests: ['test/host/machine-on-disk.test.ts'],
-    simulator: 'snapshots',
-  },
-  {
     id: 'base-with-first-members',
     hazards: [42, 49],
     edits: [
@@ -533,20 +471,6 @@ export const snapshotMutations: readonly Mutation[] = [
     says: 'A member keeps whatever it is asked to send.',
     tests: ['test/host/snapshot-sources.test.ts'],
     simulator: { blind: 'leaders ask for no more than they may' },
-  },
-  {
-    id: 'interrupted-restore-believed',
-    hazards: [33, 47],
-    edits: [
-      {
-        file: 'src/host/snapshots.ts',
-        find: 'if (durableIndex !== undefined && durableIndex >= neededIndex) {',
-        replace: 'if (durableIndex !== undefined && durableIndex >= Math.min(0, neededIndex)) {',
-      },
-    ],
-    says: 'A machine whose store is behind the log begins with what is there.',
-    tests: ['test/host/machine-on-disk.test.ts'],
-    simulator: 'snapshots',
   },
   {
     id: 'whole-snapshot-removed-at-start',

@@ -49,7 +49,7 @@ test('a power loss leaves the state of one entry, at least the one that was sync
     assert.deepEqual([store.synced.index, store.unsynced], [index, []]);
     found.add(index);
   }
-  assert.deepEqual([...found].sort(), [3, 4, 5, 6]);
+  assert.deepEqual(found, new Set([3, 4, 5, 6]));
 });
 
 test('a store that nobody syncs does so by itself', () => {
@@ -141,8 +141,8 @@ async function runsOf(
   over: Parameters<typeof keyValueProof>[2] = {},
 ): Promise<SimulationResult[]> {
   const results: SimulationResult[] = [];
-  for (let seed = 1; seed <= 12; seed++) {
-    const proof = keyValueProof(seed, 'snapshots', { machines, durationMs: 6_000, ...over });
+  for (let seed = 1; seed <= 8; seed++) {
+    const proof = keyValueProof(seed, 'snapshots', { machines, durationMs: 5_000, ...over });
     results.push(await simulate(proof));
   }
   return results;
@@ -203,8 +203,8 @@ test('machines of a kind that cannot be are refused', async () => {
   assert.ok(model !== undefined);
   await refused({ machines: 'none', model }, /option machines .* a model could explain/);
   const bare = (): ReturnType<typeof keyValueMachine> => {
-    const { apply, get } = keyValueMachine();
-    return { apply, get } as ReturnType<typeof keyValueMachine>;
+    const machine = keyValueMachine();
+    return { ...machine, snapshot: undefined } as unknown as ReturnType<typeof keyValueMachine>;
   };
   await refused(
     { machines: 'onDisk', stateMachine: bare },

@@ -141,8 +141,8 @@ function checkNodeSettings({ nodeSettings, partitions }: SimulationSettings): vo
 /** @throws INVALID_ARGUMENT */
 function checkMachines(options: AnySimulationOptions, { machines }: SimulationSettings): void {
   if (machines !== 'onDisk' && machines !== 'mixed') return;
-  const { snapshot, restore } = options.stateMachine(1);
-  if (snapshot !== undefined && restore !== undefined) return;
+  const machine = options.stateMachine(1);
+  if (machine.snapshot !== undefined && machine.restore !== undefined) return;
   throw new KommanderError(
     `the option machines of a simulation is ${machines}; then stateMachine makes machines with snapshot() and restore()`,
     { code: 'INVALID_ARGUMENT', details: { argument: 'machines' } },

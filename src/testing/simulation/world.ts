@@ -282,7 +282,7 @@ export function loseSeat(world: World, seat: Seat): void {
 /** Whether it says of a snapshot that rotted on this seat that it is damaged. */
 export function isRot({ disk }: Seat, error: unknown): boolean {
   if (!isKommanderError(error, 'WAL_CORRUPT')) return false;
-  return disk.rotten().some((name) => name === error.details['snapshot']);
+  return disk.rotten().some((name) => name === error.details.snapshot);
 }
 
 /** Its node cannot go on without that snapshot: its operator gives it up. */
@@ -370,7 +370,7 @@ function observed(world: World, life: Life, { name, level, fields }: ObservedEve
   if (name === 'snapshot-refused') {
     world.violation ??= new ViolationError(
       'A snapshot arrives as it was announced: whoever finds it damaged sends nothing of it',
-      `${nodeId} refused one: ${facts['error'] ?? 'it says not why'}`,
+      `${nodeId} refused one: ${textOf(facts.error)}`,
       Number(partitionId),
     );
   }
