@@ -325,6 +325,23 @@ export type ErrorDetails = Readonly<
   Record<string, string | number | boolean | undefined | readonly (string | number)[]>
 >;
 
+/** Whether somebody else's value is a code of the catalogue. */
+export function isErrorCode(value: unknown): value is ErrorCode {
+  return typeof value === 'string' && Object.hasOwn(errorCatalogue, value);
+}
+
+/** Whether somebody else's value can be the details of an error. */
+export function isErrorDetails(value: unknown): value is ErrorDetails {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
+  return Object.values(value).every((fact: unknown) =>
+    Array.isArray(fact) ? fact.every(isListedFact) : typeof fact === 'boolean' || isListedFact(fact),
+  );
+}
+
+function isListedFact(fact: unknown): boolean {
+  return typeof fact === 'string' || Number.isFinite(fact);
+}
+
 /** Every failure that a caller can meet. */
 export class KommanderError extends Error {
   override readonly name = 'KommanderError';

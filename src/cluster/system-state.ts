@@ -5,7 +5,7 @@ import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.ts';
 import type { Endpoint, NodeId } from '../ports/transport.ts';
 import type { PartitionId } from '../ports/wal.ts';
 import type { ReplicaId } from '../raft/types.ts';
-import { checkRanges, evenRanges, type HashRange, partitionCountMax } from './hash-ranges.ts';
+import { brokenRuleOf, evenRanges, type HashRange, partitionCountMax } from './hash-ranges.ts';
 
 export interface RosterMember {
   readonly nodeId: NodeId;
@@ -150,6 +150,7 @@ export function decodeSystemState(bytes: Uint8Array): SystemState {
     fromHash = endHash;
   }
   if (reader.remaining !== 0) throw new MalformedBytesError('bytes behind a system state');
-  checkRanges(ranges);
+  const broken = brokenRuleOf(ranges);
+  if (broken !== undefined) throw new MalformedBytesError(`hash ranges break the rule: ${broken}`);
   return { members, ranges };
 }

@@ -50,20 +50,41 @@ export function parseEvidence(text: string): EvidenceBundle {
     throw malformed('this is no file of evidence: its first line does not say so');
   }
   if (heading.version !== version) {
+    const [found, library] = [heading.version, heading.libraryVersion].map((each: unknown) =>
+      typeof each === 'object' ? undefined : each,
+    );
     throw malformed(
-      `the file has version ${heading.version} of the format, and this program reads ${version}; use kommander ${heading.libraryVersion ?? 'of the node that wrote it'}`,
+      `the file has version ${found} of the format, and this program reads ${version}; use kommander ${library ?? 'of the node that wrote it'}`,
     );
   }
   checkWhole(text, lines);
-  // The checksum says that the library wrote it.
+  // The checksum says that the library wrote it; what a replay walks through is looked at all the same.
   const { format: _format, version: _version, config, ...bundle } = heading as Heading;
-  const { begin } = parseLine(lines[1]) as { readonly begin: CoreState };
-  const { end } = parseLine(lines.at(-3)) as { readonly end: CoreState };
-  const cycles = lines.slice(2, -3).map((line): RecordedCycle => {
-    const input = parseLine(line) as InputLine;
-    return 'steps' in input ? input : { times: 1, steps: [input] };
-  });
+  const { begin } = parseLine(lines[1]) as { readonly begin?: CoreState };
+  const { end } = parseLine(lines.at(-3)) as { readonly end?: CoreState };
+  const isWhole = [config, begin, end, bundle.replicaIds].every((each) => isObject(each));
+  if (!isWhole || begin === undefined || end === undefined) throw malformed(nonsense);
+  const cycles = lines.slice(2, -3).map(parseCycle);
   return { ...bundle, record: { config, begin, cycles, end } };
+}
+
+const nonsense = 'the file has the right checksum and says nothing: it was not written by this library';
+
+function parseCycle(line: string): RecordedCycle {
+  const input = parseLine(line) as InputLine;
+  const cycle = 'steps' in input ? input : { times: 1, steps: [input] };
+  const { times, steps }: { readonly times: unknown; readonly steps: unknown } = cycle;
+  const isCount = Number.isSafeInteger(times) && Number(times) >= 1;
+  if (isCount && Array.isArray(steps) && steps.every(isStep)) return cycle;
+  throw malformed(nonsense);
+}
+
+function isStep(step: unknown): boolean {
+  return isObject(step) && 'input' in step && isObject(step.input);
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null;
 }
 
 function checkWhole(text: string, lines: readonly string[]): void {

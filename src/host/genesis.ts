@@ -5,7 +5,7 @@
 
 import { createHash } from 'node:crypto';
 import { must } from '../base/assert.ts';
-import { ByteReader, ByteWriter } from '../base/bytes.ts';
+import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.ts';
 import { isKommanderError, KommanderError } from '../base/errors.ts';
 import { decodeSystemState, encodeSystemState, type SystemState } from '../cluster/system-state.ts';
 import {
@@ -135,7 +135,8 @@ function readGenesis(bytes: Uint8Array): Genesis {
       details: { version },
     });
   }
-  const isComplete = reader.uint8() === 1;
+  const completeness = reader.uint8();
+  if (completeness > 1) throw new MalformedBytesError(`completeness ${completeness}`);
   const origin = version === restoredVersion ? reader.text() : undefined;
   const record = decodeSystemState(reader.view(reader.varint()));
   const admissions = new Map<NodeId, Admission>();
@@ -144,7 +145,10 @@ function readGenesis(bytes: Uint8Array): Genesis {
     const nodeId = reader.text();
     admissions.set(nodeId, { nonce: reader.text(), replicaId: reader.varint() });
   }
+  if (reader.remaining !== 0) throw new MalformedBytesError('bytes behind a genesis record');
+  if (admissions.size !== count) throw new MalformedBytesError('a node that is admitted twice');
   const recordHash = hashOf(record, origin);
+  const isComplete = completeness === 1;
   return { record, origin, recordHash, admissions, isComplete, strangers: new Map() };
 }
 

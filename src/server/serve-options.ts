@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import * as v from 'valibot';
 import { isNodeId, nodeIdRule, parseEndpoint } from '../base/endpoint.ts';
 import { KommanderError } from '../base/errors.ts';
+import { shownJson } from '../base/shown-json.ts';
 import type { Endpoint, NodeId } from '../ports/transport.ts';
 
 /** How an option is called and explained. */
@@ -156,7 +157,7 @@ export function readServeOptions(sources: OptionSources): ServeOptions {
         return { name, problem: `${origin}: there is no such option` };
       }
       if (given[name] === undefined) return { name, problem: `${origin} is required` };
-      return { name, problem: `${origin}: ${shown(given[name])} is not valid: ${issue.message}` };
+      return { name, problem: `${origin}: ${shownJson(given[name], 200)} is not valid: ${issue.message}` };
     }),
   );
 }
@@ -322,8 +323,4 @@ function isEndpoint(text: string, portMin: 0 | 1): boolean {
 
 function kebabCase(name: string): string {
   return name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-}
-
-function shown(value: unknown): string {
-  return JSON.stringify(value).slice(0, 200);
 }

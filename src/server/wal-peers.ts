@@ -2,7 +2,7 @@
 // entries, checked as far as their own bytes go.
 
 import * as v from 'valibot';
-import { MalformedBytesError } from '../base/bytes.ts';
+import { MalformedBytesError, utf8Text } from '../base/bytes.ts';
 import { KommanderError } from '../base/errors.ts';
 import { decodeRun, readRunHeader } from '../ports/run.ts';
 import type { NodeId } from '../ports/transport.ts';
@@ -11,6 +11,8 @@ import type { Entry, LogIndex } from '../raft/types.ts';
 
 /** Milliseconds until a request is given up. */
 const requestMsMax = 30_000;
+/** Bytes of one answer: the largest entry of any setting, and the status of as many partitions as there can be. */
+const answerBytesMax = 67_108_864;
 
 /** A running peer, and the entries that it can give: above `compactedIndex`, up to `lastApplied`. */
 export interface LogPeer {
@@ -49,7 +51,7 @@ export function parsePeerUrls(list: string): string[] {
 /** @throws TRANSPORT_FAILED it does not answer, or not as a node does */
 export async function askPeer(url: string): Promise<LogPeer> {
   const response = await get(`${url}/v1/status`);
-  const parsed = v.safeParse(statusSchema, await response.json());
+  const parsed = v.safeParse(statusSchema, jsonIn(await bodyOf(url, response)));
   if (!parsed.success) throw noAnswer(url, 'its status is not that of a node');
   const { node, clusterId, partitions } = parsed.output;
   return {
@@ -76,7 +78,7 @@ export async function* fetchEntries(
     const response = await get(peer.url + path);
     if (response.headers.get('kommander-cluster') !== peer.clusterId)
       throw noAnswer(peer.url, 'it belongs to another cluster now');
-    const entries = entriesOf(peer.url, new Uint8Array(await response.arrayBuffer()));
+    const entries = entriesOf(peer.url, await bodyOf(peer.url, response));
     for (const entry of entries) {
       if (entry.index !== from || from > range.last)
         throw noAnswer(peer.url, `it sent entry ${entry.index} in place of ${from}`);
@@ -99,6 +101,33 @@ function entriesOf(url: string, bytes: Uint8Array): Entry[] {
   } catch (error) {
     if (!(error instanceof MalformedBytesError)) throw error;
     throw noAnswer(url, `its entries are damaged on their way: ${error.message}`);
+  }
+}
+
+/** @throws TRANSPORT_FAILED the peer went away, or sends more than a node would */
+async function bodyOf(url: string, response: Response): Promise<Uint8Array> {
+  const pieces: Uint8Array[] = [];
+  let byteLength = 0;
+  try {
+    for await (const piece of response.body ?? []) {
+      pieces.push(piece);
+      byteLength += piece.byteLength;
+      if (byteLength > answerBytesMax) break;
+    }
+  } catch (error) {
+    throw noAnswer(url, String(error));
+  }
+  if (byteLength > answerBytesMax)
+    throw noAnswer(url, `it sends more than ${answerBytesMax} bytes`);
+  return new Uint8Array(Buffer.concat(pieces));
+}
+
+function jsonIn(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(utf8Text(bytes));
+  } catch (error) {
+    if (error instanceof SyntaxError || error instanceof MalformedBytesError) return undefined;
+    throw error;
   }
 }
 

@@ -54,6 +54,8 @@ export function decoderOf<Value>(spec: DecoderSpec<Value>): Decoder {
   const { decode, encode, isCanonical = false, ...facts } = spec;
   return {
     ...facts,
+    // A `slice` of a Node.js buffer would be a view.
+    samples: facts.samples.map((sample) => new Uint8Array(sample)),
     decode,
     async checkRound(value, bytes) {
       if (encode === undefined) return;

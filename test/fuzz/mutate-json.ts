@@ -57,7 +57,8 @@ function changed(random: Random, text: string): string | undefined {
       delete container[name];
       break;
     case 1:
-      container[pick(random, strangeNames)] = mark;
+      if (Array.isArray(container)) container.push(mark);
+      else container[pick(random, strangeNames)] = mark;
       break;
     case 2:
       container[name] = pick(random, places).container[name];

@@ -349,7 +349,7 @@ export const storeDecoders: readonly Decoder[] = [
     covers: ['wal/segment-summary.ts#decodeFooter'],
     form: 'bytes',
     samples: [footer],
-    decode: decodeFooter,
+    decode: (bytes) => decodeFooter(bytes, segment.byteLength),
     encode: footerOf,
     throws: ['MalformedBytesError'],
     bytesPerByte: 64,
