@@ -76,9 +76,13 @@ async function fuzzOne(decoder: Decoder, count: number): Promise<number> {
     const summary = problem.split('\n', 2).join(' ').replaceAll(/\d+/g, 'N');
     if (told.size >= toldMax || told.has(summary)) continue;
     told.add(summary);
-    print(`FOUND npm run fuzz -- --only ${decoder.name} --seed ${seed} --input ${number}\n${problem}`);
+    print(
+      `FOUND npm run fuzz -- --only ${decoder.name} --seed ${seed} --input ${number}\n${problem}`,
+    );
   }
-  const outcomes = [...kinds].sort().map(([kind, times]) => `${kind} ${times}`);
+  const outcomes = [...kinds]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([kind, times]) => `${kind} ${times}`);
   print(
     `${decoder.name}: ${count} inputs: ${outcomes.join(', ')}; ` +
       `slowest ${slowest.value.toFixed(1)} ms (input ${slowest.number}, ${slowest.inputBytes} bytes), ` +

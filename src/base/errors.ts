@@ -334,7 +334,9 @@ export function isErrorCode(value: unknown): value is ErrorCode {
 export function isErrorDetails(value: unknown): value is ErrorDetails {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
   return Object.values(value).every((fact: unknown) =>
-    Array.isArray(fact) ? fact.every(isListedFact) : typeof fact === 'boolean' || isListedFact(fact),
+    Array.isArray(fact)
+      ? fact.every(isListedFact)
+      : typeof fact === 'boolean' || isListedFact(fact),
   );
 }
 

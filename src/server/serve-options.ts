@@ -157,7 +157,10 @@ export function readServeOptions(sources: OptionSources): ServeOptions {
         return { name, problem: `${origin}: there is no such option` };
       }
       if (given[name] === undefined) return { name, problem: `${origin} is required` };
-      return { name, problem: `${origin}: ${shownJson(given[name], 200)} is not valid: ${issue.message}` };
+      return {
+        name,
+        problem: `${origin}: ${shownJson(given[name], 200)} is not valid: ${issue.message}`,
+      };
     }),
   );
 }

@@ -108,8 +108,9 @@ function entriesOf(url: string, bytes: Uint8Array): Entry[] {
 async function bodyOf(url: string, response: Response): Promise<Uint8Array> {
   const pieces: Uint8Array[] = [];
   let byteLength = 0;
+  const body: AsyncIterable<Uint8Array> | readonly Uint8Array[] = response.body ?? [];
   try {
-    for await (const piece of response.body ?? []) {
+    for await (const piece of body) {
       pieces.push(piece);
       byteLength += piece.byteLength;
       if (byteLength > answerBytesMax) break;

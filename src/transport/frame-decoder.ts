@@ -285,13 +285,16 @@ const otherReaders: Readonly<Record<keyof typeof itemField, ItemReader>> = {
       refused: refused === undefined ? undefined : readRefusal(refused),
     };
   },
-  genesis: (fields) => ({
-    kind: 'genesis',
-    recordHash: utf8Text(fields.bytes(1) ?? noBytes),
-    complete: fields.flag(2),
-    acceptances: fields.repeatedBytes(3).map(readAcceptance),
-    endpoint: utf8Text(fields.bytes(4) ?? noBytes) || undefined,
-  }),
+  genesis: (fields) => {
+    const ofAcceptance = new FieldReader(fieldMax);
+    return {
+      kind: 'genesis',
+      recordHash: utf8Text(fields.bytes(1) ?? noBytes),
+      complete: fields.flag(2),
+      acceptances: fields.repeatedBytes(3).map((bytes) => readAcceptance(bytes, ofAcceptance)),
+      endpoint: utf8Text(fields.bytes(4) ?? noBytes) || undefined,
+    };
+  },
 };
 
 /** By field number of `FrameItem`. */
@@ -416,8 +419,7 @@ function readAppended(bytes: Uint8Array): { readonly firstIndex: number; readonl
   return { firstIndex: fields.number(1), term: fields.number(2) };
 }
 
-function readAcceptance(bytes: Uint8Array): GenesisAcceptance {
-  const fields = new FieldReader(fieldMax);
+function readAcceptance(bytes: Uint8Array, fields: FieldReader): GenesisAcceptance {
   fields.read(bytes, 0, bytes.byteLength);
   return {
     nodeId: utf8Text(fields.bytes(1) ?? noBytes),

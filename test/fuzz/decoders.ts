@@ -25,7 +25,8 @@ export const notFuzzed: Readonly<Record<string, string>> = {
   'host/reads.ts#readResult': 'not from bytes: what callers are told',
   'raft/raft.ts#readIndex': 'not from bytes: a read of the paper',
   'server/demo/load.ts#readLinearizably': 'asks the demo its own nodes',
-  'server/http-request.ts#readBody': 'counts bytes and gives them on as they are; test/server-http.test.ts',
+  'server/http-request.ts#readBody':
+    'counts bytes and gives them on as they are; test/server-http.test.ts',
   'testing/simulation/disk-rows.ts#decodeLog': 'of the simulated disk, which nobody else writes',
   'wal/damage.ts#decoded': 'only gives an error its type; its callers are fuzzed',
   'wal/rocksdb-reader.ts#readRocksDbStore':

@@ -29,7 +29,10 @@ export interface Watch {
 export function inputOf(decoder: Decoder, seed: number, number: number): Uint8Array {
   const sample = decoder.samples[number];
   if (sample !== undefined) return sample.slice();
-  return mutatedInput(seededRandom(seed * 0x100_0000 + hashOf(`${decoder.name} ${number}`)), decoder);
+  return mutatedInput(
+    seededRandom(seed * 0x100_0000 + hashOf(`${decoder.name} ${number}`)),
+    decoder,
+  );
 }
 
 /** Gives `decoder` one input. */

@@ -10,9 +10,9 @@ import {
   genesisState,
 } from '../../src/cluster/system-state.ts';
 import {
-  backupFailure,
   type BackupFrame,
   type BackupManifest,
+  backupFailure,
   decodeFailure,
   decodeManifest,
   encodeManifest,
@@ -21,7 +21,12 @@ import {
   framesOf,
 } from '../../src/host/backup-format.ts';
 import { encodeEvidence, parseEvidence } from '../../src/host/evidence-file.ts';
-import { decodeGenesis, encodeGenesis, newGenesis, restoredGenesis } from '../../src/host/genesis.ts';
+import {
+  decodeGenesis,
+  encodeGenesis,
+  newGenesis,
+  restoredGenesis,
+} from '../../src/host/genesis.ts';
 import { describeEntry } from '../../src/host/inspection.ts';
 import { decodeNumber, encodeNumber } from '../../src/host/meta.ts';
 import {
@@ -88,9 +93,7 @@ const manifest: BackupManifest = {
 };
 
 function backupStream(frames: readonly BackupFrame[]): Uint8Array {
-  return Buffer.concat(
-    frames.flatMap(({ kind, bytes }) => [...frameOf(kind as FrameKind, bytes)]),
-  );
+  return Buffer.concat(frames.flatMap(({ kind, bytes }) => [...frameOf(kind as FrameKind, bytes)]));
 }
 
 async function* inPieces(bytes: Uint8Array, pieceBytes: number): AsyncGenerator<Uint8Array> {
@@ -253,7 +256,10 @@ export const hostDecoders: readonly Decoder[] = [
     name: 'backup-manifest',
     covers: ['host/backup-format.ts#decodeManifest'],
     form: 'json',
-    samples: [encodeManifest(manifest), textSample(JSON.stringify(JSON.parse(Buffer.from(encodeManifest(manifest)).toString())))],
+    samples: [
+      encodeManifest(manifest),
+      textSample(JSON.stringify(JSON.parse(Buffer.from(encodeManifest(manifest)).toString()))),
+    ],
     decode: decodeManifest,
     encode: encodeManifest,
     throws: ['BACKUP_CORRUPT'],

@@ -11,7 +11,20 @@ const deepObjects = `${'{"a":'.repeat(deepCount)}1${'}'.repeat(deepCount)}`;
 
 /** Values as text: some could not be written by `JSON.stringify`. */
 const strangeValues: readonly string[] = [
-  ...['null', 'true', 'false', '0', '-1', '1.5', '1e999', '9007199254740993', '-0', '""', '[]', '{}'],
+  ...[
+    'null',
+    'true',
+    'false',
+    '0',
+    '-1',
+    '1.5',
+    '1e999',
+    '9007199254740993',
+    '-0',
+    '""',
+    '[]',
+    '{}',
+  ],
   ...['"a"', '"\\u0000"', '"\\ud800"', '"../../x"', '[null]', '[[]]', '{"a":null}', '"toString"'],
   ...['{"toString":1}', '{"__proto__":{"a":1}}', '{"length":1e9}', '{"constructor":1}', '"1e3"'],
 ];

@@ -188,7 +188,8 @@ export function varintOf(value: number): Uint8Array {
 /** A stretch, mostly a short one. */
 function rangeOf(random: Random, bytes: Uint8Array): readonly [from: number, end: number] {
   const from = random.below(bytes.byteLength + 1);
-  const most = random.below(4) === 0 ? bytes.byteLength - from : Math.min(16, bytes.byteLength - from);
+  const most =
+    random.below(4) === 0 ? bytes.byteLength - from : Math.min(16, bytes.byteLength - from);
   return [from, from + random.below(most + 1)];
 }
 

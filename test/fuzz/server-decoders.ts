@@ -2,8 +2,8 @@
 // the state of the key-value machine.
 
 import { crc32 } from 'node:zlib';
-import { formatEndpoint, parseEndpoint } from '../../src/base/endpoint.ts';
 import { ByteWriter, writeUint32 } from '../../src/base/bytes.ts';
+import { formatEndpoint, parseEndpoint } from '../../src/base/endpoint.ts';
 import { readDemoOptions } from '../../src/server/demo/demo-options.ts';
 import {
   parseChoice,
@@ -33,6 +33,8 @@ const serveConfig = {
   ...{ http: '127.0.0.1:0', data: './data', wal: 'segment', partitions: 16, tickMs: 50 },
   ...{ electionTicks: '20', logLevel: 'info', stopWithParent: 'true', snapshotsFrom: 'leader' },
 };
+
+const byName = ([a]: [string, unknown], [b]: [string, unknown]): number => (a < b ? -1 : 1);
 
 /** The state of a key-value machine, by its documented format. */
 function stateBytes(keys: readonly string[]): Uint8Array {
@@ -143,7 +145,7 @@ export const serverDecoders: readonly Decoder[] = [
       return (await readState(snapshotDataOf(bytes, pieceBytes))).size;
     },
     throws: ['SNAPSHOT_CORRUPT'],
-    bytesPerByte: 64,
+    bytesPerByte: 200,
     reseal: sealState,
   }),
   decoderOf({
@@ -157,7 +159,8 @@ export const serverDecoders: readonly Decoder[] = [
         environment: {},
         readText: () => textOf(bytes),
       }),
-    encode: (options) => textSample(JSON.stringify(options)),
+    encode: (options) =>
+      textSample(JSON.stringify(Object.fromEntries(Object.entries(options).toSorted(byName)))),
     throws: ['INVALID_OPTION'],
     bytesPerByte: 200,
   }),

@@ -6,7 +6,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { writeUint32 } from '../../src/base/bytes.ts';
-import { decodeRun, encodeRuns, layOutRun, readRunHeader, runHeaderBytes } from '../../src/ports/run.ts';
+import {
+  decodeRun,
+  encodeRuns,
+  layOutRun,
+  readRunHeader,
+  runHeaderBytes,
+} from '../../src/ports/run.ts';
 import { EntryKind } from '../../src/raft/types.ts';
 import { sampleEntries } from '../../src/testing/sample-frames.ts';
 import type { Files } from '../../src/wal/files.ts';
@@ -39,8 +45,8 @@ import {
   decodeFact,
   encodeBatchRecords,
   encodeFact,
-  type StreamRecord,
   StreamKind,
+  type StreamRecord,
   tryReadRecord,
 } from '../../src/wal/segment-record.ts';
 import { leftoversIn, lostBatch, scanSegment } from '../../src/wal/segment-scan.ts';

@@ -1,6 +1,7 @@
 // Decoders of what peers send: frames, the stream that carries them, greetings, answers.
 
 import type { IncomingHttpHeaders } from 'node:http2';
+import type { Frame, FrameItem } from '../../src/ports/transport.ts';
 import { Lane } from '../../src/ports/transport.ts';
 import { sampleEntries, sampleItems } from '../../src/testing/sample-frames.ts';
 import { FrameDecoder } from '../../src/transport/frame-decoder.ts';
@@ -16,7 +17,6 @@ import {
   readGreeting,
   refusedEvent,
 } from '../../src/transport/grpc-framing.ts';
-import type { Frame, FrameItem } from '../../src/ports/transport.ts';
 import { BrokenRuleError, type Decoder, decoderOf, textSample } from './decoder.ts';
 
 const frameDecoder = new FrameDecoder();
@@ -103,7 +103,7 @@ export const wireDecoders: readonly Decoder[] = [
     decode: (bytes) => frameDecoder.decode(bytes).frame,
     encode: encodeFrame,
     throws: ['MALFORMED_MESSAGE'],
-    bytesPerByte: 48,
+    bytesPerByte: 128,
     weight: 6,
   }),
   decoderOf({

@@ -4,6 +4,7 @@
 import { backupMutations } from './backups.ts';
 import { electionMutations } from './elections.ts';
 import { fullDiskMutations } from './full-disks.ts';
+import { hostileByteMutations } from './hostile-bytes.ts';
 import { logStoreMutations } from './log-store.ts';
 import { membershipMutations } from './membership.ts';
 import type { Mutation } from './mutation.ts';
@@ -28,6 +29,7 @@ export const catalogue: readonly Mutation[] = [
   ...retentionMutations,
   ...membershipMutations,
   ...backupMutations,
+  ...hostileByteMutations,
 ];
 
 /** The last hazard of the section "Membership and elasticity"; those behind it are of the process around the library. */
