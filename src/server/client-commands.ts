@@ -5,6 +5,7 @@ import type { Command } from 'commander';
 import { KommanderError } from '../base/errors.ts';
 import type { HttpErrorBody } from './http-errors.ts';
 import { alignedLines } from './table.ts';
+import { withoutSlashes } from './urls.ts';
 
 const defaultUrl = 'http://127.0.0.1:7101';
 /** Milliseconds until a request is given up: longer than any wait inside the server. */
@@ -124,7 +125,7 @@ export async function request(
 
 function baseUrl(text: string): string {
   const withScheme = /^https?:\/\//.test(text) ? text : `http://${text}`;
-  if (URL.canParse(withScheme)) return withScheme.replace(/\/+$/, '');
+  if (URL.canParse(withScheme)) return withoutSlashes(withScheme);
   throw new KommanderError(`--http: "${text}" is no URL such as ${defaultUrl}`, {
     code: 'INVALID_OPTION',
     details: { option: 'http', value: text },

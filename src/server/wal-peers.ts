@@ -8,6 +8,7 @@ import { decodeRun, readRunHeader } from '../ports/run.ts';
 import type { NodeId } from '../ports/transport.ts';
 import type { PartitionId } from '../ports/wal.ts';
 import type { Entry, LogIndex } from '../raft/types.ts';
+import { withoutSlashes } from './urls.ts';
 
 /** Milliseconds until a request is given up. */
 const requestMsMax = 30_000;
@@ -40,7 +41,7 @@ const statusSchema = v.object({
  */
 export function parsePeerUrls(list: string): string[] {
   return list.split(',').map((text) => {
-    if (/^https?:\/\//.test(text) && URL.canParse(text)) return text.replace(/\/+$/, '');
+    if (/^https?:\/\//.test(text) && URL.canParse(text)) return withoutSlashes(text);
     throw new KommanderError(
       `--from: "${text}" is no URL of a node's HTTP API such as http://127.0.0.1:7101`,
       { code: 'INVALID_OPTION', details: { option: 'from', value: text } },

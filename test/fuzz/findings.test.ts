@@ -21,7 +21,7 @@ import { encodeRuns, layOutRun } from '../../src/ports/run.ts';
 import { EntryKind } from '../../src/raft/types.ts';
 import { readState } from '../../src/server/key-value-snapshot.ts';
 import { readServeOptions } from '../../src/server/serve-options.ts';
-import { askPeer } from '../../src/server/wal-peers.ts';
+import { askPeer, parsePeerUrls } from '../../src/server/wal-peers.ts';
 import { FrameDecoder } from '../../src/transport/frame-decoder.ts';
 import { memoryFiles } from '../../src/wal/memory-files.ts';
 import { decodeBatchMark, encodeBatchMark, encodeMeta } from '../../src/wal/record.ts';
@@ -260,6 +260,14 @@ test('a state of an unknown version is refused with its first piece', async () =
   };
   await assert.rejects(readState(data), { code: 'SNAPSHOT_CORRUPT' });
   assert.equal(givenCount, 0);
+});
+
+test('slashes at the end of a URL are left out, and those before them are not', () => {
+  const slashes = '/'.repeat(100_000);
+  assert.deepEqual(parsePeerUrls(`http://a${slashes}x,http://b${slashes}`), [
+    `http://a${slashes}x`,
+    'http://b',
+  ]);
 });
 
 test('a peer that answers with something else than the status of a node is said not to be one', async () => {

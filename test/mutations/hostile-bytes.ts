@@ -77,20 +77,6 @@ export const hostileByteMutations: readonly Mutation[] = [
     simulator,
   },
   {
-    id: 'run-end-unchecked',
-    hazards: [40],
-    edits: [
-      {
-        file: 'src/ports/run.ts',
-        find: 'if (at > totalBytes) throw new MalformedBytesError(`entry ends at ${at} of ${totalBytes}`);',
-        replace: 'if (at > totalBytes + 64) throw new MalformedBytesError(`entry ends at ${at}`);',
-      },
-    ],
-    says: 'An entry of a run may end behind the run.',
-    tests: ['test/fuzz/fuzz.test.ts', 'src/ports/run.test.ts'],
-    simulator,
-  },
-  {
     id: 'genesis-with-tail',
     hazards: [],
     edits: [
