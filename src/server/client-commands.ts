@@ -2,7 +2,7 @@
 // print its errors as they are, with what the caller needs to know before trying again.
 
 import type { Command } from 'commander';
-import { KommanderError } from '../base/errors.ts';
+import { isErrorCode, isErrorDetails, KommanderError } from '../base/errors.ts';
 import type { HttpErrorBody } from './http-errors.ts';
 import { alignedLines } from './table.ts';
 import { withoutSlashes } from './urls.ts';
@@ -119,8 +119,26 @@ export async function request(
     throw noAnswer(target.http, error);
   }
   if (response.ok) return response;
-  const body = (await response.json()) as HttpErrorBody;
-  throw new KommanderError(body.message, { code: body.code, details: body.details });
+  throw await failureOf(target.http, response);
+}
+
+/** What the server says; or that it is no node: then a proxy may have answered after the node had done what was asked. */
+async function failureOf(url: string, response: Response): Promise<KommanderError> {
+  let body: unknown;
+  try {
+    body = await response.json();
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) return noAnswer(url, error);
+  }
+  const { code, message, details } = (body ?? {}) as {
+    readonly [Name in keyof HttpErrorBody]?: unknown;
+  };
+  if (isErrorCode(code) && typeof message === 'string')
+    return new KommanderError(message, { code, details: isErrorDetails(details) ? details : {} });
+  return new KommanderError(
+    `${url} answers with status ${response.status} and not as a node does: check the address, and what stands before the node`,
+    { code: 'OUTCOME_UNKNOWN', details: { status: response.status } },
+  );
 }
 
 function baseUrl(text: string): string {

@@ -19,6 +19,7 @@ import {
 } from '../../src/host/snapshot-descriptor.ts';
 import { encodeRuns, layOutRun } from '../../src/ports/run.ts';
 import { EntryKind } from '../../src/raft/types.ts';
+import { request } from '../../src/server/client-commands.ts';
 import { readState } from '../../src/server/key-value-snapshot.ts';
 import { readServeOptions } from '../../src/server/serve-options.ts';
 import { askPeer, parsePeerUrls } from '../../src/server/wal-peers.ts';
@@ -271,18 +272,33 @@ test('slashes at the end of a URL are left out, and those before them are not', 
 });
 
 test('a peer that answers with something else than the status of a node is said not to be one', async () => {
-  const server = createServer((_, response) => response.end('<html>'));
+  await using server = await stranger(200);
+  await assert.rejects(askPeer(server.url), {
+    code: 'TRANSPORT_FAILED',
+    message: /not that of a node/,
+  });
+});
+
+test('a server that refuses a command as no node does may have done what was asked', async () => {
+  await using server = await stranger(502);
+  await assert.rejects(request({ http: server.url }, '/v1/kv/a', { method: 'PUT' }), {
+    code: 'OUTCOME_UNKNOWN',
+    message: /answers with status 502/,
+  });
+});
+
+/** A server that is no node. */
+async function stranger(status: number): Promise<{ readonly url: string } & AsyncDisposable> {
+  const server = createServer((_, response) => response.writeHead(status).end('<html>'));
   await new Promise<void>((resolve) => {
     server.listen(0, '127.0.0.1', resolve);
   });
   const { port } = server.address() as AddressInfo;
-  try {
-    await assert.rejects(askPeer(`http://127.0.0.1:${port}`), {
-      code: 'TRANSPORT_FAILED',
-      message: /not that of a node/,
-    });
-  } finally {
-    server.close();
-    server.closeAllConnections();
-  }
-});
+  return {
+    url: `http://127.0.0.1:${port}`,
+    async [Symbol.asyncDispose]() {
+      server.close();
+      server.closeAllConnections();
+    },
+  };
+}
