@@ -65,7 +65,8 @@ test('a frame lists no more than its bytes allow', () => {
   const { frame } = decoder.decode(frameOf(14, payloads(60_000)));
   assert.equal(frame.items[0]?.kind === 'propose' && frame.items[0].payloads.length, 60_000);
   const { frame: without, firstProblem } = decoder.decode(frameOf(14, payloads(200_000)));
-  assert.deepEqual([without.items, firstProblem?.includes('things listed')], [[], true]);
+  assert.equal(without.items.length, 0);
+  assert.match(firstProblem ?? '', /things listed/);
 
   const payload = { kind: EntryKind.normal, byteLength: 0, write: () => {} };
   const append = (count: number): Uint8Array => {
@@ -76,7 +77,7 @@ test('a frame lists no more than its bytes allow', () => {
   };
   assert.equal(decoder.decode(frameOf(2, append(60_000))).frame.items.length, 1);
   const many = decoder.decode(frameOf(2, append(200_000)));
-  assert.deepEqual([many.frame.items, many.skippedCount], [[], 1]);
+  assert.deepEqual([many.frame.items.length, many.skippedCount], [0, 1]);
 
   // Each item alone would be taken.
   const item = frameOf(14, payloads(60_000));
