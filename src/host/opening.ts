@@ -11,7 +11,7 @@ import type { Timestamp } from '../ports/clock.ts';
 import type { DiscoveredNode } from '../ports/discovery.ts';
 import type { StateMachine } from '../ports/state-machine.ts';
 import type { Endpoint, NodeId } from '../ports/transport.ts';
-import type { PartitionId, StoredPartition, WalContents } from '../ports/wal.ts';
+import type { PartitionId, StoredPartition, WalContents, WalEvents } from '../ports/wal.ts';
 import { storageReady } from '../raft/raft.ts';
 import type { TraceEvent } from '../raft/trace.ts';
 import { emptyConfState, emptyHardState, type ReplicaId } from '../raft/types.ts';
@@ -60,15 +60,18 @@ export async function openHost(options: NodeOptions, trace?: CoreTrace): Promise
   const members = settings.members ?? discovered;
   const opened: Closable[] = [options.discovery];
   let built: Host | undefined;
+  const damages: Parameters<WalEvents['damaged']>[] = [];
   try {
     const contents = await options.wal.open({
       damaged(partitionId, error) {
         if (built !== undefined) stopReplica(built, partitionId, error);
+        else damages.push([partitionId, error]);
       },
     });
     opened.push(options.wal);
     const host = await buildHost(options, settings, { members, contents, trace });
     built = host;
+    for (const damage of damages) stopReplica(host, ...damage);
     await restoreAll(host, contents);
     opened.push(options.transport);
     await startListening(host);
@@ -409,6 +412,8 @@ async function restoreAll(host: Host, contents: WalContents): Promise<void> {
 
 /** One partition at a time: a restart reads the store in order, and needs little memory. */
 function restored(host: Host, partition: Partition): Promise<void> {
+  // It stopped while others were restored: nothing is to come of it.
+  if (partition.stopped !== undefined) return Promise.reject(reasonOf(partition.stopped));
   return new Promise((resolve, reject) => {
     const finished = ({ partitionId }: { readonly partitionId: PartitionId }): void => {
       if (partitionId === partition.id) settle(resolve);

@@ -4,6 +4,7 @@
 import { constants, copyFile, mkdir, mkdtemp, readdir, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { isHeadless } from './rocksdb-directory.ts';
 
 const tableEnding = /\.(?:sst|blob)$/;
 /** What RocksDB reads besides its tables. */
@@ -29,9 +30,7 @@ export async function mirrorStore(source: string): Promise<RocksDbMirror> {
       else if (copied.test(name)) await copy(from, join(path, name));
     }
     if (names.includes(asideName)) await mirrorLogsAside(source, path);
-    const isHeadless =
-      !names.includes('CURRENT') && names.some((name) => /\.(?:sst|log)$/.test(name));
-    return { path, isHeadless, remove };
+    return { path, isHeadless: isHeadless(names), remove };
   } catch (error) {
     await remove();
     throw error;

@@ -19,6 +19,16 @@ export async function newDirectory(t: TestContext): Promise<string> {
   return path;
 }
 
+/** For the time of the test, `tmpdir()` is a directory in which no other test file makes anything. */
+export async function useOwnTemporaryDirectory(t: TestContext): Promise<void> {
+  const before = process.env.TMPDIR;
+  process.env.TMPDIR = await newDirectory(t);
+  t.after(() => {
+    if (before === undefined) delete process.env.TMPDIR;
+    else process.env.TMPDIR = before;
+  });
+}
+
 /** Every file below `path` with its content's hash, its size and when it was changed. */
 export async function fingerprint(path: string): Promise<readonly string[]> {
   const lines: string[] = [];
