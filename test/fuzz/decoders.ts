@@ -29,10 +29,15 @@ export const notFuzzed: Readonly<Record<string, string>> = {
     'counts bytes and gives them on as they are; test/server-http.test.ts',
   'testing/simulation/disk-rows.ts#decodeLog': 'of the simulated disk, which nobody else writes',
   'wal/damage.ts#decoded': 'only gives an error its type; its callers are fuzzed',
+  'wal/rocksdb-entries.ts#decodedRun': 'only gives an error its type; runs are fuzzed',
+  'wal/rocksdb-entries.ts#readEntries':
+    'joins runs, which are fuzzed; src/wal/rocksdb-entries.test.ts',
+  'wal/rocksdb-entries.ts#readValue': 'reads a row and gives it on as it is',
   'wal/rocksdb-reader.ts#readRocksDbStore':
     'the files are those of RocksDB; its rows are fuzzed one by one, damaged files are in test/wal-tools/reader.test.ts',
   'wal/segment-store.ts#readFrom': 'reads bytes and gives them on as they are',
   'wal/sqlite-reader.ts#readSqliteStore':
     'the file is that of SQLite; its records are fuzzed one by one, damaged files are in test/wal-tools/sqlite-reader.test.ts',
+  'wal/sqlite-scan.ts#readBatchMark': 'reads a row, whose record is fuzzed',
   'wal/sqlite-store.ts#readRuns': 'reads rows and gives them on as they are',
 };

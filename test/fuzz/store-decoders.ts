@@ -39,6 +39,8 @@ import {
   partitionKey,
   runKey,
 } from '../../src/wal/rocksdb-keys.ts';
+import type { RocksDbHandle, RocksDbRow } from '../../src/wal/rocksdb-library.ts';
+import { scanStore } from '../../src/wal/rocksdb-scan.ts';
 import { findStore, segmentName } from '../../src/wal/segment-open.ts';
 import { readSegmentStore } from '../../src/wal/segment-reader.ts';
 import {
@@ -192,6 +194,65 @@ function keyOf(key: ParsedKey): Uint8Array {
   }
 }
 
+/** Rows of a RocksDB store one behind the other: length of the key u8, key, length of the value u16, value. */
+function rowBytes(rows: readonly RocksDbRow[]): Uint8Array {
+  return joined(
+    ...rows.flatMap(({ key, value }) => [
+      Uint8Array.of(key.byteLength),
+      key,
+      Uint8Array.of(value.byteLength & 0xff, value.byteLength >> 8),
+      value,
+    ]),
+  );
+}
+
+/** As far as the bytes are whole rows, in the order in which the store would give them. */
+function rowsOf(bytes: Uint8Array): RocksDbRow[] {
+  const rows = new Map<string, RocksDbRow>();
+  for (let at = 0; at < bytes.byteLength; ) {
+    const keyEnd = at + 1 + (bytes[at] as number);
+    const valueEnd = keyEnd + 2 + (bytes[keyEnd] ?? 0) + (bytes[keyEnd + 1] ?? 0) * 0x100;
+    if (valueEnd > bytes.byteLength) break;
+    const key = bytes.subarray(at + 1, keyEnd);
+    const name = Buffer.from(key).toString('latin1');
+    rows.set(name, { key, value: bytes.subarray(keyEnd + 2, valueEnd) });
+    at = valueEnd;
+  }
+  return [...rows].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, row]) => row);
+}
+
+/** Checksums of all values: records and runs have theirs at the same place. */
+function sealRows(bytes: Uint8Array): Uint8Array {
+  for (const { value } of rowsOf(bytes)) sealCrc(value, 4, 8);
+  return bytes;
+}
+
+async function scanRows(bytes: Uint8Array): Promise<void> {
+  let chunks = [rowsOf(bytes)];
+  const scan: RocksDbHandle['scan'] = () => ({
+    async next() {
+      const [rows = []] = chunks;
+      chunks = [];
+      return rows;
+    },
+    async close() {},
+  });
+  await scanStore({ scan });
+}
+
+const storeRows = rowBytes([
+  { key: batchMarkKey, value: encodeBatchMark(mark) },
+  { key: metaKey('node-id'), value: encodeMeta(Uint8Array.of(0x61)) },
+  { key: partitionKey(KeyKind.hardState, 1), value: encodeHardState(hardState) },
+  { key: partitionKey(KeyKind.base, 1), value: encodeBase(base) },
+  {
+    key: partitionKey(KeyKind.compaction, 1),
+    value: encodeCompactionMark({ index: 2, term: 2 }),
+  },
+  { key: runKey(1, 3), value: run },
+  { key: runKey(1, 12), value: runOf({ firstIndex: 12, term: 3, count: 2, bytes: 9 }) },
+]);
+
 const content = new Uint8Array(500).fill(6);
 const contentFacts = { byteLength: 500, checksum: crc32(content) };
 const snapshotFile = joined(
@@ -313,6 +374,17 @@ export const storeDecoders: readonly Decoder[] = [
     isCanonical: true,
     throws: ['MalformedBytesError'],
     bytesPerByte: 16,
+  }),
+  decoderOf({
+    name: 'rocksdb-rows',
+    covers: [],
+    form: 'bytes',
+    samples: [storeRows],
+    decode: scanRows,
+    throws: ['WAL_CORRUPT'],
+    bytesPerByte: 400,
+    reseal: sealRows,
+    weight: 2,
   }),
   decoderOf({
     name: 'segment-fact',
