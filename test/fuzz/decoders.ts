@@ -24,7 +24,7 @@ export const notFuzzed: Readonly<Record<string, string>> = {
   'host/readmission.ts#readmissionResult': 'not from bytes: what callers are told',
   'host/reads.ts#readResult': 'not from bytes: what callers are told',
   'raft/raft.ts#readIndex': 'not from bytes: a read of the paper',
-  'server/demo/load.ts#readLinearizably': 'asks the demo its own nodes',
+  'server/demo/load.ts#readLinearizably': 'asks the nodes that the demo has started',
   'server/http-request.ts#readBody':
     'counts bytes and gives them on as they are; test/server-http.test.ts',
   'testing/simulation/disk-rows.ts#decodeLog': 'of the simulated disk, which nobody else writes',
