@@ -31,7 +31,7 @@ import {
 } from './genesis.ts';
 import type { Host } from './host.ts';
 import { noteReachable, noteRefused, receiveFrame } from './inbox.ts';
-import { decodedFact, decodeNumber, encodeNumber, metaKeys } from './meta.ts';
+import { checkRestored, decodedFact, decodeNumber, encodeNumber, metaKeys } from './meta.ts';
 import { checkOptions, invalidOption, type NodeSettings } from './options.ts';
 import { newOutbox } from './outbox.ts';
 import { openPartition, type Partition } from './partition.ts';
@@ -320,12 +320,7 @@ function readGenesis(
   contents: WalContents,
 ): Genesis {
   const { nodeId, partitions } = settings;
-  if (contents.meta.has(metaKeys.restoring)) {
-    throw new KommanderError(
-      'the restore of a backup into this store was interrupted: empty its directory, and restore again',
-      { code: 'WAL_CORRUPT' },
-    );
-  }
+  checkRestored(contents.meta);
   const stored = contents.meta.get(metaKeys.genesis);
   if (stored === undefined) {
     if (contents.partitions.length > 0) {
@@ -367,7 +362,11 @@ function readGenesis(
   return genesis;
 }
 
-/** Every partition of the cluster: as it is stored, or new and empty with all first members as voters. */
+/**
+ * Every partition of the cluster: as it is stored, or, in an empty store, new with all first members as voters.
+ *
+ * @throws WAL_CORRUPT one is gone
+ */
 function storedPartitions(
   genesis: Genesis,
   contents: WalContents,
@@ -376,6 +375,13 @@ function storedPartitions(
   return partitionIdsOf(genesis.record).map((partitionId) => {
     const known = contents.partitions.find((partition) => partition.partitionId === partitionId);
     if (known !== undefined) return { partition: known, isNew: false };
+    // The first start writes all of them and the genesis record in one batch. Made anew, it would vote again where it has voted.
+    if (contents.meta.has(metaKeys.genesis)) {
+      throw new KommanderError(
+        `the store has nothing of partition ${partitionId}, which was written with its genesis record: restore the directory or replace the node`,
+        { code: 'WAL_CORRUPT', details: { partitionId } },
+      );
+    }
     const confState = { ...emptyConfState, voters };
     return {
       partition: {

@@ -2,7 +2,7 @@
 // entries, checked as far as their own bytes go.
 
 import * as v from 'valibot';
-import { MalformedBytesError, utf8Text } from '../base/bytes.ts';
+import { MalformedBytesError } from '../base/bytes.ts';
 import { KommanderError } from '../base/errors.ts';
 import { decodeRun, readRunHeader } from '../ports/run.ts';
 import type { NodeId } from '../ports/transport.ts';
@@ -51,8 +51,8 @@ export function parsePeerUrls(list: string): string[] {
 
 /** @throws TRANSPORT_FAILED it does not answer, or not as a node does */
 export async function askPeer(url: string): Promise<LogPeer> {
-  const response = await get(`${url}/v1/status`);
-  const parsed = v.safeParse(statusSchema, jsonIn(await bodyOf(url, response)));
+  const { bytes } = await get(`${url}/v1/status`);
+  const parsed = v.safeParse(statusSchema, jsonOf(bytes));
   if (!parsed.success) throw noAnswer(url, 'its status is not that of a node');
   const { node, clusterId, partitions } = parsed.output;
   return {
@@ -76,10 +76,10 @@ export async function* fetchEntries(
   let from = range.from;
   while (from <= range.last) {
     const path = `/v1/partitions/${partitionId}/log?from=${from}&end=${range.last + 1}`;
-    const response = await get(peer.url + path);
-    if (response.headers.get('kommander-cluster') !== peer.clusterId)
+    const { headers, bytes } = await get(peer.url + path);
+    if (headers.get('kommander-cluster') !== peer.clusterId)
       throw noAnswer(peer.url, 'it belongs to another cluster now');
-    const entries = entriesOf(peer.url, await bodyOf(peer.url, response));
+    const entries = entriesOf(peer.url, bytes);
     for (const entry of entries) {
       if (entry.index !== from || from > range.last)
         throw noAnswer(peer.url, `it sent entry ${entry.index} in place of ${from}`);
@@ -105,44 +105,44 @@ function entriesOf(url: string, bytes: Uint8Array): Entry[] {
   }
 }
 
-/** @throws TRANSPORT_FAILED the peer went away, or sends more than a node would */
-async function bodyOf(url: string, response: Response): Promise<Uint8Array> {
+function jsonOf(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(new TextDecoder().decode(bytes));
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    return undefined;
+  }
+}
+
+/** Throws when it is more than a node would send. */
+async function bodyOf(response: Response): Promise<Uint8Array<ArrayBuffer>> {
   const pieces: Uint8Array[] = [];
   let byteLength = 0;
   const body: AsyncIterable<Uint8Array> | readonly Uint8Array[] = response.body ?? [];
-  try {
-    for await (const piece of body) {
-      pieces.push(piece);
-      byteLength += piece.byteLength;
-      if (byteLength > answerBytesMax) break;
-    }
-  } catch (error) {
-    throw noAnswer(url, String(error));
+  for await (const piece of body) {
+    pieces.push(piece);
+    byteLength += piece.byteLength;
+    if (byteLength > answerBytesMax) throw new Error(`it sends more than ${answerBytesMax} bytes`);
   }
-  if (byteLength > answerBytesMax)
-    throw noAnswer(url, `it sends more than ${answerBytesMax} bytes`);
   return new Uint8Array(Buffer.concat(pieces));
 }
 
-function jsonIn(bytes: Uint8Array): unknown {
-  try {
-    return JSON.parse(utf8Text(bytes));
-  } catch (error) {
-    if (error instanceof SyntaxError || error instanceof MalformedBytesError) return undefined;
-    throw error;
-  }
-}
-
-async function get(url: string): Promise<Response> {
+/** The whole answer: a connection may be lost in the middle of it. */
+async function get(
+  url: string,
+): Promise<{ readonly headers: Headers; readonly bytes: Uint8Array<ArrayBuffer> }> {
   let response: Response;
+  let bytes: Uint8Array<ArrayBuffer>;
   try {
     response = await fetch(url, { signal: AbortSignal.timeout(requestMsMax) });
+    bytes = await bodyOf(response);
   } catch (error) {
     const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
     throw noAnswer(url, String(cause));
   }
-  if (response.ok) return response;
-  throw noAnswer(url, `status ${response.status}: ${(await response.text()).slice(0, 500)}`);
+  if (response.ok) return { headers: response.headers, bytes };
+  const text = new TextDecoder().decode(bytes.subarray(0, 500));
+  throw noAnswer(url, `status ${response.status}: ${text}`);
 }
 
 function noAnswer(url: string, reason: string): KommanderError {

@@ -1,9 +1,9 @@
 // A RocksDB store can only be opened for writing: it recovers, writes tables and removes logs. So readers open a mirror,
 // a directory of their own outside of the store: links to the tables, which RocksDB never changes, and copies of the rest.
 
-import { constants, copyFile, mkdir, mkdtemp, readdir, rm, symlink } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { constants, copyFile, mkdir, readdir, symlink } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { makeMirrorDirectory } from './mirror-directory.ts';
 import { isHeadless } from './rocksdb-directory.ts';
 
 const tableEnding = /\.(?:sst|blob)$/;
@@ -20,8 +20,7 @@ export interface RocksDbMirror {
 
 /** Mirrors the closed store in `source`, which is only read. */
 export async function mirrorStore(source: string): Promise<RocksDbMirror> {
-  const path = await mkdtemp(join(tmpdir(), 'kommander-reading-'));
-  const remove = (): Promise<void> => rm(path, { recursive: true, force: true });
+  const { path, remove } = await makeMirrorDirectory();
   try {
     const names = await readdir(source);
     for (const name of names) {

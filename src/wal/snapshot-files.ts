@@ -29,7 +29,8 @@ import {
   headBytes,
 } from './snapshot-format.ts';
 
-const finishedEnd = '.snapshot';
+/** How files of finished snapshots end. */
+export const finishedEnd = '.snapshot';
 const draftEnd = '.draft';
 /**
  * Bytes between two syncs of a snapshot that is being written: what a power loss may take of an unfinished one, and what

@@ -8,7 +8,14 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import type { PartitionWrite, Wal, WalBatch } from '../../src/ports/wal.ts';
 import { type Entry, EntryKind } from '../../src/raft/types.ts';
-import { laidOut, membersOf, numbered } from '../../src/testing/wal-model.ts';
+import {
+  contentsOf,
+  laidOut,
+  membersOf,
+  numbered,
+  type WalModel,
+  writeToModel,
+} from '../../src/testing/wal-model.ts';
 import { importRocksDb, type RocksDbOperation } from '../../src/wal/rocksdb-library.ts';
 import { durableEngines } from './durable-engines.ts';
 
@@ -63,6 +70,19 @@ export function batchOf(write: Partial<PartitionWrite>, sync = false): WalBatch 
     ...write,
   };
   return { writes: [part], meta: new Map(), sync };
+}
+
+/** Takes away what only a node can write: to the tools random bytes are no genesis record, and say nothing of a state. */
+export function withoutNodeWords(model: WalModel): readonly WalBatch[] {
+  const meta = new Map(['genesis', 'incarnation'].map((name) => [name, undefined]));
+  const bases = contentsOf(model)
+    .partitions.filter(({ base }) => base.data !== undefined)
+    .map(({ partitionId, base }) =>
+      batchOf({ partitionId, base: { ...base, data: undefined } }, true),
+    );
+  const batches = [{ writes: [], meta, sync: true }, ...bases];
+  for (const batch of batches) writeToModel(model, batch);
+  return batches;
 }
 
 /** Opens, writes and closes. */
