@@ -1,5 +1,5 @@
 // Mutations of JSON by its structure: one value at any depth is replaced by something that JSON can say and nobody expects,
-// removed, repeated, or named otherwise. An input of several lines has JSON in each of them.
+// removed, repeated, or named otherwise. An input of several lines may have JSON in each of them.
 
 import type { Random } from '../../src/base/random.ts';
 import { pick } from './mutate.ts';
@@ -35,7 +35,10 @@ const mark = '\u{f8ff}here\u{f8ff}';
 
 /** One change somewhere. A text that is no JSON stays as it is. */
 export function mutatedJson(random: Random, bytes: Uint8Array): Uint8Array {
-  const lines = Buffer.from(bytes).toString().split('\n');
+  const text = Buffer.from(bytes).toString();
+  const whole = changed(random, text);
+  if (whole !== undefined) return new Uint8Array(Buffer.from(whole));
+  const lines = text.split('\n');
   const at = random.below(lines.length);
   const line = changed(random, lines[at] as string);
   if (line === undefined) return bytes;
