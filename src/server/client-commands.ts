@@ -155,7 +155,7 @@ interface StatusJson {
   readonly node: string;
   readonly clusterId: string;
   readonly state: string;
-  readonly roster: readonly { node: string; endpoint: string; reachable: boolean }[];
+  readonly roster: readonly { node: string; endpoint: string | null; reachable: boolean }[];
   readonly partitions: readonly Readonly<Record<string, string | number | null>>[];
 }
 
@@ -171,7 +171,8 @@ function statusTable(status: StatusJson): string {
   ];
   const rows = status.partitions.map((each) => columns.map((name) => String(each[name] ?? '-')));
   const roster = status.roster.map(
-    ({ node, endpoint, reachable }) => `${node}=${endpoint}${reachable ? '' : ' (unreachable)'}`,
+    ({ node, endpoint, reachable }) =>
+      `${node}=${endpoint ?? '?'}${reachable ? '' : ' (unreachable)'}`,
   );
   return [
     `node ${status.node} is ${status.state}, cluster ${status.clusterId}`,
@@ -185,7 +186,7 @@ interface MembersJson {
   readonly members: readonly {
     readonly node: string;
     readonly replica: number;
-    readonly endpoint: string;
+    readonly endpoint: string | null;
     readonly reachable: boolean;
     readonly refused: boolean;
     readonly voterOf: readonly number[];
@@ -199,7 +200,7 @@ function membersTable({ members }: MembersJson): string {
   const rows = members.map((member) => [
     member.node,
     String(member.replica),
-    member.endpoint,
+    member.endpoint ?? '?',
     memberState(member),
     idsText(member.voterOf),
     idsText(member.learnerOf),
