@@ -44,7 +44,7 @@ export interface AnswerOutcome {
 export function takeAnswer(
   known: KnownNodes,
   answer: readonly DiscoveredNode[],
-  at: { readonly self: DiscoveredNode; readonly nowMs: number; readonly holdMs: number },
+  at: { readonly self: DiscoveryContext['self']; readonly nowMs: number; readonly holdMs: number },
 ): AnswerOutcome {
   const { self, nowMs, holdMs } = at;
   const { endpoints, refused } = endpointsByNode(answer);
