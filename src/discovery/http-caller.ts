@@ -63,7 +63,8 @@ function request(url: URL, agent: http.Agent, call: HttpCall): Promise<HttpAnswe
   const bytes = body === undefined ? undefined : Buffer.from(JSON.stringify(body));
   const { promise, resolve, reject } = Promise.withResolvers<HttpAnswer>();
   const { request: open } = url.protocol === 'https:' ? https : http;
-  const sent = open(new URL(path, url), {
+  // Without the user that the URL may name: Node would send it as basic authentication.
+  const sent = open(new URL(path, url.origin), {
     method,
     agent,
     signal,

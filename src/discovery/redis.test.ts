@@ -67,7 +67,7 @@ async function startRedis(): Promise<RedisBackend> {
 
 registryRules('redis', skip, startRedis);
 
-test('redis: keys of other types, and what is no text, are left out', { skip }, async () => {
+test('redis: keys of other types, and what is no text, are left out', { skip, timeout: 60_000 }, async () => {
   await using redis = await startRedis();
   await redis.command('LPUSH', nodeKey('list'), 'a list');
   await redis.command('SADD', indexKey, 'list', 'no node id', 'x'.repeat(10_000));
@@ -83,7 +83,7 @@ test('redis: keys of other types, and what is no text, are left out', { skip }, 
   );
 });
 
-test('redis: ids whose entries have expired leave the index', { skip }, async () => {
+test('redis: ids whose entries have expired leave the index', { skip, timeout: 60_000 }, async () => {
   await using redis = await startRedis();
   await redis.command('SADD', indexKey, 'gone');
   await using a = await announced(redis, 'a');
@@ -91,7 +91,7 @@ test('redis: ids whose entries have expired leave the index', { skip }, async ()
   await until(async () => String(await redis.command('SMEMBERS', indexKey)) === 'a');
 });
 
-test('redis: an index that is no set is a failure that says so', { skip }, async () => {
+test('redis: an index that is no set is a failure that says so', { skip, timeout: 60_000 }, async () => {
   await using redis = await startRedis();
   await redis.command('SET', indexKey, 'a text');
   await using a = await announced(redis, 'a');
@@ -104,7 +104,7 @@ test('redis: an index that is no set is a failure that says so', { skip }, async
   await a.knows({});
 });
 
-test('redis: no more entries are read than are believed', { skip }, async () => {
+test('redis: no more entries are read than are believed', { skip, timeout: 60_000 }, async () => {
   await using redis = await startRedis();
   const fill = `for at = 1, ${2 * entriesMax} do
     redis.call('sadd', KEYS[1], 'n' .. at)
@@ -117,7 +117,7 @@ test('redis: no more entries are read than are believed', { skip }, async () => 
   assert.deepEqual(a.reports, []);
 });
 
-test('redis: a wrong password is a failure that says so, without the password', { skip }, async () => {
+test('redis: a wrong password is a failure that says so, without the password', { skip, timeout: 60_000 }, async () => {
   await using redis = await startRedis();
   const wrong = { ...redis, discovery: () => redisDiscovery({ url: redis.url.replace('correct', 'secret') }) };
   await using a = await announced(wrong, 'a');
@@ -128,7 +128,7 @@ test('redis: a wrong password is a failure that says so, without the password', 
   }
 });
 
-test('redis: a connection that hangs is left, and another one is made', { skip }, async () => {
+test('redis: a connection that hangs is left, and another one is made', { skip, timeout: 60_000 }, async () => {
   await using redis = await startRedis();
   await using a = await announced(
     { ...redis, discovery: () => redisDiscovery({ url: redis.url, pollMs: 100, timeoutMs: 200 }) },

@@ -249,8 +249,12 @@ function noteAnswer(
     open.changed([...known.values()].map(({ node }) => node));
   }
   noteStrangeEntries(open, outcome);
-  noteOwnEntry(open, outcome, askedAtMs);
-  return outcome.dueMs === undefined ? changeWaitMs : Math.min(changeWaitMs, outcome.dueMs - nowMs);
+  const dueMs = Math.min(
+    nowMs + changeWaitMs,
+    outcome.dueMs ?? Number.POSITIVE_INFINITY,
+    outcome.hasSelf ? Number.POSITIVE_INFINITY : ownEntryMissed(open, askedAtMs),
+  );
+  return Math.max(0, dueMs - nowMs);
 }
 
 function noteStrangeEntries(open: OpenRegistry, { refused, doubles }: AnswerOutcome): void {
@@ -265,15 +269,19 @@ function noteStrangeEntries(open: OpenRegistry, { refused, doubles }: AnswerOutc
   }));
 }
 
-/** Somebody, or a registry that lost its memory, has removed the own entry: it is put back without delay. */
-function noteOwnEntry(open: OpenRegistry, outcome: AnswerOutcome, askedAtMs: number): void {
-  const { announcedAtMs } = open;
-  if (outcome.hasSelf || announcedAtMs === undefined) return;
-  // The question may be older than the announcement.
-  if (askedAtMs < announcedAtMs + announceAgainMs) return;
+/**
+ * Somebody, or a registry that lost its memory, has removed the own entry: it is put back without delay.
+ *
+ * @returns when to look again, because the answer may be older than the entry, or the entry was just put back
+ */
+function ownEntryMissed(open: OpenRegistry, askedAtMs: number): number {
+  if (open.announcedAtMs === undefined) return Number.POSITIVE_INFINITY;
+  const againMs = open.announcedAtMs + announceAgainMs;
+  if (askedAtMs < againMs) return againMs;
   open.announcedAtMs = undefined;
   observe(open, 'warn', 'registry-entry-lost', {});
   open.wakeAnnouncer();
+  return Number.POSITIVE_INFINITY;
 }
 
 function noteHolder(open: OpenRegistry, holder: Endpoint): void {
