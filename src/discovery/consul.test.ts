@@ -8,6 +8,7 @@ import { freePorts } from '../../test/support/ports.ts';
 import { announced, endpointOf, type RegistryBackend, registryRules } from '../../test/support/registry-rules.ts';
 import { until } from '../../test/support/registry-servers.ts';
 import { isKommanderError } from '../base/errors.ts';
+import { virtualClock } from '../testing/virtual-clock.ts';
 import { consulDiscovery, type ConsulDiscoveryOptions } from './consul.ts';
 
 const service = 'kommander-kommander';
@@ -71,7 +72,6 @@ test('consul: an instance that others see too says its address and port', limits
 test('consul: the id of an instance whose check is not passed is free', limits, async () => {
   await using consul = await startConsul();
   const [former, present] = ['old.example:8101', 'new.example:8101'];
-  const { virtualClock } = await import('../testing/virtual-clock.ts');
   const clock = virtualClock();
   await using _killed = await announced(consul, 'a', { ttlMs: 1_000, clock, endpoint: former });
   await until(async () => (await consul.entries()).a === former);

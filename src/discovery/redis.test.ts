@@ -6,6 +6,7 @@ import { createClient } from 'redis';
 import { announced, endpointOf, type RegistryBackend, registryRules } from '../../test/support/registry-rules.ts';
 import { skipWithout, startServer, until } from '../../test/support/registry-servers.ts';
 import { isKommanderError } from '../base/errors.ts';
+import { systemClock } from '../time/system-clock.ts';
 import { entriesMax } from './known-nodes.ts';
 import { redisDiscovery, type RedisDiscoveryOptions } from './redis.ts';
 import { importRedis } from './redis-client.ts';
@@ -181,7 +182,6 @@ test('redis: bad options are refused, and a refused URL is not shown', () => {
 test('redis: a node that listens everywhere must say where others find it', async () => {
   const discovery = redisDiscovery({ url: 'redis://127.0.0.1:1' });
   const self = { nodeId: 'a', endpoint: '0.0.0.0:8101', startId: 'one' };
-  const { systemClock } = await import('../time/system-clock.ts');
   await assert.rejects(
     discovery.open(() => {}, { self, clock: systemClock, observer: () => {} }),
     (error) => isKommanderError(error, 'INVALID_OPTION') && error.details.option === 'advertise',
