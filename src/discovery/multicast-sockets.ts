@@ -110,6 +110,8 @@ export async function openMulticastSockets(
 interface Speaker {
   readonly name: string;
   readonly socket: Socket;
+  /** The group; with the interface where the address alone does not say it (IPv6). */
+  readonly destination: string;
   unsentCount: number;
   /** The last datagram could not be sent: told once, until one can. */
   isFailing: boolean;
@@ -131,7 +133,8 @@ async function tryJoin(
     // Others on this machine hear it too; routers do not pass it on.
     socket.setMulticastLoopback(true);
     socket.setMulticastTTL(1);
-    return { name, socket, unsentCount: 0, isFailing: false, onDrained: undefined };
+    const destination = family === 4 ? group : `${group}%${name}`;
+    return { name, socket, destination, unsentCount: 0, isFailing: false, onDrained: undefined };
   } catch (error) {
     problems.push(error);
     await closed(socket);
@@ -142,11 +145,11 @@ async function tryJoin(
 function speak(
   speaker: Speaker,
   bytes: Uint8Array,
-  { port, group, failed }: MulticastSocketOptions,
+  { port, failed }: MulticastSocketOptions,
 ): void {
   if (speaker.unsentCount >= unsentMax) return;
   speaker.unsentCount += 1;
-  speaker.socket.send(bytes, port, group, (error) => {
+  speaker.socket.send(bytes, port, speaker.destination, (error) => {
     speaker.unsentCount -= 1;
     if (error !== null && !speaker.isFailing) failed(speaker.name, error);
     speaker.isFailing = error !== null;

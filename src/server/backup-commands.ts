@@ -85,7 +85,9 @@ async function runRestore({ from, ...flags }: RestoreFlags): Promise<void> {
   if (data !== undefined) await checkEmpty(data);
   const { openWal } = await import('./serve.ts');
   const restored = await restoreBackup({ directory: from, wal: openWal(options), nodeId, members });
-  const memberList = Object.entries(members).map(([id, endpoint]) => `${id}=${endpoint}`);
+  const memberList = Array.isArray(members)
+    ? members
+    : Object.entries(members).map(([id, endpoint]) => `${id}=${endpoint}`);
   process.stdout.write(
     `restored node ${nodeId} of cluster ${restored.clusterId}; when every member is, start it with\n` +
       `  kommander serve --node-id ${nodeId} --data ${data} --wal ${wal} --partitions ${restored.partitions} --members ${memberList.join()}\n`,
