@@ -58,7 +58,7 @@ export async function openHost(options: NodeOptions, trace?: CoreTrace): Promise
   const settings = checkOptions(options);
   checkFrames(settings, options.transport.frameBytesMax);
   const members = settings.members ?? checkFixedNodes(options.discovery);
-  const opened: Closable[] = [];
+  const opened: Closable[] = [options.discovery];
   let built: Host | undefined;
   try {
     const contents = await options.wal.open({
@@ -73,7 +73,6 @@ export async function openHost(options: NodeOptions, trace?: CoreTrace): Promise
     opened.push(options.transport);
     await startListening(host);
     connectMembers(host, members);
-    opened.push(options.discovery);
     await startDiscovery(host);
     // Peers may have had their say already.
     if (host.genesis.isComplete && host.state === 'forming') host.state = 'running';

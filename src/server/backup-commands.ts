@@ -17,7 +17,13 @@ interface RestoreFlags extends Readonly<Record<string, string | undefined>> {
 }
 
 /** What of `serve` says where a member keeps its log, and who the members are. */
-const restoreOptions: ReadonlySet<string> = new Set(['nodeId', 'members', 'data', 'wal']);
+const restoreOptions: ReadonlySet<string> = new Set([
+  'nodeId',
+  'members',
+  'discovery',
+  'data',
+  'wal',
+]);
 
 /** Adds the commands; `addOptions` gives a command options of `serve`. */
 export function addBackupCommands(
@@ -81,7 +87,7 @@ function summary(
 
 async function runRestore({ from, ...flags }: RestoreFlags): Promise<void> {
   const options = readServeOptions({ flags, environment: process.env });
-  const { nodeId, members, data, wal } = options;
+  const { nodeId, members, discovery, data, wal } = options;
   if (data !== undefined) await checkEmpty(data);
   const { openWal } = await import('./serve.ts');
   const restored = await restoreBackup({ directory: from, wal: openWal(options), nodeId, members });
@@ -90,7 +96,7 @@ async function runRestore({ from, ...flags }: RestoreFlags): Promise<void> {
     : Object.entries(members).map(([id, endpoint]) => `${id}=${endpoint}`);
   process.stdout.write(
     `restored node ${nodeId} of cluster ${restored.clusterId}; when every member is, start it with\n` +
-      `  kommander serve --node-id ${nodeId} --data ${data} --wal ${wal} --partitions ${restored.partitions} --members ${memberList.join()}\n`,
+      `  kommander serve --node-id ${nodeId} --data ${data} --wal ${wal} --partitions ${restored.partitions} --members ${memberList.join()} --discovery '${discovery}'\n`,
   );
 }
 

@@ -2,7 +2,7 @@
 // one adds a row.
 
 import { readFileSync } from 'node:fs';
-import { KommanderError } from '../base/errors.ts';
+import { isKommanderError, KommanderError } from '../base/errors.ts';
 import { multicastDiscovery } from '../discovery/multicast.ts';
 import { staticDiscovery } from '../discovery/static.ts';
 import type { Discovery } from '../ports/discovery.ts';
@@ -44,7 +44,12 @@ export function isDiscoveryOption(text: string): boolean {
 export function discoveryFor(text: string, members: MemberList): Discovery {
   const parsed = parse(text);
   if (parsed === undefined) throw badDiscovery(text, `expected one of ${discoveryForms}`);
-  return parsed.scheme.make(parsed.url, members);
+  try {
+    return parsed.scheme.make(parsed.url, members);
+  } catch (error) {
+    if (!isKommanderError(error, 'INVALID_OPTION')) throw error;
+    throw badDiscovery(text, error.message, error);
+  }
 }
 
 /** `multicast`, `multicast?cluster=x` and `multicast://host:port?cluster=x`. */
@@ -60,25 +65,23 @@ function parse(text: string): { readonly scheme: DiscoveryScheme; readonly url: 
 
 function makeStatic(url: URL, members: MemberList): Discovery {
   if (url.host !== '' || url.pathname !== '' || url.search !== '') {
-    throw badDiscovery(url.href, 'static takes no address and no parameters');
+    throw invalid('static takes no address and no parameters');
   }
   if (!isIdList(members)) return staticDiscovery(members);
-  throw badDiscovery(
-    'static',
-    'the members are named without endpoints, so that only a discovery that finds nodes can tell where they are: ' +
-      'use --members a=HOST:PORT,b=HOST:PORT,… or --discovery multicast',
+  throw invalid(
+    'it finds nobody, and --members names no endpoints: write --members a=HOST:PORT,b=HOST:PORT,…, or choose a discovery that finds nodes',
   );
 }
 
 const multicastParameters: readonly string[] = ['cluster', 'interface', 'secret-file'];
 
 function makeMulticast(url: URL): Discovery {
-  const { searchParams: parameters, hostname, port, href } = url;
+  const { searchParams: parameters, hostname, port, pathname } = url;
   for (const name of parameters.keys()) {
     if (multicastParameters.includes(name)) continue;
-    throw badDiscovery(href, `there is no parameter ${name}; use ${multicastParameters.join(', ')}`);
+    throw invalid(`there is no parameter "${name}"; there are ${multicastParameters.join(', ')}`);
   }
-  if (url.pathname !== '' && url.pathname !== '/') throw badDiscovery(href, 'it takes no path');
+  if (pathname !== '' && pathname !== '/') throw invalid('it takes no path');
   const cluster = parameters.get('cluster');
   const secretFile = parameters.get('secret-file');
   const interfaces = parameters.getAll('interface');
@@ -98,13 +101,13 @@ function secretsOf(path: string): readonly string[] {
     text = readFileSync(path, 'utf8');
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
-    throw badDiscovery(path, `the file of secrets cannot be read: ${reason}`, error);
+    throw invalid(`the file of secrets cannot be read: ${reason}`, error);
   }
   const secrets = text
     .split('\n')
     .map((line) => line.trim())
     .filter((line) => line !== '');
-  if (secrets.length === 0) throw badDiscovery(path, 'the file of secrets is empty');
+  if (secrets.length === 0) throw invalid(`the file of secrets ${path} is empty`);
   return secrets;
 }
 
@@ -113,10 +116,10 @@ function isIdList(members: MemberList): members is readonly NodeId[] {
 }
 
 function badDiscovery(text: string, problem: string, cause?: unknown): KommanderError {
-  const shown = text.slice(0, 200);
-  return new KommanderError(`--discovery: "${shown}" is not valid: ${problem}`, {
-    code: 'INVALID_OPTION',
-    details: { option: 'discovery', value: shown },
-    cause,
-  });
+  return invalid(`--discovery: "${text.slice(0, 200)}" is not valid: ${problem}`, cause);
+}
+
+function invalid(problem: string, cause?: unknown): KommanderError {
+  const details = { option: 'discovery' };
+  return new KommanderError(problem, { code: 'INVALID_OPTION', details, cause });
 }

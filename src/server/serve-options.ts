@@ -7,7 +7,7 @@ import * as v from 'valibot';
 import { isNodeId, nodeIdRule, parseEndpoint } from '../base/endpoint.ts';
 import { KommanderError } from '../base/errors.ts';
 import type { Endpoint, NodeId } from '../ports/transport.ts';
-import { discoveryForms, isDiscoveryOption, type MemberList } from './discovery-option.ts';
+import { discoveryFor, discoveryForms, isDiscoveryOption, type MemberList } from './discovery-option.ts';
 
 /** How an option is called and explained. */
 export interface OptionEntry {
@@ -258,7 +258,7 @@ const serveSchema = v.strictObject({
 
 /** What one option cannot know of another. */
 function completed(checked: v.InferOutput<typeof serveSchema>): ServeOptions {
-  const { nodeId, members, wal, data } = checked;
+  const { nodeId, members, discovery, wal, data } = checked;
   const ids = idsOf(members);
   if (!ids.includes(nodeId)) {
     const problem = `--node-id: "${nodeId}" is not among the members (${ids.join(', ')})`;
@@ -268,6 +268,7 @@ function completed(checked: v.InferOutput<typeof serveSchema>): ServeOptions {
     const problem = `--data is required with --wal ${wal}: the directory of the durable log`;
     throw badOptions([{ name: 'data', problem }]);
   }
+  discoveryFor(discovery, members);
   const listed = Array.isArray(members)
     ? undefined
     : Object.entries(members).find(([id]) => id === nodeId)?.[1];
