@@ -49,6 +49,7 @@ export function interfacesFor(
       .map((each) => ({
         name,
         text: each.address,
+        isInternal: each.internal,
         address: family === 4 ? each.address : `::%${name}`,
       })),
   );
@@ -61,8 +62,10 @@ export function interfacesFor(
       { code: 'INVALID_OPTION', details: { option: 'interfaces', value: wanted.slice(0, 64) } },
     );
   });
+  // The loopback interface has no way to IPv6 groups.
+  const usable = present.filter(({ isInternal }) => family === 4 || !isInternal);
   const byName = new Map<string, MulticastInterface>();
-  for (const { name, address } of chosen ?? present) {
+  for (const { name, address } of chosen ?? usable) {
     if (!byName.has(name)) byName.set(name, { name, address });
   }
   return [...byName.values()];
