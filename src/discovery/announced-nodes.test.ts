@@ -93,7 +93,9 @@ test('of two processes with one id that are both alive the first keeps it, and t
   const outcomes: string[] = [];
   for (let atMs = 0; atMs < 10_000; atMs += 1_000) {
     outcomes.push(heard(table, { atMs }));
-    outcomes.push(heard(table, { atMs, stampMs: atMs - 200, startId: 'two', endpoint: '10.0.0.2:8001' }));
+    outcomes.push(
+      heard(table, { atMs, stampMs: atMs - 200, startId: 'two', endpoint: '10.0.0.2:8001' }),
+    );
     assert.equal(expire(table, nowAt(atMs)), false);
     assert.equal(endpoints(table), 'a@10.0.0.1:8001', 'it does not flap');
   }

@@ -45,7 +45,11 @@ test('what one side says the other side reads, signed or not', () => {
         kind: fc.constantFrom<Announcement['kind']>('here', 'goodbye'),
         nodeId: name,
         startId: fc.stringMatching(/^[A-Za-z0-9]{1,64}$/),
-        endpoint: fc.constantFrom('10.0.0.1:1', '[fe80::1%eth0]:65535', `${'a'.repeat(63)}.example:80`),
+        endpoint: fc.constantFrom(
+          '10.0.0.1:1',
+          '[fe80::1%eth0]:65535',
+          `${'a'.repeat(63)}.example:80`,
+        ),
         stamp: fc.maxSafeNat(),
       }),
       name,
@@ -71,7 +75,8 @@ test('the longest announcement that there can be fits its bound', () => {
 
 test('bytes of other programs, other versions and other clusters are told apart', () => {
   const bytes = encodeAnnouncement(open, here);
-  const changed = (at: number, byte: number): Uint8Array => Uint8Array.from(bytes).fill(byte, at, at + 1);
+  const changed = (at: number, byte: number): Uint8Array =>
+    Uint8Array.from(bytes).fill(byte, at, at + 1);
   const ssdp = Buffer.from('M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\n\r\n');
   const refused: readonly (readonly [string, Uint8Array, string])[] = [
     ['nothing', new Uint8Array(0), 'foreign'],
@@ -113,7 +118,8 @@ test('with a secret only what was signed with it is believed, and nothing of it 
 });
 
 test('while secrets change both are believed, and the first one signs', () => {
-  const [former = '', next = ''] = [signed.secrets[0], 'the next secret of ours'];
+  const [former = ''] = signed.secrets;
+  const next = 'the next secret of ours';
   const both = { ...signed, secrets: [next, former] };
   assert.deepEqual(decodeAnnouncement(both, encodeAnnouncement(signed, here)), here);
   assert.deepEqual(

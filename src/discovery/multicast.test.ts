@@ -24,37 +24,50 @@ function nextPort(): number {
   return port;
 }
 
-function contextOf(nodeId: string, changes: Partial<DiscoveryContext['self']> = {}, clock = systemClock) {
+function contextOf(
+  nodeId: string,
+  changes: Partial<DiscoveryContext['self']> = {},
+  clock = systemClock,
+) {
   const observed: ObservedEvent[] = [];
-  const self = { nodeId, endpoint: `127.0.0.1:${nodeId.charCodeAt(0)}`, startId: nodeId, ...changes };
+  const self = {
+    nodeId,
+    endpoint: `127.0.0.1:${nodeId.charCodeAt(0)}`,
+    startId: nodeId,
+    ...changes,
+  };
   return { self, clock, observer: (event: ObservedEvent) => observed.push(event), observed };
 }
 
-discoveryContract({ test: (name, body) => test(`multicast discovery: ${name}`, body) }, async () => {
-  const options = { port: nextPort(), interfaces: [loopback], intervalMs: 20, expiryMs: 600_000 };
-  const context = contextOf('a');
-  const others = { b: multicastDiscovery(options), moved: multicastDiscovery(options) };
-  const self = { nodeId: 'a', endpoint: context.self.endpoint };
-  return {
-    discovery: multicastDiscovery(options),
-    context,
-    expected: [self],
-    steps: [
-      {
-        happen: () => others.b.open(() => {}, contextOf('b')),
-        expected: [self, { nodeId: 'b', endpoint: '127.0.0.1:98' }],
+discoveryContract(
+  { test: (name, body) => test(`multicast discovery: ${name}`, body) },
+  async () => {
+    const options = { port: nextPort(), interfaces: [loopback], intervalMs: 20, expiryMs: 600_000 };
+    const context = contextOf('a');
+    const others = { b: multicastDiscovery(options), moved: multicastDiscovery(options) };
+    const self = { nodeId: 'a', endpoint: context.self.endpoint };
+    return {
+      discovery: multicastDiscovery(options),
+      context,
+      expected: [self],
+      steps: [
+        {
+          happen: () => others.b.open(() => {}, contextOf('b')),
+          expected: [self, { nodeId: 'b', endpoint: '127.0.0.1:98' }],
+        },
+        { happen: () => others.b.close(), expected: [self] },
+        {
+          happen: () =>
+            others.moved.open(() => {}, contextOf('b', { endpoint: '[::1]:9', startId: 'two' })),
+          expected: [self, { nodeId: 'b', endpoint: '[::1]:9' }],
+        },
+      ],
+      async dispose() {
+        await Promise.all([others.b.close(), others.moved.close()]);
       },
-      { happen: () => others.b.close(), expected: [self] },
-      {
-        happen: () => others.moved.open(() => {}, contextOf('b', { endpoint: '[::1]:9', startId: 'two' })),
-        expected: [self, { nodeId: 'b', endpoint: '[::1]:9' }],
-      },
-    ],
-    async dispose() {
-      await Promise.all([others.b.close(), others.moved.close()]);
-    },
-  };
-});
+    };
+  },
+);
 
 /** A discovery that a test talks to, on a clock that stands still. */
 interface Listener {
@@ -63,7 +76,7 @@ interface Listener {
   readonly reports: string[];
   readonly observed: readonly ObservedEvent[];
   /** Sends bytes to the group and resolves when the listener has got them. */
-  say(...datagrams: Uint8Array[]): Promise<void>;
+  readonly say: (...datagrams: Uint8Array[]) => Promise<void>;
 }
 
 async function listener(t: TestContext, options: MulticastOptions = {}): Promise<Listener> {
@@ -137,8 +150,14 @@ test('what is nothing for us is counted by its reason, reported once, and change
   const other = encodeAnnouncement({ cluster: 'other', secrets: [] }, announcement(clock));
   const good = encodeAnnouncement(open, announcement(clock));
   const newer = Uint8Array.from(good).fill(2, 4, 5);
-  const ours = encodeAnnouncement(open, announcement(clock, { startId: 'a', nodeId: 'a', endpoint: 'x:1' }));
-  const signed = encodeAnnouncement({ ...open, secrets: ['sixteen letters!'] }, announcement(clock));
+  const ours = encodeAnnouncement(
+    open,
+    announcement(clock, { startId: 'a', nodeId: 'a', endpoint: 'x:1' }),
+  );
+  const signed = encodeAnnouncement(
+    { ...open, secrets: ['sixteen letters!'] },
+    announcement(clock),
+  );
   const garbage = new Uint8Array(60_000).fill(0x4b);
   const { repeated } = discovery.stats().refusedCounts;
   await say(garbage, new Uint8Array(0), other, newer, newer, good.subarray(0, 20), ours, signed);
@@ -155,7 +174,11 @@ test('what is nothing for us is counted by its reason, reported once, and change
   });
   assert.deepEqual(
     observed.map(({ name, fields }) => `${name} ${String(fields.reason)}`),
-    ['announcement-refused version', 'announcement-refused malformed', 'announcement-refused signature'],
+    [
+      'announcement-refused version',
+      'announcement-refused malformed',
+      'announcement-refused signature',
+    ],
   );
   assert.deepEqual(reports, [self]);
 });
@@ -213,7 +236,10 @@ test('a flood of made-up nodes makes few reports and a bounded list', async (t) 
 });
 
 /** Another process that sends `bytes` while this one stands still for `heldUpMs`. */
-function sendWhileHeldUp(bytes: Uint8Array, { to, heldUpMs }: { to: number; heldUpMs: number }): void {
+function sendWhileHeldUp(
+  bytes: Uint8Array,
+  { to, heldUpMs }: { to: number; heldUpMs: number },
+): void {
   const script = `
     const socket = require('node:dgram').createSocket('udp4');
     socket.bind(0, '${loopback}', () => {
@@ -228,7 +254,12 @@ function sendWhileHeldUp(bytes: Uint8Array, { to, heldUpMs }: { to: number; held
 test('what waits in the socket while the process is held up is heard before anybody is taken for gone', async (t) => {
   const ownPort = nextPort();
   const expiryMs = 300;
-  const discovery = multicastDiscovery({ port: ownPort, interfaces: [loopback], intervalMs: 100, expiryMs });
+  const discovery = multicastDiscovery({
+    port: ownPort,
+    interfaces: [loopback],
+    intervalMs: 100,
+    expiryMs,
+  });
   t.after(() => discovery.close());
   let deferredCount = 0;
   const clock = {
@@ -246,7 +277,10 @@ test('what waits in the socket while the process is held up is heard before anyb
   sendWhileHeldUp(encodeAnnouncement(open, { ...said, stamp: 1 }), { to: ownPort, heldUpMs: 0 });
   while (reports.length < 2) await new Promise((resolve) => setTimeout(resolve, 2));
   const before = deferredCount;
-  sendWhileHeldUp(encodeAnnouncement(open, { ...said, stamp: 2 }), { to: ownPort, heldUpMs: expiryMs });
+  sendWhileHeldUp(encodeAnnouncement(open, { ...said, stamp: 2 }), {
+    to: ownPort,
+    heldUpMs: expiryMs,
+  });
   while (deferredCount === before) await new Promise((resolve) => setImmediate(resolve));
   assert.deepEqual(reports, [self, `${self} b@127.0.0.1:98`]);
 });
@@ -269,7 +303,7 @@ test('bad options are refused with their name and their bounds, and no secret is
   ];
   for (const [options, message] of refused) {
     assert.throws(
-      () => multicastDiscovery(options as MulticastOptions),
+      () => multicastDiscovery(options),
       (error: unknown) => {
         assert.ok(isKommanderError(error, 'INVALID_OPTION'), String(error));
         assert.match(error.message, message);
@@ -293,7 +327,10 @@ test('an interface that is not there, and an endpoint that says nothing to other
     throw new Error('it was opened');
   };
   const interfaces = ['10.255.255.254'];
-  assert.match(await refusal({ interfaces }, '127.0.0.1:1'), /^INVALID_OPTION .*there are: lo/);
+  assert.match(
+    await refusal({ interfaces }, '127.0.0.1:1'),
+    /^INVALID_OPTION .*no such interface that is up; there are: lo/,
+  );
   for (const endpoint of ['0.0.0.0:8001', '[::]:8001']) {
     assert.match(await refusal({}, endpoint), /^INVALID_OPTION option advertise is needed/);
   }
@@ -305,9 +342,12 @@ test('a port that another program has for itself is an error that says so', asyn
   await new Promise<void>((resolve) => taken.bind(ownPort, '0.0.0.0', resolve));
   t.after(() => taken.close());
   const discovery = multicastDiscovery({ port: ownPort, interfaces: [loopback] });
-  await assert.rejects(discovery.open(() => {}, contextOf('a')), {
-    code: 'DISCOVERY_FAILED',
-    message: /UDP port \d+ cannot be bound: .*EADDRINUSE/,
-  });
+  await assert.rejects(
+    discovery.open(() => {}, contextOf('a')),
+    {
+      code: 'DISCOVERY_FAILED',
+      message: /UDP port \d+ cannot be bound: .*EADDRINUSE/,
+    },
+  );
   await discovery.close();
 });

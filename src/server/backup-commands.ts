@@ -6,6 +6,7 @@ import type { Command } from 'commander';
 import { KommanderError } from '../base/errors.ts';
 import { type BackupManifest, formatTimestamp, restoreBackup, saveBackup } from '../index.ts';
 import { addCommand, request, type Target } from './client-commands.ts';
+import { isIdList } from './discovery-option.ts';
 import { type OptionEntry, readServeOptions, serveOptionTable } from './serve-options.ts';
 
 interface BackupFlags extends Target {
@@ -91,7 +92,7 @@ async function runRestore({ from, ...flags }: RestoreFlags): Promise<void> {
   if (data !== undefined) await checkEmpty(data);
   const { openWal } = await import('./serve.ts');
   const restored = await restoreBackup({ directory: from, wal: openWal(options), nodeId, members });
-  const memberList = Array.isArray(members)
+  const memberList = isIdList(members)
     ? members
     : Object.entries(members).map(([id, endpoint]) => `${id}=${endpoint}`);
   process.stdout.write(

@@ -37,7 +37,16 @@ test('a scheme alone, with an address and with parameters names a discovery', ()
 });
 
 test('what is no scheme with a URL is not understood', () => {
-  for (const text of ['', 'pigeon', 'Multicast', 'multicastx', 'multicast:', 'multicast:x', '://x', 'toString']) {
+  for (const text of [
+    '',
+    'pigeon',
+    'Multicast',
+    'multicastx',
+    'multicast:',
+    'multicast:x',
+    '://x',
+    'toString',
+  ]) {
     assert.equal(isDiscoveryOption(text), false, text);
     assert.match(problemOf(text), /expected one of static, multicast/);
   }

@@ -111,7 +111,8 @@ function secretsOf(path: string): readonly string[] {
   return secrets;
 }
 
-function isIdList(members: MemberList): members is readonly NodeId[] {
+/** Whether the members are named without their endpoints. */
+export function isIdList(members: MemberList): members is readonly NodeId[] {
   return Array.isArray(members);
 }
 

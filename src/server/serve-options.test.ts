@@ -116,7 +116,10 @@ test('a bad value is refused with its name, the value, where it came from and th
     [{ members: 'a=127.0.0.1:8001,b=127.0.0.1:8001' }, /--members/],
     [{ members: 'a,b,a' }, /--members/],
     [{ advertise: 'a:0' }, /--advertise: "a:0" is not valid: .* port above 0/],
-    [{ discovery: 'pigeon' }, /--discovery: "pigeon" is not valid: expected one of static, multicast/],
+    [
+      { discovery: 'pigeon' },
+      /--discovery: "pigeon" is not valid: expected one of static, multicast/,
+    ],
     [{ members: '' }, /--members/],
     [{ tickMs: '4' }, /--tick-ms: "4" is not valid: expected an integer from 5 to 10000/],
     [{ electionTicks: '2' }, /--election-ticks: "2"/],
@@ -145,7 +148,10 @@ test('members may be named by id alone where discovery finds them', () => {
   assert.equal(readServeOptions(sources).advertise, '0.0.0.0:9000');
   // A list finds nobody.
   const { message } = refusal({ flags: { ...found, discovery: 'static' }, environment: {} });
-  assert.match(message, /^--discovery: "static" is not valid: it finds nobody, and --members names no/);
+  assert.match(
+    message,
+    /^--discovery: "static" is not valid: it finds nobody, and --members names no/,
+  );
   const { message: unknown } = refusal({ flags: { ...found, nodeId: 'd' }, environment: {} });
   assert.match(unknown, /--node-id: "d" is not among the members \(a, b, c\)/);
 });

@@ -7,7 +7,12 @@ import * as v from 'valibot';
 import { isNodeId, nodeIdRule, parseEndpoint } from '../base/endpoint.ts';
 import { KommanderError } from '../base/errors.ts';
 import type { Endpoint, NodeId } from '../ports/transport.ts';
-import { discoveryFor, discoveryForms, isDiscoveryOption, type MemberList } from './discovery-option.ts';
+import {
+  discoveryFor,
+  discoveryForms,
+  isDiscoveryOption,
+  type MemberList,
+} from './discovery-option.ts';
 
 /** How an option is called and explained. */
 export interface OptionEntry {
@@ -269,7 +274,7 @@ function completed(checked: v.InferOutput<typeof serveSchema>): ServeOptions {
     throw badOptions([{ name: 'data', problem }]);
   }
   discoveryFor(discovery, members);
-  const listed = Array.isArray(members)
+  const listed = isIdList(members)
     ? undefined
     : Object.entries(members).find(([id]) => id === nodeId)?.[1];
   const listen = checked.listen ?? listed ?? '127.0.0.1:8001';
@@ -331,12 +336,12 @@ function parseMemberList(text: string): MemberList {
 }
 
 function idsOf(members: MemberList): readonly NodeId[] {
-  return Array.isArray(members) ? members : Object.keys(members);
+  return isIdList(members) ? members : Object.keys(members);
 }
 
 function areMembers(members: MemberList): boolean {
   const ids = idsOf(members);
-  const endpoints = Array.isArray(members) ? [] : Object.values(members);
+  const endpoints = isIdList(members) ? [] : Object.values(members);
   return (
     ids.length > 0 &&
     ids.every(isNodeId) &&

@@ -36,7 +36,7 @@ test('the contract refuses a list that grows in the hands of who got it, reports
   const other = { nodeId: 'b', endpoint: '127.0.0.1:8002' };
   /** How it reports a change, and whether it does after its end. */
   const changing = (told: 'again' | 'in place' | 'late' | 'twice') => {
-    let report = (_: readonly DiscoveredNode[]) => {};
+    let report: (nodes: readonly DiscoveredNode[]) => void = () => {};
     const known = [node];
     const discovery: Discovery = {
       async open(changed) {

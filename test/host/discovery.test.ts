@@ -8,12 +8,21 @@ import type { NodeOptions } from '../../src/host/api.ts';
 import { openNode } from '../../src/host/node.ts';
 import type { DiscoveryContext } from '../../src/ports/discovery.ts';
 import { memoryWal } from '../../src/wal/memory.ts';
-import { electionMs, type NodeCluster, nodeCluster, testSettings, text } from '../support/node-cluster.ts';
+import {
+  electionMs,
+  type NodeCluster,
+  nodeCluster,
+  testSettings,
+  text,
+} from '../support/node-cluster.ts';
 
 const members = ['a', 'b', 'c'];
 
 /** Three seats whose nodes know of nobody, and the discovery of each. */
-function strangers(): { readonly cluster: NodeCluster; readonly found: Map<string, DynamicDiscovery> } {
+function strangers(): {
+  readonly cluster: NodeCluster;
+  readonly found: Map<string, DynamicDiscovery>;
+} {
   return { cluster: nodeCluster({ settings: { members } }), found: new Map() };
 }
 
@@ -168,7 +177,10 @@ test('of where a member is the latest word counts: of discovery when it says som
   await openAlone(nodes, 'c');
   find(nodes, 'a', 'c');
   assert.ok(rosterOf(cluster, 'a').endsWith('c=127.0.0.1:3'));
-  await cluster.until(() => cluster.node('a').status().roster[2]?.reachable === true, 'a reaches c');
+  await cluster.until(
+    () => cluster.node('a').status().roster[2]?.reachable === true,
+    'a reaches c',
+  );
 });
 
 test('discovery is opened when the node listens, and told who and where the node is', async () => {
@@ -187,7 +199,11 @@ test('discovery is opened when the node listens, and told who and where the node
     contexts.map(({ self: { nodeId, endpoint } }) => `${nodeId}@${endpoint}`),
     ['a@127.0.0.1:1', 'b@node-b.example:8002', 'a@127.0.0.1:1'],
   );
-  assert.equal(new Set(contexts.map(({ self }) => self.startId)).size, 3, 'every start has its own');
+  assert.equal(
+    new Set(contexts.map(({ self }) => self.startId)).size,
+    3,
+    'every start has its own',
+  );
 });
 
 test('a discovery that cannot be opened fails the opening of the node, and everything is released', async () => {
