@@ -11,6 +11,7 @@ import {
   discoveryFor,
   discoveryForms,
   isDiscoveryOption,
+  isIdList,
   type MemberList,
 } from './discovery-option.ts';
 
