@@ -7,6 +7,7 @@ import { type DynamicDiscovery, dynamicDiscovery } from '../../src/discovery/dyn
 import type { NodeOptions } from '../../src/host/api.ts';
 import { openNode } from '../../src/host/node.ts';
 import type { DiscoveryContext } from '../../src/ports/discovery.ts';
+import type { Transport } from '../../src/ports/transport.ts';
 import { memoryWal } from '../../src/wal/memory.ts';
 import {
   electionMs,
@@ -106,6 +107,23 @@ test('one that is found and not named is no voter, whatever it believes itself',
   }
   assert.equal(stranger.status().state, 'forming');
   await cluster.drive(stranger.close());
+});
+
+test('a node that is found and not named is not even connected to', async () => {
+  const nodes = strangers();
+  await using cluster = nodes.cluster;
+  const inner = cluster.network.transport();
+  const peers: string[] = [];
+  const transport: Transport = {
+    ...inner,
+    setPeer(peer, endpoint) {
+      peers.push(peer);
+      inner.setPeer(peer, endpoint);
+    },
+  };
+  const discovery = await openAlone(nodes, 'a', { transport });
+  for (const nodeId of ['a', 'b', 'x']) discovery.add({ nodeId, endpoint: `${nodeId}.example:1` });
+  assert.deepEqual(peers, ['b']);
 });
 
 test('nodes with members by id and members with endpoints refuse each other: the list is the same on every node', async () => {
