@@ -443,10 +443,11 @@ async function startListening(host: Host): Promise<void> {
 
 /** It learns where this node listens, and may find peers while it opens. */
 async function startDiscovery(host: Host): Promise<void> {
-  const { nodeId, clock } = host.settings;
+  const { nodeId, clock, members, advertise } = host.settings;
+  const endpoint = advertise ?? members?.get(nodeId) ?? host.endpoint;
   const found = new Map<NodeId, Endpoint>();
   await host.discovery.open((nodes) => noteDiscovered(host, found, nodes), {
-    self: { nodeId, endpoint: host.endpoint, startId: host.startId },
+    self: { nodeId, endpoint, startId: host.startId },
     clock,
     observer: host.observe,
   });
