@@ -102,11 +102,17 @@ async function runRestore({ from, ...flags }: RestoreFlags): Promise<void> {
 }
 
 async function checkEmpty(path: string): Promise<void> {
-  await mkdir(path, { recursive: true, mode: 0o700 });
-  const names = await readdir(path);
-  if (names.length === 0) return;
-  throw new KommanderError(`--data: ${path} is not empty; restore into a new directory`, {
-    code: 'INVALID_OPTION',
-    details: { option: 'data', value: path },
-  });
+  const bad = (problem: string): KommanderError =>
+    new KommanderError(`--data: ${path} ${problem}; restore into a new directory`, {
+      code: 'INVALID_OPTION',
+      details: { option: 'data', value: path },
+    });
+  let names: readonly string[];
+  try {
+    await mkdir(path, { recursive: true, mode: 0o700 });
+    names = await readdir(path);
+  } catch (error) {
+    throw bad(`cannot be used (${error instanceof Error ? error.message : String(error)})`);
+  }
+  if (names.length > 0) throw bad('is not empty');
 }
