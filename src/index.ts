@@ -45,6 +45,8 @@ export {
   replayEvidence,
 } from './host/evidence-replay.ts';
 export {
+  type BaseFacts,
+  describeBase,
   describeEntry,
   describeFacts,
   type EntryFacts,

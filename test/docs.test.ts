@@ -11,6 +11,7 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { checkedMulticastOptions } from '../src/discovery/multicast.ts';
 import { staticDiscovery } from '../src/discovery/static.ts';
 import type { NodeOptions, NodeStatus } from '../src/host/api.ts';
 import { metaKeys } from '../src/host/meta.ts';
@@ -195,6 +196,24 @@ test('the reference has every option of the gRPC transport, with the bounds and 
     // `backoffMsMax` begins at another option.
     if (name !== 'backoffMsMax') assert.equal(numbersIn(range)[0], Number(bounds[1]), name);
     assert.equal(numbersIn(shown)[0], byDefault, name);
+  }
+});
+
+test('the reference has every option of multicast, with the bounds and the default of the code', () => {
+  const rows = rowsOf(section(read(reference), '## discovery'));
+  const defaults = checkedMulticastOptions({});
+  const names = Object.keys(defaults).filter((name) => name !== 'family');
+  assert.deepEqual([...rows.keys()].sort(), names.sort());
+  for (const name of ['port', 'intervalMs'] as const) {
+    const refusal = messageOf(() => checkedMulticastOptions({ [name]: Number.NaN }));
+    const [, ...bounds] = /between (\d+) and (\d+)/.exec(refusal) ?? [];
+    const [range = '', shown = ''] = rows.get(name)?.slice(-2) ?? [];
+    assert.deepEqual(numbersIn(range), bounds.map(Number), name);
+    assert.equal(numbersIn(shown)[0], defaults[name], name);
+  }
+  assert.equal(numbersIn(rows.get('expiryMs')?.at(-1) ?? '')[0], defaults.expiryMs);
+  for (const name of ['group', 'cluster'] as const) {
+    assert.equal(rows.get(name)?.at(-1), `\`${defaults[name]}\``);
   }
 });
 

@@ -11,6 +11,7 @@ import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { saveBackup } from '../src/host/backup-directory.ts';
 import { type HttpApi, openHttpApi } from '../src/server/http-api.ts';
+import type { HttpLimits } from '../src/server/http-limits.ts';
 import { type FakeService, fakeError, fakeService } from './server-fake-node.ts';
 import { eventually, isReady } from './server-support.ts';
 import { freePorts } from './support/ports.ts';
@@ -19,8 +20,9 @@ const entryFile = fileURLToPath(new URL('../src/server/main.ts', import.meta.url
 
 async function openFake(
   t: TestContext,
+  limits: Partial<HttpLimits> = {},
 ): Promise<{ readonly url: string; readonly api: HttpApi; readonly service: FakeService }> {
-  const api = await openHttpApi({ listen: '127.0.0.1:0' });
+  const api = await openHttpApi({ listen: '127.0.0.1:0', limits });
   t.after(() => api.close());
   const service = fakeService();
   api.attach(service);
@@ -79,6 +81,31 @@ test('a client that goes away ends the backup, and one that is slow does not fil
     return isSame;
   });
   abort.abort();
+  await ended.promise;
+});
+
+test('a client that takes nothing any more does not hold a backup for ever; a source that is slow is waited for', async (t) => {
+  const { url, service } = await openFake(t, { stalledStreamMs: 100 });
+  service.backupPieces = (async function* () {
+    yield Uint8Array.of(1);
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    yield Uint8Array.of(2);
+  })();
+  const slow = await fetch(`${url}/v1/backup`, { method: 'POST' });
+  assert.deepEqual([...new Uint8Array(await slow.arrayBuffer())], [1, 2]);
+
+  const ended = Promise.withResolvers<void>();
+  service.backupPieces = (async function* () {
+    try {
+      for (;;) yield new Uint8Array(65_536);
+    } finally {
+      ended.resolve();
+    }
+  })();
+  const abort = new AbortController();
+  t.after(() => abort.abort());
+  const stalled = await fetch(`${url}/v1/backup`, { method: 'POST', signal: abort.signal });
+  assert.equal(stalled.status, 200);
   await ended.promise;
 });
 

@@ -27,9 +27,7 @@ const dynamicNodesMax = 1_024;
  *
  * @throws INVALID_ARGUMENT as `add`
  */
-export function dynamicDiscovery(
-  nodes: Readonly<Record<NodeId, Endpoint>> = {},
-): DynamicDiscovery {
+export function dynamicDiscovery(nodes: Readonly<Record<NodeId, Endpoint>> = {}): DynamicDiscovery {
   const known = new Map<NodeId, Endpoint>();
   let report: (() => void) | undefined;
   let isOpened = false;
@@ -69,7 +67,10 @@ function listOf(known: ReadonlyMap<NodeId, Endpoint>): DiscoveredNode[] {
 
 function checkNode(known: ReadonlyMap<NodeId, Endpoint>, nodeId: NodeId, endpoint: Endpoint): void {
   if (typeof nodeId !== 'string' || !isNodeId(nodeId)) {
-    throw invalidNode('nodeId', `"${String(nodeId).slice(0, 128)}" is no node id: use ${nodeIdRule}`);
+    throw invalidNode(
+      'nodeId',
+      `"${String(nodeId).slice(0, 128)}" is no node id: use ${nodeIdRule}`,
+    );
   }
   const place = normalized(endpoint);
   for (const [otherId, other] of known) {

@@ -14,8 +14,8 @@ import {
   expire,
   type Heard,
   hear,
-  newAnnouncedNodes,
   type NowMs,
+  newAnnouncedNodes,
   presentNodes,
 } from './announced-nodes.ts';
 import {
@@ -39,7 +39,7 @@ export interface MulticastOptions {
   readonly port?: number;
   /** Names the cluster, so that several on one network do not mix: 1 to 64 characters, as a node id (default `kommander`). */
   readonly cluster?: string;
-  /** Interfaces to speak and listen on, by name or by address (default: all that can). At most 64. */
+  /** Interfaces to speak and listen on, by name or by address (default: all that can, at most 64, also those that come later). */
   readonly interfaces?: readonly string[];
   /**
    * One or two secrets of 16 to 1,024 characters: announcements are signed with the first, and only those are believed
@@ -135,7 +135,7 @@ export function multicastDiscovery(options: MulticastOptions = {}): MulticastDis
     async open(changed, context) {
       assert(session === undefined && closing === undefined, 'a discovery is opened once');
       checkOwnEndpoint(context);
-      const interfaces = interfacesFor(settings.family, settings.interfaces);
+      const interfaces = interfacesFor(settings.family, settings.interfaces, refuseMissing);
       const table = newAnnouncedNodes({
         expiryMs: settings.expiryMs,
         isSigned: settings.secrets.length > 0,
@@ -168,18 +168,16 @@ async function start(
   interfaces: readonly MulticastInterface[],
 ): Promise<void> {
   const { observer } = session.context;
-  const sockets = await openMulticastSockets(
-    {
-      ...settings,
-      interfaces,
-      received: (bytes, from) => receive(settings, session, counters, { bytes, from }),
-      failed(where, error) {
-        counters.socketFailureCount += 1;
-        observer({ level: 'warn', name: 'discovery-socket-failed', fields: { where, error } });
-      },
+  const sockets = await openMulticastSockets({
+    ...settings,
+    interfaces,
+    isNamed: settings.interfaces !== undefined,
+    received: (bytes, from) => receive(settings, session, counters, { bytes, from }),
+    failed(where, error) {
+      counters.socketFailureCount += 1;
+      observer({ level: 'warn', name: 'discovery-socket-failed', fields: { where, error } });
     },
-    settings.interfaces !== undefined,
-  );
+  });
   if (session.isClosed) {
     await sockets.close();
     return;
@@ -202,6 +200,8 @@ async function end(settings: Settings, session: Session): Promise<void> {
 function tick(settings: Settings, session: Session): void {
   const { clock } = session.context;
   session.timer = clock.setTimer(settings.intervalMs, () => {
+    // Interfaces come and go: a cable, a network that was not there at the start.
+    session.sockets?.refresh(interfacesFor(settings.family, settings.interfaces, () => {}));
     announce(settings, session, 'here');
     // When this process was held up, what the others said meanwhile is heard before they are taken for gone.
     clock.defer(() => {
@@ -210,6 +210,14 @@ function tick(settings: Settings, session: Session): void {
       tick(settings, session);
     });
   });
+}
+
+/** At the opening a name that means nothing is taken for a mistake; later on the interface may come back. */
+function refuseMissing(name: string, present: string): never {
+  throw invalidOption(
+    'interfaces',
+    `names "${name}", and there is no such interface that is up; there are: ${present}`,
+  );
 }
 
 function announce(settings: Settings, session: Session, kind: Announcement['kind']): void {
@@ -332,13 +340,20 @@ function checkTexts(
     typeof text === 'string' && isWithin(text.length, bounds.length);
   if (Array.isArray(texts) && isWithin(texts.length, bounds.count) && texts.every(isText)) return;
   const [count, length] = [bounds.count.join(' to '), bounds.length.join(' to ')];
-  throw invalidOption(option, `is not valid: a list of ${count} texts of ${length} characters each`);
+  throw invalidOption(
+    option,
+    `is not valid: a list of ${count} texts of ${length} characters each`,
+  );
 }
 
 function checkNumber(
   options: MulticastOptions,
   name: 'port' | 'intervalMs' | 'expiryMs',
-  { min, max, byDefault }: { readonly min: number; readonly max: number; readonly byDefault: number },
+  {
+    min,
+    max,
+    byDefault,
+  }: { readonly min: number; readonly max: number; readonly byDefault: number },
 ): number {
   const value = options[name] ?? byDefault;
   if (Number.isSafeInteger(value) && value >= min && value <= max) return value;

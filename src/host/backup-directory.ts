@@ -39,7 +39,8 @@ interface FileSums {
  * Writes the stream of `node.backup()` to a new directory. While it is written, and when a crash interrupts it, the
  * directory is called `<directory>.draft`; a failure removes it.
  *
- * @throws INVALID_ARGUMENT the directory, or a draft of it, is there
+ * @throws INVALID_ARGUMENT the directory, or a draft of it, is there, or it cannot be written
+ * @throws DISK_FULL        there is no room for it
  * @throws BACKUP_CORRUPT   the stream ended too soon, or what came is not what was sent
  * @throws whatever the stream throws or tells
  */
@@ -49,10 +50,21 @@ export async function saveBackup(
 ): Promise<BackupManifest> {
   const path = resolve(directory);
   const draft = `${path}.draft`;
-  await checkAbsent(path, 'it is there already: choose another one');
-  await checkAbsent(draft, 'it is what an interrupted backup left: remove it');
-  await mkdir(dirname(path), { recursive: true });
-  await mkdir(draft, { mode: 0o700 });
+  try {
+    await checkAbsent(path, 'it is there already: choose another one');
+    await checkAbsent(draft, 'it is what an interrupted backup left: remove it');
+    await mkdir(dirname(path), { recursive: true });
+    await mkdir(draft, { mode: 0o700 });
+    return await fill(stream, { draft, path });
+  } catch (error) {
+    throw isSystemError(error) ? notWritten(path, error) : error;
+  }
+}
+
+async function fill(
+  stream: AsyncIterable<Uint8Array>,
+  { draft, path }: { readonly draft: string; readonly path: string },
+): Promise<BackupManifest> {
   try {
     const manifest = await receive(stream, draft);
     await syncDirectory(draft);
@@ -65,11 +77,24 @@ export async function saveBackup(
   }
 }
 
+function isSystemError(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && 'syscall' in error && 'code' in error;
+}
+
+function notWritten(path: string, cause: NodeJS.ErrnoException): KommanderError {
+  const isFull = cause.code === 'ENOSPC' || cause.code === 'EDQUOT';
+  const details = { argument: 'directory', path };
+  return new KommanderError(
+    `the backup cannot be written to ${path}: ${cause.message}; nothing of it is kept`,
+    { code: isFull ? 'DISK_FULL' : 'INVALID_ARGUMENT', details, cause },
+  );
+}
+
 async function checkAbsent(path: string, problem: string): Promise<void> {
   try {
     await lstat(path);
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return;
+    if (isSystemError(error) && error.code === 'ENOENT') return;
     throw error;
   }
   throw new KommanderError(`the backup cannot be written to ${path}: ${problem}`, {
@@ -183,7 +208,8 @@ async function syncDirectory(path: string): Promise<void> {
 /**
  * Reads the manifest of a backup. Its files are checked when they are read.
  *
- * @throws BACKUP_CORRUPT there is none, or it is damaged
+ * @throws BACKUP_CORRUPT   there is none, or it is damaged
+ * @throws INVALID_ARGUMENT it cannot be opened
  */
 export async function openBackup(directory: string): Promise<BackupDirectory> {
   const path = resolve(directory);
@@ -206,8 +232,14 @@ async function openPart(path: string): Promise<FileHandle> {
   try {
     return await open(path, 'r');
   } catch (error) {
-    if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
-    throw corruptBackup(`there is no ${path}`, { file: basename(path) });
+    if (!isSystemError(error)) throw error;
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR')
+      throw corruptBackup(`there is no ${path}`, { file: basename(path) });
+    throw new KommanderError(`the backup cannot be read: ${error.message}`, {
+      code: 'INVALID_ARGUMENT',
+      details: { argument: 'directory', path },
+      cause: error,
+    });
   }
 }
 

@@ -1,6 +1,7 @@
 // What a backup is made of, as bytes: a manifest (JSON) that names one file per partition, and the stream in which both
 // travel from a running node to whoever keeps them. Nothing here reads a disk or a node (docs/internals/backup-format.md).
 
+import { createHash } from 'node:crypto';
 import { ByteReader, ByteWriter, MalformedBytesError, utf8Bytes, utf8Text } from '../base/bytes.ts';
 import {
   type ErrorCode,
@@ -65,14 +66,24 @@ export const manifestBytesMax = 67_108_864;
 export function encodeManifest({ partitions, ...rest }: BackupManifest): Uint8Array {
   const head = JSON.stringify({ format: formatName, version: formatVersion, ...rest });
   const lines = partitions.map((each) => `  ${JSON.stringify(each)}`);
-  return utf8Bytes(`${head.slice(0, -1)},"partitions":[\n${lines.join(',\n')}\n]}\n`);
+  const content = `${head.slice(0, -1)},"partitions":[\n${lines.join(',\n')}\n]`;
+  return utf8Bytes(content + sealOf(content));
 }
 
-/** @throws BACKUP_CORRUPT it is no manifest, or one of a newer version */
+/** The end of a manifest: where in the logs its copies were taken is written nowhere else, and a digit is changed easily. */
+function sealOf(content: string): string {
+  return `,"sha256":"${createHash('sha256').update(content).digest('hex')}"}\n`;
+}
+
+const sealBytes = sealOf('').length;
+
+/** @throws BACKUP_CORRUPT it is no manifest, a changed one, or one of a newer version */
 export function decodeManifest(bytes: Uint8Array): BackupManifest {
   let parsed: unknown;
+  let text: string;
   try {
-    parsed = JSON.parse(utf8Text(bytes));
+    text = utf8Text(bytes);
+    parsed = JSON.parse(text);
   } catch (error) {
     if (!(error instanceof SyntaxError || error instanceof MalformedBytesError)) throw error;
     throw corruptBackup(`its manifest is no JSON: ${error.message}`);
@@ -84,6 +95,11 @@ export function decodeManifest(bytes: Uint8Array): BackupManifest {
   if (version !== formatVersion) {
     throw corruptBackup(`it has version ${version}; this program reads version ${formatVersion}`);
   }
+  const content = text.slice(0, -sealBytes);
+  if (text !== content + sealOf(content))
+    throw corruptBackup(
+      'its manifest is not what was written: the checksum at its end is of another one',
+    );
   const partitions = manifest.list('partitions').map(partitionFrom);
   partitions.forEach(({ partition }, at) => {
     const isOrdered = at === 0 ? partition === 0 : partition > (partitions[at - 1]?.partition ?? 0);

@@ -127,10 +127,7 @@ export async function restoreBackup(options: RestoreOptions): Promise<RestoreRes
  *
  * @returns the system state of the new cluster: the old partition map and the new members
  */
-async function checkBackup(
-  backup: BackupDirectory,
-  members: FirstMembers,
-): Promise<SystemState> {
+async function checkBackup(backup: BackupDirectory, members: FirstMembers): Promise<SystemState> {
   const { partitions } = backup.manifest;
   let system: SystemState | undefined;
   for (const copy of partitions) {

@@ -12,10 +12,7 @@ import type { Host } from './host.ts';
  * @param given endpoints that count for more than those of the genesis record: members may have moved since then
  * @throws INVALID_OPTION an endpoint is malformed
  */
-export function connectMembers(
-  host: Host,
-  given: ReadonlyMap<NodeId, Endpoint | undefined>,
-): void {
+export function connectMembers(host: Host, given: ReadonlyMap<NodeId, Endpoint | undefined>): void {
   for (const { nodeId, endpoint: first } of host.genesis.record.members) {
     const endpoint = given.get(nodeId) ?? first;
     if (nodeId === host.settings.nodeId || endpoint === undefined) continue;

@@ -8,12 +8,7 @@ import { must } from '../base/assert.ts';
 import { ByteReader, ByteWriter } from '../base/bytes.ts';
 import { KommanderError } from '../base/errors.ts';
 import { decodeSystemState, encodeSystemState, type SystemState } from '../cluster/system-state.ts';
-import {
-  type GenesisAcceptance,
-  type GenesisItem,
-  Lane,
-  type NodeId,
-} from '../ports/transport.ts';
+import { type GenesisAcceptance, type GenesisItem, Lane, type NodeId } from '../ports/transport.ts';
 import type { ReplicaId } from '../raft/types.ts';
 import { noteEndpoint } from './endpoints.ts';
 import { failNode, refuseNode } from './failure.ts';

@@ -1,14 +1,17 @@
-// What stands in a closed node's store, in words that its tools print: the node-wide facts and the payloads of entries. Only
-// the host knows their encodings.
+// What stands in a closed node's store, in words that its tools print: the node-wide facts, what a base says of its state, and
+// the payloads of entries. Only the host knows their encodings.
 
 import { MalformedBytesError, utf8Text } from '../base/bytes.ts';
 import type { Timestamp } from '../ports/clock.ts';
 import type { Endpoint, NodeId } from '../ports/transport.ts';
+import type { LogBase, PartitionId } from '../ports/wal.ts';
 import { ConfChangeKind, decodeConfChange } from '../raft/conf-change.ts';
 import { type Entry, EntryKind, payloadOf, type ReplicaId } from '../raft/types.ts';
 import { clusterIdOf, decodeGenesis } from './genesis.ts';
-import { decodedFact, decodeNumber, metaKeys } from './meta.ts';
+import { checkRestored, decodedFact, decodeNumber, metaKeys } from './meta.ts';
 import { decodePayload } from './payload.ts';
+import type { NamedSnapshot } from './snapshot-descriptor.ts';
+import { baseDescriptor } from './snapshots.ts';
 
 /** Whose store it is. */
 export interface NodeFacts {
@@ -32,6 +35,12 @@ export interface NodeFacts {
   readonly partitionCount: number;
 }
 
+/** What the base of a partition says of the state there. */
+export interface BaseFacts {
+  /** Where its bytes are; undefined: only the state machine's own store has it, or there is no machine. */
+  readonly snapshot: NamedSnapshot | undefined;
+}
+
 /** What an entry is. */
 export interface EntryFacts {
   /** `newTerm`: the empty entry that a leader begins its term with. `unknown`: no payload of this version. */
@@ -46,10 +55,11 @@ export interface EntryFacts {
 /**
  * Reads the node-wide facts of a store (`WalContents.meta`).
  *
- * @throws WAL_CORRUPT a fact means nothing
+ * @throws WAL_CORRUPT a fact means nothing, or the restore of a backup into the store was interrupted
  * @throws WAL_VERSION the genesis record is of a newer version
  */
 export function describeFacts(meta: ReadonlyMap<string, Uint8Array>): NodeFacts {
+  checkRestored(meta);
   const owner = meta.get(metaKeys.nodeId);
   const stored = meta.get(metaKeys.genesis);
   const genesis = stored === undefined ? undefined : decodeGenesis(stored);
@@ -62,6 +72,16 @@ export function describeFacts(meta: ReadonlyMap<string, Uint8Array>): NodeFacts 
     members: genesis?.record.members ?? [],
     partitionCount: genesis?.record.ranges.length ?? 0,
   };
+}
+
+/**
+ * Reads what a stored base says of its state (`StoredPartition.base`).
+ *
+ * @throws WAL_CORRUPT it means nothing
+ * @throws WAL_VERSION it is of a newer version
+ */
+export function describeBase(partitionId: PartitionId, base: LogBase): BaseFacts {
+  return { snapshot: baseDescriptor(partitionId, base)?.stored };
 }
 
 /** Says what an entry is; it never throws. */

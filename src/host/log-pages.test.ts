@@ -103,6 +103,18 @@ test('after a clear neither kept pages nor those on their way are believed', asy
   assert.equal(made.loadedCount, 2, 'the core is told to ask again');
 });
 
+test('pages that nobody asks for are not kept', async () => {
+  const { pages, asked, answer } = reader();
+  pages.entries(1, 5, unlimited);
+  await answer(entries(1, 5));
+  pages.clearIfUnused();
+  assert.deepEqual(pages.entries(1, 5, unlimited), entries(1, 5), 'it was asked for before');
+  pages.clearIfUnused();
+  pages.clearIfUnused();
+  assert.equal(pages.entries(1, 5, unlimited), undefined);
+  assert.equal(asked.length, 2);
+});
+
 test('a read that fails is a failure unless what was read is gone', async () => {
   const made = reader();
   made.pages.entries(1, 5, unlimited);

@@ -17,6 +17,8 @@ export interface LogPages {
   replaced(fromIndex: LogIndex): void;
   /** Forgets all pages: they were compacted, or nobody reads them any more. */
   clear(): void;
+  /** Forgets all pages when nobody has asked for any since the last call. */
+  clearIfUnused(): void;
 }
 
 export function logPages(options: {
@@ -31,6 +33,7 @@ export function logPages(options: {
   const loading = new Map<LogIndex, LogIndex>();
   /** Grows when entries are forgotten: a page that was asked for before is not believed. */
   let generation = 0;
+  let isAsked = false;
 
   function load(fromIndex: LogIndex, endIndex: LogIndex): void {
     if (loading.has(fromIndex) || loading.size >= pagesMax) return;
@@ -53,6 +56,7 @@ export function logPages(options: {
 
   return {
     entries(fromIndex, endIndex, bytesMax) {
+      isAsked = true;
       for (const page of pages) {
         const first = page[0];
         if (first === undefined || first.index > fromIndex) continue;
@@ -73,6 +77,10 @@ export function logPages(options: {
     clear() {
       generation += 1;
       pages = [];
+    },
+    clearIfUnused() {
+      if (!isAsked) pages = [];
+      isAsked = false;
     },
   };
 }

@@ -44,3 +44,12 @@ export function decodedFact<Fact>(name: string, decode: () => Fact): Fact {
     );
   }
 }
+
+/** @throws WAL_CORRUPT a restore filled the store and did not come to its end */
+export function checkRestored(meta: ReadonlyMap<string, Uint8Array>): void {
+  if (!meta.has(metaKeys.restoring)) return;
+  throw new KommanderError(
+    'the restore of a backup into this store was interrupted: empty its directory, and restore again',
+    { code: 'WAL_CORRUPT' },
+  );
+}

@@ -10,7 +10,7 @@ import { genesisState, partitionIdsOf } from '../cluster/system-state.ts';
 import type { Timestamp } from '../ports/clock.ts';
 import type { StateMachine } from '../ports/state-machine.ts';
 import type { Endpoint, NodeId } from '../ports/transport.ts';
-import type { PartitionId, StoredPartition, WalContents } from '../ports/wal.ts';
+import type { PartitionId, StoredPartition, WalContents, WalEvents } from '../ports/wal.ts';
 import { storageReady } from '../raft/raft.ts';
 import type { TraceEvent } from '../raft/trace.ts';
 import { emptyConfState, emptyHardState, type ReplicaId } from '../raft/types.ts';
@@ -31,7 +31,7 @@ import {
 } from './genesis.ts';
 import type { Host } from './host.ts';
 import { noteReachable, noteRefused, receiveFrame } from './inbox.ts';
-import { decodedFact, decodeNumber, encodeNumber, metaKeys } from './meta.ts';
+import { checkRestored, decodedFact, decodeNumber, encodeNumber, metaKeys } from './meta.ts';
 import {
   checkFixedNodes,
   checkOptions,
@@ -58,22 +58,24 @@ export async function openHost(options: NodeOptions, trace?: CoreTrace): Promise
   const settings = checkOptions(options);
   checkFrames(settings, options.transport.frameBytesMax);
   const members = settings.members ?? checkFixedNodes(options.discovery);
-  const opened: Closable[] = [];
+  const opened: Closable[] = [options.discovery];
   let built: Host | undefined;
+  const damages: Parameters<WalEvents['damaged']>[] = [];
   try {
     const contents = await options.wal.open({
       damaged(partitionId, error) {
         if (built !== undefined) stopReplica(built, partitionId, error);
+        else damages.push([partitionId, error]);
       },
     });
     opened.push(options.wal);
     const host = await buildHost(options, settings, { members, contents, trace });
     built = host;
+    for (const damage of damages) stopReplica(host, ...damage);
     await restoreAll(host, contents);
     opened.push(options.transport);
     await startListening(host);
     connectMembers(host, members);
-    opened.push(options.discovery);
     await startDiscovery(host);
     // Peers may have had their say already.
     if (host.genesis.isComplete && host.state === 'forming') host.state = 'running';
@@ -304,12 +306,7 @@ function readGenesis(
   contents: WalContents,
 ): Genesis {
   const { nodeId, partitions } = settings;
-  if (contents.meta.has(metaKeys.restoring)) {
-    throw new KommanderError(
-      'the restore of a backup into this store was interrupted: empty its directory, and restore again',
-      { code: 'WAL_CORRUPT' },
-    );
-  }
+  checkRestored(contents.meta);
   const stored = contents.meta.get(metaKeys.genesis);
   if (stored === undefined) {
     if (contents.partitions.length > 0) {
@@ -357,7 +354,11 @@ function readGenesis(
   return genesis;
 }
 
-/** Every partition of the cluster: as it is stored, or new and empty with all first members as voters. */
+/**
+ * Every partition of the cluster: as it is stored, or, in an empty store, new with all first members as voters.
+ *
+ * @throws WAL_CORRUPT one is gone
+ */
 function storedPartitions(
   genesis: Genesis,
   contents: WalContents,
@@ -366,6 +367,13 @@ function storedPartitions(
   return partitionIdsOf(genesis.record).map((partitionId) => {
     const known = contents.partitions.find((partition) => partition.partitionId === partitionId);
     if (known !== undefined) return { partition: known, isNew: false };
+    // The first start writes all of them and the genesis record in one batch. Made anew, it would vote again where it has voted.
+    if (contents.meta.has(metaKeys.genesis)) {
+      throw new KommanderError(
+        `the store has nothing of partition ${partitionId}, which was written with its genesis record: restore the directory or replace the node`,
+        { code: 'WAL_CORRUPT', details: { partitionId } },
+      );
+    }
     const confState = { ...emptyConfState, voters };
     return {
       partition: {
@@ -402,6 +410,8 @@ async function restoreAll(host: Host, contents: WalContents): Promise<void> {
 
 /** One partition at a time: a restart reads the store in order, and needs little memory. */
 function restored(host: Host, partition: Partition): Promise<void> {
+  // It stopped while others were restored: nothing is to come of it.
+  if (partition.stopped !== undefined) return Promise.reject(reasonOf(partition.stopped));
   return new Promise((resolve, reject) => {
     const finished = ({ partitionId }: { readonly partitionId: PartitionId }): void => {
       if (partitionId === partition.id) settle(resolve);
@@ -444,10 +454,11 @@ async function startListening(host: Host): Promise<void> {
 
 /** It learns where this node listens, and may find peers while it opens. */
 async function startDiscovery(host: Host): Promise<void> {
-  const { nodeId, clock } = host.settings;
+  const { nodeId, clock, members, advertise } = host.settings;
+  const endpoint = advertise ?? members?.get(nodeId) ?? host.endpoint;
   const found = new Map<NodeId, Endpoint>();
   await host.discovery.open((nodes) => noteDiscovered(host, found, nodes), {
-    self: { nodeId, endpoint: host.endpoint, startId: host.startId },
+    self: { nodeId, endpoint, startId: host.startId },
     clock,
     observer: host.observe,
   });

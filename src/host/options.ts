@@ -194,7 +194,10 @@ function checkNumber(name: string, value: number | undefined, bounds: Bounds): n
 /** @throws INVALID_OPTION */
 export function checkMembers(members: NonNullable<NodeOptions['members']>): FirstMembers {
   if (!isObject(members)) {
-    throw invalidOption('members', 'is neither a list of node ids nor an object with their endpoints');
+    throw invalidOption(
+      'members',
+      'is neither a list of node ids nor an object with their endpoints',
+    );
   }
   const checked = Array.isArray(members)
     ? checkIds(members)

@@ -93,6 +93,8 @@ export interface Partition {
   snapshotting: Promise<void> | undefined;
   /** A checkpoint came meanwhile. */
   isCheckpointDue: boolean;
+  /** None is taken for a peer before then, on the monotonic clock: the last one did not fit on the disk. */
+  peerSnapshotNotBeforeMs: number;
   /** A backup waits for a stored snapshot. */
   snapshotWait: SnapshotWait | undefined;
   /** The snapshot that is being received. */
@@ -219,6 +221,7 @@ export function openPartition(options: {
     baseNames: [descriptor?.stored?.name],
     snapshotting: undefined,
     isCheckpointDue: false,
+    peerSnapshotNotBeforeMs: 0,
     snapshotWait: undefined,
     retention: newRetention(stored.compactedIndex),
     checkpoints: newCheckpointCounts(base.index),

@@ -12,7 +12,6 @@ import { flushOutbox, queueMessage } from './outbox.ts';
 import type { Partition } from './partition.ts';
 import { drainProposals } from './proposals.ts';
 import { askForReads, noteReadState } from './reads.ts';
-import { enqueueRestore } from './snapshots.ts';
 import { enqueueAppend, isWriterBusy, startWrite } from './storage-writer.ts';
 
 /**
@@ -87,7 +86,6 @@ function gather(host: Host, partition: Partition): void {
 function handOut(host: Host, partition: Partition): void {
   const ready = takeReady(partition.raft);
   for (const message of ready.messages) queueMessage(host, partition, message);
-  if (ready.snapshot !== undefined) enqueueRestore(host, partition, ready.snapshot);
   if (ready.storageAppend !== undefined) enqueueAppend(host, partition, ready.storageAppend);
   if (ready.storageApply !== undefined) enqueueApply(host, partition, ready.storageApply);
   for (const readState of ready.readStates) noteReadState(host, partition, readState);

@@ -25,7 +25,10 @@ export interface SnapshotDescriptor {
   readonly stored: NamedSnapshot | undefined;
   /** At or above the timestamps of all entries that are in the state. */
   readonly clock: Timestamp;
-  /** The last entry that the state machine was given of those that are in the state. */
+  /**
+   * The last entry that is in the state. Behind the snapshot's index when the state machine's own store was ahead of the
+   * log: entries up to it are committed, follow in the log, and are not given to a machine that has this state.
+   */
   readonly machineIndex: LogIndex;
   /** What the bytes are: parts in their order, of which all bytes consist. Later versions may add some. */
   readonly parts: readonly SnapshotPart[];

@@ -74,7 +74,7 @@ export function sendPiece(
 }
 
 /**
- * A stored snapshot could not be read. A damaged one is not this replica's any more.
+ * A stored snapshot could not be read: it is not this replica's any more. A bad sector is as lasting as a flipped bit.
  *
  * @throws `error` when it says something else
  */
@@ -84,12 +84,11 @@ export function noteUnreadable(
   error: unknown,
 ): void {
   const { partition, stored } = of;
-  const isDamaged = isKommanderError(error, 'SNAPSHOT_CORRUPT');
-  if (!isDamaged && !isStoreFailure(error)) throw error;
+  if (!isKommanderError(error, 'SNAPSHOT_CORRUPT') && !isStoreFailure(error)) throw error;
   const fields = { partitionId: partition.id, snapshot: stored?.name, error };
   host.observe({ level: 'error', name: 'snapshot-not-read', fields });
   const isNewest = storedName(partition.snapshot?.data) === stored?.name;
-  if (isDamaged && isNewest) partition.snapshot = undefined;
+  if (isNewest) partition.snapshot = undefined;
 }
 
 /** Lets go of the file, when one is open. */

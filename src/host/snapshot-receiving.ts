@@ -24,6 +24,7 @@ import {
   decodeDescriptor,
   encodeDescriptor,
   receivedName,
+  receivedPlace,
   type SnapshotDescriptor,
 } from './snapshot-descriptor.ts';
 import { isSame, transmit } from './snapshot-pieces.ts';
@@ -33,7 +34,7 @@ import { discarded, isHostOver, isStoreFailure, sweepSnapshots } from './snapsho
 const snapshotBytesMax = 1_099_511_627_776;
 /** Snapshots that a node receives at one time; each has a file open. Those beyond are announced again later. */
 const receivesMax = 64;
-/** Election timeouts without a piece after which a file is closed. */
+/** Election timeouts without a piece or an announcement after which a file is closed. */
 const silentElectionsMax = 10;
 
 export interface SnapshotReceive {
@@ -87,6 +88,7 @@ export function beginSnapshotReceive(
   if (present !== undefined && !present.isOver && isSame(present.identity, announced.identity)) {
     present.from = from;
     present.message = message;
+    present.silentTicks = 0;
     answer(host, present, true);
     return;
   }
@@ -208,7 +210,8 @@ async function receiveAll(host: Host, receive: SnapshotReceive): Promise<void> {
     const { name } = receive;
     const fields = { partitionId: partition.id, snapshot: name, error };
     host.observe({ level: 'error', name: 'snapshot-not-stored', fields });
-    if (receive.writer !== undefined) await discarded(host, receive.writer.discard());
+    // One that cannot be gone on with would be in the way of every other attempt.
+    await discarded(host, receive.writer?.discard() ?? host.wal.snapshots.remove(name));
   } finally {
     host.snapshotReceives.delete(receive);
     if (partition.snapshotReceive === receive) partition.snapshotReceive = undefined;
@@ -260,8 +263,10 @@ async function install(
   receive: SnapshotReceive,
   writer: SnapshotWriter,
 ): Promise<void> {
-  const { partition, identity, descriptor, message, from, name } = receive;
+  const { partition, identity, descriptor, name } = receive;
   const { byteLength, checksum } = await writer.finish();
+  // Another leader may have announced the same bytes meanwhile.
+  const { message, from } = receive;
   partition.snapshotDraft = undefined;
   partition.snapshotNames.add(name);
   if (isHostOver(host) || partition.stopped !== undefined) return;
@@ -285,6 +290,18 @@ export function endSnapshotReceive(partition: Partition): void {
   partition.snapshotReceive = undefined;
   receive.isOver = true;
   receive.wake();
+}
+
+/** The log begins at or behind what is there of a snapshot: nobody will go on with it. */
+export function dropPassedDraft(host: Host, partition: Partition): void {
+  const { snapshotDraft: name, snapshotReceive: receive, baseIndex } = partition;
+  const place = name === undefined ? undefined : receivedPlace(name);
+  if (name === undefined || place === undefined || place.index > baseIndex) return;
+  if (receive !== undefined && receive.identity.index <= baseIndex) endSnapshotReceive(partition);
+  partition.snapshotDraft = undefined;
+  partition.receiving = partition.receiving
+    .then(() => discarded(host, host.wal.snapshots.remove(name)))
+    .catch((error: unknown) => stopPartition(host, partition, error));
 }
 
 /** Closes files of which nothing comes any more. Called at every tick. */

@@ -130,24 +130,30 @@ function isWanted({ partition, message }: SnapshotSend): boolean {
 }
 
 function tickSend(host: Host, send: SnapshotSend): void {
-  if (send.isAnswered && send.sentBytes === send.receivedBytes) {
-    // It waits for the rate, or for the disk, and nobody has to answer anything.
-    send.silentTicks = 0;
-    noteProgress(host, send);
-  } else if (send.silentTicks >= host.settings.electionTicks) {
-    announce(host, send);
-  } else {
+  // It waits for the rate, or for the disk, and nobody has to answer anything.
+  const isWaiting = send.isAnswered && send.sentBytes === send.receivedBytes;
+  if (isWaiting) noteProgress(host, send);
+  if (send.silentTicks < host.settings.electionTicks) {
     send.silentTicks += 1;
+  } else {
+    if (!isWaiting) doubt(send);
+    announce(host, send);
   }
   pump(host, send);
 }
 
-/** Asks the receiver where to begin, or where to go on when what was sent or answered seems lost. */
-function announce(host: Host, send: SnapshotSend): void {
-  const { partition, message } = send;
+/** What was sent or answered seems lost. */
+function doubt(send: SnapshotSend): void {
   // What another member was asked for did not arrive: it may not have it.
   if (send.isAnswered) send.source = undefined;
   send.isAnswered = false;
+  // What is not on its way any more takes no room of the peer's other transfers.
+  send.sentBytes = send.receivedBytes;
+}
+
+/** Asks the receiver where to begin or to go on, or reminds it that something comes, however slowly. */
+function announce(host: Host, send: SnapshotSend): void {
+  const { partition, message } = send;
   if (transmit(host, send.peer, Lane.bulk, { kind: 'raft', partitionId: partition.id, message })) {
     send.silentTicks = 0;
   }

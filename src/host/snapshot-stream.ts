@@ -88,7 +88,7 @@ async function nextPiece(pieces: Pieces): Promise<Uint8Array | undefined> {
 /** Stored bytes as a state machine gets them. */
 export interface StoredData extends SnapshotData {
   /** What reading threw: the state machine may have made another error of it. */
-  readonly failure: unknown;
+  readonly failure: Error | undefined;
 }
 
 /** The bytes of `reader` from `offset` on. */
@@ -97,7 +97,7 @@ export function storedData(
   range: { readonly offset: number; readonly byteLength: number },
 ): StoredData {
   const { byteLength } = range;
-  let failure: unknown;
+  let failure: Error | undefined;
 
   async function* pieces(): AsyncGenerator<Uint8Array, undefined> {
     for (let at = 0; at < byteLength; ) {
@@ -111,8 +111,8 @@ export function storedData(
     try {
       return await reader.read(range.offset + at, Math.min(pieceBytesMax, byteLength - at));
     } catch (error) {
-      failure = error;
-      throw error;
+      failure = error instanceof Error ? error : new Error(String(error));
+      throw failure;
     }
   }
 

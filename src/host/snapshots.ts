@@ -12,7 +12,7 @@ import type { LogBase, PartitionId } from '../ports/wal.ts';
 import { termAt } from '../raft/log.ts';
 import type { ConfState, Entry, LogIndex, Snapshot, Term } from '../raft/types.ts';
 import { stopPartition } from './failure.ts';
-import type { Host } from './host.ts';
+import { type Host, nowMs } from './host.ts';
 import { type Partition, snapshotOf } from './partition.ts';
 import { markDirty } from './ready-loop.ts';
 import { allowCompaction, membersIndex } from './retention.ts';
@@ -37,6 +37,8 @@ import type { Wait } from './wait.ts';
 
 /** Snapshots of this node that are written at one time; each one has a file open and a block in memory. */
 const writesMax = 4;
+/** Election timeouts after one that the disk did not take, until another one is taken for a peer. */
+const retryElectionTimeouts = 10;
 
 /** What is snapshotted: the state behind an applied entry. */
 interface Place {
@@ -85,11 +87,8 @@ export function takeDueSnapshot(
   const { lastApplied: index, raft } = partition;
   if (why === 'peer' && partition.snapshot !== undefined) return undefined;
   const term = termAt(raft.log, index);
-  // A snapshot of the leader has replaced the log meanwhile.
-  if (term === undefined) {
-    settleSnapshotWait(host, partition);
-    return undefined;
-  }
+  // A snapshot of the leader has replaced the log meanwhile; whoever waits gets that one.
+  if (term === undefined) return undefined;
   return takeSnapshot(host, partition, { index, term });
 }
 
@@ -148,25 +147,31 @@ function takeSnapshot(
     return undefined;
   }
   const { machineIndex, raft } = partition;
+  const clock = host.hybridClock.now();
+  // A machine with a store of its own may be ahead of the log after a restart: its state is that of a later entry then.
   const place = {
     ...position,
     confState: raft.confState,
-    descriptor: {
-      clock: host.hybridClock.now(),
-      machineIndex: Math.min(machineIndex, position.index),
-    },
+    descriptor: { clock, machineIndex },
   };
   const { promise, resolve } = Promise.withResolvers<void>();
   partition.snapshotting = promise;
   return give(host, partition, place, (failure) => {
     partition.snapshotting = undefined;
     resolve();
-    if (failure !== undefined) partition.snapshotWait?.wait.fail(failure);
+    if (failure !== undefined) noteNotStored(host, partition, failure);
     settleSnapshotWait(host, partition);
     if (!partition.isCheckpointDue) return;
     partition.isCheckpointDue = false;
     if (partition.stopped === undefined) wantSnapshot(host, partition, 'checkpoint');
   });
+}
+
+/** Whoever waits is told; a peer asks again with every sign of life, and would have it tried as often. */
+function noteNotStored(host: Host, partition: Partition, failure: KommanderError): void {
+  const { tickMs, electionTicks } = host.settings;
+  partition.peerSnapshotNotBeforeMs = nowMs(host) + retryElectionTimeouts * tickMs * electionTicks;
+  partition.snapshotWait?.wait.fail(failure);
 }
 
 /** Resolves when entries may be applied again; calls `done` when it is over. */
@@ -342,6 +347,7 @@ function storeBase(
 export function wantSnapshot(host: Host, partition: Partition, why: 'peer' | 'checkpoint'): void {
   const { machine } = partition;
   if (machine?.snapshot === undefined || partition.snapshotting !== undefined) return;
+  if (why === 'peer' && nowMs(host) < partition.peerSnapshotNotBeforeMs) return;
   if (partition.applyUnits.some((unit) => unit.kind === 'snapshot')) return;
   partition.applyUnits.push({ kind: 'snapshot', why });
   host.toApply.add(partition);
@@ -374,12 +380,15 @@ function settleSnapshotWait(host: Host, partition: Partition): void {
   wanted.wait.succeed(snapshot);
 }
 
-/** A snapshot of the leader is to be installed: the state machine gets it, behind everything that it has to apply. */
+/**
+ * The log begins behind a snapshot of the leader: the state machine gets it, behind everything that it has to apply. Not
+ * earlier: one with a store of its own lets go of what it has, and after a crash the old log could not begin without that.
+ */
 export function enqueueRestore(host: Host, partition: Partition, snapshot: Snapshot): void {
   holdSnapshot(partition, storedName(snapshot.data));
   partition.applyUnits.push({ kind: 'restore', snapshot });
   partition.snapshot = snapshot;
-  partition.pages.clear();
+  settleSnapshotWait(host, partition);
   host.toApply.add(partition);
 }
 
@@ -410,6 +419,8 @@ export async function restoreMachine(
     const data = storedData(reader, { offset: 0, byteLength: facts.byteLength });
     try {
       await machine.restore(data);
+      // The machine may have made nothing of it, and of the state that it did not get.
+      if (data.failure !== undefined) throw data.failure;
     } finally {
       failure = data.failure;
       await reader.close();
@@ -510,11 +521,13 @@ export function sweepSnapshots(host: Host, partition: Partition): void {
  */
 export async function openSnapshots(host: Host): Promise<void> {
   const { snapshots } = host.wal;
-  for (const partition of host.partitions.values()) await checkBase(host, partition);
+  const needed = new Set<string>();
+  for (const partition of host.partitions.values()) {
+    await checkBase(host, partition);
+    for (const name of partition.snapshotNames) needed.add(name);
+  }
   for (const { name, isFinished } of await snapshots.list()) {
-    const isKept = isFinished
-      ? [...host.partitions.values()].some(({ snapshotNames }) => snapshotNames.has(name))
-      : keepsDraft(host, name);
+    const isKept = isFinished ? needed.has(name) : keepsDraft(host, name);
     if (!isKept) await snapshots.remove(name);
   }
 }

@@ -7,7 +7,7 @@ import { isKommanderError, KommanderError } from '../base/errors.ts';
 import type { LogBase, PartitionId, PartitionWrite } from '../ports/wal.ts';
 import { restartElectionTimer } from '../raft/raft.ts';
 import type { StorageAppend } from '../raft/ready.ts';
-import type { HardState, Message } from '../raft/types.ts';
+import type { HardState, Message, Snapshot } from '../raft/types.ts';
 import { trimCache } from './applier.ts';
 import { failNode } from './failure.ts';
 import { type Host, nowMs } from './host.ts';
@@ -16,13 +16,16 @@ import { encodeNumber, metaKeys } from './meta.ts';
 import { queueMessage } from './outbox.ts';
 import type { Partition } from './partition.ts';
 import { markDirty, runTurn, stepPartition } from './ready-loop.ts';
-import { noteBaseStored, storedName } from './snapshots.ts';
+import { dropPassedDraft } from './snapshot-receiving.ts';
+import { enqueueRestore, noteBaseStored, storedName } from './snapshots.ts';
 
 interface StorageRequest {
   readonly partition: Partition;
   readonly write: PartitionWrite;
   readonly mustSync: boolean;
   readonly responses: readonly Message[];
+  /** Given to the state machine when the log begins behind it for certain. */
+  readonly snapshot: Snapshot | undefined;
 }
 
 /** Requests of one partition that may wait, in windows of what a leader has on the way: a few leaders may come and go. */
@@ -91,13 +94,17 @@ export function enqueueAppend(host: Host, partition: Partition, request: Storage
     resetLog: snapshot !== undefined,
     entries,
   });
-  if (snapshot !== undefined) noteBase(partition, snapshot);
+  if (snapshot !== undefined) {
+    noteBase(partition, snapshot);
+    partition.pages.clear();
+  }
   enqueue(host, {
     partition,
     write,
     // What is acknowledged next builds on a configuration that must not be forgotten.
     mustSync: request.mustSync || request.mustKeepCommit,
     responses: request.responses,
+    snapshot,
   });
 }
 
@@ -144,6 +151,7 @@ export function enqueueBase(
     write: partitionWrite(partition.id, parts),
     mustSync: true,
     responses: [],
+    snapshot: undefined,
   });
   markDirty(host, partition);
 }
@@ -301,10 +309,14 @@ export function partitionWrite(
 }
 
 function complete(host: Host, requests: readonly StorageRequest[]): void {
-  for (const { partition, write, responses } of requests) {
+  for (const { partition, write, responses, snapshot } of requests) {
     partition.queuedRequests -= 1;
-    if (write.base !== undefined) noteBaseStored(host, partition);
+    if (write.base !== undefined) {
+      noteBaseStored(host, partition);
+      dropPassedDraft(host, partition);
+    }
     if (partition.stopped !== undefined) continue;
+    if (snapshot !== undefined) enqueueRestore(host, partition, snapshot);
     for (const response of responses) give(host, partition, response);
     trimCache(partition);
     markDirty(host, partition);

@@ -74,7 +74,10 @@ function tickAll(host: Host, stall: DiskStall, latenessMs: number): void {
   retryWrite(host);
   if (host.state === 'running' || host.state === 'closing') {
     for (const partition of host.partitions.values()) tickPartition(host, partition);
-    if (host.tickCount % host.settings.electionTicks === 0) readmitAll(host);
+    if (host.tickCount % host.settings.electionTicks === 0) {
+      readmitAll(host);
+      for (const { pages } of host.partitions.values()) pages.clearIfUnused();
+    }
     tickSnapshotSends(host);
     tickSnapshotServes(host);
     tickSnapshotReceives(host);

@@ -186,6 +186,7 @@ async function answerWith(
     return;
   }
   const source = Readable.from(answer.stream, { objectMode: false });
+  hangUpWhenStalled(response, state.limits.stalledStreamMs);
   try {
     if (!response.destroyed) writeHead(state, request, response, answer);
     await pipeline(source, response);
@@ -194,6 +195,15 @@ async function answerWith(
     if (!request.destroyed && !response.destroyed) reportBug(state.observer, request, error);
     response.destroy();
   }
+}
+
+/** What a stream is made of (a log that is not compacted, a snapshot that stays) is held no longer for a client that takes nothing. */
+function hangUpWhenStalled(response: ServerResponse, stalledMs: number): void {
+  response.setTimeout(stalledMs, () => {
+    // With nothing to take it is the source that takes its time.
+    if (response.writableLength > 0) response.destroy();
+    else response.setTimeout(stalledMs);
+  });
 }
 
 function findRoute(path: string): { readonly route: Route; readonly captured: string } {

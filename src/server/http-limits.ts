@@ -18,6 +18,8 @@ export interface HttpLimits {
   readonly requestTimeoutMs: number;
   /** Milliseconds that an idle connection is kept. */
   readonly keepAliveTimeoutMs: number;
+  /** Milliseconds in which a client takes nothing of a stream that waits for it; then it is hung up on. */
+  readonly stalledStreamMs: number;
 }
 
 export const defaultHttpLimits: HttpLimits = {
@@ -28,6 +30,7 @@ export const defaultHttpLimits: HttpLimits = {
   headersTimeoutMs: 10_000,
   requestTimeoutMs: 60_000,
   keepAliveTimeoutMs: 60_000,
+  stalledStreamMs: 300_000,
 };
 
 /** Keys in one listing, at most. */

@@ -11,6 +11,7 @@ import { publishMark, syncDirectory, withholdMark } from '../wal/store-directory
 import type { StoreFind } from '../wal/store-reader.ts';
 import { type StoreSurvey, type SurveyedPartition, surveyStore } from '../wal/store-survey.ts';
 import type { WalEngine } from './wal-engines.ts';
+import { notingBases, type StoredBases, snapshotDamages } from './wal-snapshots.ts';
 
 /**
  * Makes a store of `engine` out of `finds` in the new directory `draft`. Resolves when it is whole, durable and marked.
@@ -53,11 +54,31 @@ export async function buildStore(build: {
   }
 }
 
-/** Moves the finished store to its place, where nothing or an empty directory is. */
+/**
+ * Moves the finished store to its place, where nothing or an empty directory is.
+ *
+ * @throws WAL_FAILED it cannot be moved; it stays where it is
+ */
 export async function placeStore(draft: string, target: string): Promise<void> {
-  if ((await namesIn(target)) !== undefined) await rmdir(target);
-  await rename(draft, target);
-  await syncDirectory(dirname(resolve(target)));
+  try {
+    if ((await namesIn(target)) !== undefined) await rmdir(target);
+    await rename(draft, target);
+    await syncDirectory(dirname(resolve(target)));
+  } catch (cause) {
+    throw notPlaced({ draft, target }, cause);
+  }
+}
+
+/** Directories where something is mounted cannot be renamed: the files in them can be moved. */
+export function notPlaced(
+  { draft, target }: { readonly draft: string; readonly target: string },
+  cause: unknown,
+): KommanderError {
+  return new KommanderError(
+    `the new store is whole, but cannot take the place of ${target} (${String(cause)}): move what is in ${target} ` +
+      `elsewhere, and then what is in ${draft} into it`,
+    { code: 'WAL_FAILED', details: { path: target, draft }, cause },
+  );
 }
 
 /** Names in a directory; undefined when there is none. */
@@ -102,7 +123,10 @@ async function makeDirectory(draft: string): Promise<void> {
 async function surveyOf(engine: WalEngine, path: string): Promise<StoreSurvey> {
   const reader = await engine.read(path);
   try {
-    return await surveyStore(reader.finds(), { digest: true });
+    const bases: StoredBases = new Map();
+    const survey = await surveyStore(notingBases(reader.finds(), bases), { digest: true });
+    const damages = await snapshotDamages(path, bases);
+    return { ...survey, damageCount: survey.damageCount + damages.length };
   } finally {
     await reader.close();
   }

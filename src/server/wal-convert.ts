@@ -1,6 +1,7 @@
 // `kommander wal convert`: a stopped node's store in the format of another engine, or of the same one, in a new directory.
 // The source is only read. Both are read at the end and compared: facts, hard states, bases, marks and every entry.
 
+import { resolve, sep } from 'node:path';
 import { KommanderError } from '../base/errors.ts';
 import { buildStore, differences, namesIn, placeStore } from './wal-build.ts';
 import { engineNamed, openClosedStore } from './wal-engines.ts';
@@ -11,7 +12,7 @@ import { countingFinds, progressOf } from './wal-progress.ts';
  * Copies the store in `from` to `to`.
  *
  * @throws INVALID_OPTION   there is no such engine
- * @throws INVALID_ARGUMENT `to` is not empty
+ * @throws INVALID_ARGUMENT `to` is not empty, or lies in `from`
  * @throws WAL_CORRUPT      the source is damaged
  * @throws WAL_LOCKED, WAL_VERSION, WAL_FAILED, MISSING_DEPENDENCY, DISK_FULL
  */
@@ -20,15 +21,17 @@ export async function convertStore(
   engineName: string,
   say: Print,
 ): Promise<void> {
-  const { from, to } = paths;
+  const { from } = paths;
+  // Without a slash at its end, which shells like to add: the new store is made beside it.
+  const to = resolve(paths.to);
   const engine = engineNamed(engineName);
-  const present = (await namesIn(to)) ?? [];
-  if (present.length > 0) {
-    throw new KommanderError(`${to} is not empty: choose a new directory`, {
+  const bad = (problem: string): KommanderError =>
+    new KommanderError(`${to} ${problem}: choose a new directory`, {
       code: 'INVALID_ARGUMENT',
       details: { argument: 'TO', path: to },
     });
-  }
+  if (((await namesIn(to)) ?? []).length > 0) throw bad('is not empty');
+  if (to.startsWith(resolve(from) + sep)) throw bad(`lies in ${from}, which is only read`);
   const source = await openClosedStore(from);
   try {
     const { survey } = await reportOf(source, { digest: true, progress: progressOf('read', say) });

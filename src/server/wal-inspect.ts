@@ -1,14 +1,15 @@
 // What `kommander wal inspect` and `kommander wal verify` print of a closed store. Neither writes anything into it.
 
-import { isKommanderError } from '../base/errors.ts';
+import { isKommanderError, KommanderError } from '../base/errors.ts';
 import { describeEntry, describeFacts, type NodeFacts } from '../index.ts';
 import type { PartitionId } from '../ports/wal.ts';
 import type { Entry, LogIndex } from '../raft/types.ts';
 import { formatTimestamp } from '../time/timestamp.ts';
-import type { StoreDamage } from '../wal/store-reader.ts';
+import { type StoreDamage, wholeDamage } from '../wal/store-reader.ts';
 import { type StoreSurvey, type SurveyedPartition, surveyStore } from '../wal/store-survey.ts';
 import { alignedLines } from './table.ts';
 import type { ClosedStore } from './wal-engines.ts';
+import { notingBases, type StoredBases, snapshotDamages } from './wal-snapshots.ts';
 
 /** Bytes of an entry's data that are shown. */
 const shownBytesMax = 64;
@@ -21,30 +22,55 @@ export interface WalReport {
   readonly facts: NodeFacts | undefined;
 }
 
-/** Surveys the store; facts that mean nothing are a damage as well. */
+/**
+ * Surveys the store; facts that mean nothing are a damage as well, and so are snapshots that are not whole and votes that are
+ * gone.
+ */
 export async function reportOf(
   store: ClosedStore,
   options: { readonly digest?: boolean; readonly progress?: (entryCount: number) => void } = {},
 ): Promise<WalReport> {
-  const survey = await surveyStore(store.finds(), options);
+  const bases: StoredBases = new Map();
+  const survey = await surveyStore(notingBases(store.finds(), bases), options);
+  const damages = await snapshotDamages(store.path, bases);
   try {
-    return { survey, facts: describeFacts(survey.facts) };
+    const facts = describeFacts(survey.facts);
+    damages.push(...missingVotes(survey, facts));
+    return { survey: withDamages(survey, damages), facts };
   } catch (error) {
     if (!isKommanderError(error)) throw error;
-    const damage: StoreDamage = {
-      partitionId: undefined,
-      index: undefined,
-      lastIndex: undefined,
-      file: undefined,
-      what: error.message,
-      lost: 'anything',
-    };
-    const damages = [...survey.damages, damage];
-    return {
-      survey: { ...survey, damages, damageCount: survey.damageCount + 1 },
-      facts: undefined,
-    };
+    damages.push(wholeDamage(error.message, undefined));
+    return { survey: withDamages(survey, damages), facts: undefined };
   }
+}
+
+/**
+ * Partitions of the node without a hard state, or with one that is older than their logs. Where a whole file is gone no
+ * checksum is wrong; but a node writes every partition with its genesis record, and no entry before its term.
+ */
+function missingVotes(
+  { partitions, damages }: StoreSurvey,
+  { clusterId, partitionCount }: NodeFacts,
+): StoreDamage[] {
+  if (clusterId === undefined) return [];
+  const anything = damages.filter(({ lost }) => lost === 'anything');
+  const found = new Map(partitions.map((each) => [each.partitionId, each]));
+  const missing: StoreDamage[] = [];
+  for (let partitionId = 0; partitionId <= partitionCount; partitionId++) {
+    // What is damaged in words already may have been just that.
+    const isTold = anything.some((each) => (each.partitionId ?? partitionId) === partitionId);
+    const { hardState, base, termRuns } = found.get(partitionId) ?? {};
+    const logTerm = Math.max(base?.term ?? 0, termRuns?.at(-1)?.term ?? 0);
+    if (isTold || (hardState !== undefined && hardState.term >= logTerm)) continue;
+    const what = `there is no hard state of term ${logTerm} or later`;
+    missing.push({ ...wholeDamage(what, undefined), partitionId });
+  }
+  return missing;
+}
+
+function withDamages(survey: StoreSurvey, more: readonly StoreDamage[]): StoreSurvey {
+  const damages = [...survey.damages, ...more];
+  return { ...survey, damages, damageCount: survey.damageCount + more.length };
 }
 
 /** The whole store: facts, a row per partition, and how many damages there are. */
@@ -89,7 +115,11 @@ export function reportJson(store: ClosedStore, { survey, facts }: WalReport): st
   });
 }
 
-/** Prints entries `range.from …` of one partition, at most `range.count`, and the damages between them. */
+/**
+ * Prints entries `range.from …` of one partition, at most `range.count`, and the damages between them.
+ *
+ * @throws UNKNOWN_PARTITION nothing of it is stored
+ */
 export async function printEntries(
   store: ClosedStore,
   range: { readonly partitionId: PartitionId; readonly from: LogIndex; readonly count: number },
@@ -98,9 +128,12 @@ export async function printEntries(
   const { partitionId, from, count } = range;
   let left = count;
   let compactedIndex = 0;
+  let isKnown = false;
   for await (const find of store.finds(partitionId)) {
     if (find.kind === 'compaction') compactedIndex = find.mark.index;
+    if (find.kind !== 'fact' && find.kind !== 'damage') isKnown = true;
     const isPlaced = find.kind === 'damage' && find.damage.partitionId === partitionId;
+    if (isPlaced) isKnown = true;
     if (isPlaced && (find.damage.lastIndex ?? Number.MAX_SAFE_INTEGER) >= from) {
       options.print(
         options.isJson ? jsonLine({ damage: find.damage }) : `${damageLine(find.damage)}\n`,
@@ -114,6 +147,11 @@ export async function printEntries(
       options.print(options.isJson ? entryJson(entry) : entryLine(entry));
     }
   }
+  if (isKnown) return;
+  throw new KommanderError(`${store.path} has nothing of partition ${partitionId}`, {
+    code: 'UNKNOWN_PARTITION',
+    details: { partitionId },
+  });
 }
 
 const columns = [

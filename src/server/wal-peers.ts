@@ -48,8 +48,8 @@ export function parsePeerUrls(list: string): string[] {
 
 /** @throws TRANSPORT_FAILED it does not answer, or not as a node does */
 export async function askPeer(url: string): Promise<LogPeer> {
-  const response = await get(`${url}/v1/status`);
-  const parsed = v.safeParse(statusSchema, await response.json());
+  const { bytes } = await get(`${url}/v1/status`);
+  const parsed = v.safeParse(statusSchema, jsonOf(bytes));
   if (!parsed.success) throw noAnswer(url, 'its status is not that of a node');
   const { node, clusterId, partitions } = parsed.output;
   return {
@@ -73,10 +73,10 @@ export async function* fetchEntries(
   let from = range.from;
   while (from <= range.last) {
     const path = `/v1/partitions/${partitionId}/log?from=${from}&end=${range.last + 1}`;
-    const response = await get(peer.url + path);
-    if (response.headers.get('kommander-cluster') !== peer.clusterId)
+    const { headers, bytes } = await get(peer.url + path);
+    if (headers.get('kommander-cluster') !== peer.clusterId)
       throw noAnswer(peer.url, 'it belongs to another cluster now');
-    const entries = entriesOf(peer.url, new Uint8Array(await response.arrayBuffer()));
+    const entries = entriesOf(peer.url, bytes);
     for (const entry of entries) {
       if (entry.index !== from || from > range.last)
         throw noAnswer(peer.url, `it sent entry ${entry.index} in place of ${from}`);
@@ -102,16 +102,31 @@ function entriesOf(url: string, bytes: Uint8Array): Entry[] {
   }
 }
 
-async function get(url: string): Promise<Response> {
+function jsonOf(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(new TextDecoder().decode(bytes));
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    return undefined;
+  }
+}
+
+/** The whole answer: a connection may be lost in the middle of it. */
+async function get(
+  url: string,
+): Promise<{ readonly headers: Headers; readonly bytes: Uint8Array<ArrayBuffer> }> {
   let response: Response;
+  let bytes: Uint8Array<ArrayBuffer>;
   try {
     response = await fetch(url, { signal: AbortSignal.timeout(requestMsMax) });
+    bytes = new Uint8Array(await response.arrayBuffer());
   } catch (error) {
     const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
     throw noAnswer(url, String(cause));
   }
-  if (response.ok) return response;
-  throw noAnswer(url, `status ${response.status}: ${(await response.text()).slice(0, 500)}`);
+  if (response.ok) return { headers: response.headers, bytes };
+  const text = new TextDecoder().decode(bytes.subarray(0, 500));
+  throw noAnswer(url, `status ${response.status}: ${text}`);
 }
 
 function noAnswer(url: string, reason: string): KommanderError {

@@ -45,6 +45,12 @@ export function needsOf(survey: StoreSurvey): PartitionNeed[] {
       `more than entries${where} is damaged (${beyond.what}); this node may have forgotten a vote`,
     );
   }
+  const state = survey.damages.find(({ lost }) => lost === 'state');
+  if (state !== undefined) {
+    throw refused(
+      `the state at the base of partition ${state.partitionId} is damaged (${state.what}), and peers give entries only`,
+    );
+  }
   if (survey.damages.length < survey.damageCount)
     throw refused(`${survey.damageCount} places are damaged`);
   return survey.partitions

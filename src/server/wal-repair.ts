@@ -8,7 +8,14 @@ import { KommanderError } from '../base/errors.ts';
 import type { LogIndex, Term } from '../raft/types.ts';
 import { syncDirectory } from '../wal/store-directory.ts';
 import type { StoreSurvey } from '../wal/store-survey.ts';
-import { buildStore, differences, namesIn, partitionText, placeStore } from './wal-build.ts';
+import {
+  buildStore,
+  differences,
+  namesIn,
+  notPlaced,
+  partitionText,
+  placeStore,
+} from './wal-build.ts';
 import { openClosedStore } from './wal-engines.ts';
 import { type Print, reportOf, type WalReport } from './wal-inspect.ts';
 import { hardStateAfter, mendedFinds, type PartitionMend } from './wal-mend.ts';
@@ -159,7 +166,9 @@ async function swap(target: string, draft: string): Promise<string> {
     const name = `${base}.damaged-${number}`;
     if (names.includes(name)) continue;
     const kept = resolve(dirname(target), name);
-    await rename(target, kept);
+    await rename(target, kept).catch((cause: unknown) => {
+      throw notPlaced({ draft, target }, cause);
+    });
     await placeStore(draft, target);
     await syncDirectory(dirname(target));
     return kept;

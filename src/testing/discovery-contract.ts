@@ -10,7 +10,7 @@ import type { ContractRunner } from './contract-runner.ts';
 
 /** Something that happens to nodes: one comes, moves, goes. */
 export interface DiscoveryStep {
-  happen(): void | Promise<void>;
+  readonly happen: () => void | Promise<void>;
   /** What the discovery will know then. */
   readonly expected: readonly DiscoveredNode[];
 }
@@ -97,10 +97,8 @@ export function discoveryContract(
     const { fixedNodes } = subject.discovery;
     if (fixedNodes === undefined) return;
     assert.equal(subject.steps?.length ?? 0, 0, 'nodes that change are not fixed');
-    assert.deepEqual(
-      Object.entries(fixedNodes).sort(),
-      subject.expected.map(({ nodeId, endpoint }) => [nodeId, endpoint]).sort(),
-    );
+    const fixed = Object.entries(fixedNodes).map(([nodeId, endpoint]) => ({ nodeId, endpoint }));
+    assert.deepEqual(keysOf(fixed).sort(), keysOf(subject.expected).sort());
   });
 
   rule('close is idempotent, also when it was never opened', async ({ discovery }) => {

@@ -610,6 +610,21 @@ function defineLife(
     );
     await wal.close();
   });
+
+  definePlace(
+    'an open that follows the close of a store that was not open is closed as any other',
+    async (place) => {
+      const wal = place.wal();
+      const closing = wal.close();
+      await wal.open();
+      await closing;
+      await wal.write(batchOf(part(1, { hardState: vote(1) })));
+      await wal.close();
+      const again = place.wal();
+      assert.deepEqual((await again.open()).partitions[0]?.hardState, vote(1));
+      await again.close();
+    },
+  );
 }
 
 function pick(wal: Wal): { writeCount: number; syncCount: number; entryCount: number } {

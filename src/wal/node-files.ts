@@ -62,9 +62,19 @@ export function directoryFiles(storePath: string, name: string): Files {
   };
 }
 
+/** The same files of a closed store, for reading only: nothing is made, and what cannot be written can be read. */
+export function closedDirectoryFiles(storePath: string, name: string): Files {
+  return {
+    async claim() {},
+    async release() {},
+    ...filesIn(join(storePath, name), async () => {}, fs.constants.O_RDONLY),
+  };
+}
+
 function filesIn(
   path: string,
   sync: (fd: number) => Promise<void>,
+  access: number = fs.constants.O_RDWR,
 ): Omit<Files, 'claim' | 'release'> {
   return {
     async list() {
@@ -77,7 +87,8 @@ function filesIn(
       return found;
     },
     async open(name, { create }) {
-      return openStoredFile(join(path, name), create, sync);
+      const flags = access | (create ? fs.constants.O_CREAT | fs.constants.O_EXCL : 0);
+      return openStoredFile(join(path, name), flags, sync);
     },
     rename: (from, to) => rename(join(path, from), join(path, to)),
     remove: (name) => rm(join(path, name), { force: true }),
@@ -103,10 +114,9 @@ async function syncFile(fd: number, pace: SyncPace): Promise<void> {
 
 async function openStoredFile(
   path: string,
-  create: boolean,
+  flags: number,
   sync: (fd: number) => Promise<void>,
 ): Promise<StoredFile> {
-  const flags = fs.constants.O_RDWR | (create ? fs.constants.O_CREAT | fs.constants.O_EXCL : 0);
   const fd = await openFile(path, flags, 0o600);
   const { size } = fs.fstatSync(fd);
   return {

@@ -2,6 +2,8 @@
 // prove what must be there. A port of its own, so that the simulator's disk can stand in for a real one.
 
 import { statfsSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { corrupt } from './damage.ts';
 import {
   dropKeptLogs,
   forgetKeptLogs,
@@ -12,7 +14,7 @@ import {
 import { claimStoreDirectory, type StoreFormat } from './store-directory.ts';
 
 export interface RocksDbDirectory {
-  /** Makes the directory, or checks that it is this engine's. @throws WAL_VERSION, DISK_FULL, WAL_FAILED */
+  /** Makes the directory, or checks that it is this engine's. @throws WAL_VERSION, WAL_CORRUPT, DISK_FULL, WAL_FAILED */
   claim(): Promise<void>;
   /** Keeps the logs of the closed store aside; returns the names of those that were not yet. */
   keepLogsAside(): Promise<readonly string[]>;
@@ -33,7 +35,14 @@ export const rocksdbFormat: StoreFormat = { engine: 'rocksdb', version: 1 };
 /** A directory of the file system. */
 export function fileDirectory(path: string): RocksDbDirectory {
   return {
-    claim: () => claimStoreDirectory(path, rocksdbFormat),
+    async claim() {
+      await claimStoreDirectory(path, rocksdbFormat);
+      // RocksDB would begin a new store, and take away the tables of the old one at the open after that.
+      if (isHeadless(await readdir(path)))
+        throw corrupt('the file is gone, but not the tables and logs of its store', {
+          file: 'CURRENT',
+        });
+    },
     keepLogsAside: () => keepLogsAside(path),
     dropKeptLogs: (names) => dropKeptLogs(path, names),
     provenBatch: (identity) => provenBatch(path, identity),
@@ -45,4 +54,9 @@ export function fileDirectory(path: string): RocksDbDirectory {
     },
     logBytes: () => logBytes(path),
   };
+}
+
+/** Whether a directory with these files has a table or a log although nothing says which of them count. */
+export function isHeadless(names: readonly string[]): boolean {
+  return !names.includes('CURRENT') && names.some((name) => /\.(?:sst|log)$/.test(name));
 }

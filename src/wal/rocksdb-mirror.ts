@@ -1,9 +1,10 @@
 // A RocksDB store can only be opened for writing: it recovers, writes tables and removes logs. So readers open a mirror,
 // a directory of their own outside of the store: links to the tables, which RocksDB never changes, and copies of the rest.
 
-import { constants, copyFile, mkdir, mkdtemp, readdir, rm, symlink } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { constants, copyFile, mkdir, readdir, symlink } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { makeMirrorDirectory } from './mirror-directory.ts';
+import { isHeadless } from './rocksdb-directory.ts';
 
 const tableEnding = /\.(?:sst|blob)$/;
 /** What RocksDB reads besides its tables. */
@@ -19,8 +20,7 @@ export interface RocksDbMirror {
 
 /** Mirrors the closed store in `source`, which is only read. */
 export async function mirrorStore(source: string): Promise<RocksDbMirror> {
-  const path = await mkdtemp(join(tmpdir(), 'kommander-reading-'));
-  const remove = (): Promise<void> => rm(path, { recursive: true, force: true });
+  const { path, remove } = await makeMirrorDirectory();
   try {
     const names = await readdir(source);
     for (const name of names) {
@@ -29,9 +29,7 @@ export async function mirrorStore(source: string): Promise<RocksDbMirror> {
       else if (copied.test(name)) await copy(from, join(path, name));
     }
     if (names.includes(asideName)) await mirrorLogsAside(source, path);
-    const isHeadless =
-      !names.includes('CURRENT') && names.some((name) => /\.(?:sst|log)$/.test(name));
-    return { path, isHeadless, remove };
+    return { path, isHeadless: isHeadless(names), remove };
   } catch (error) {
     await remove();
     throw error;

@@ -145,6 +145,21 @@ test('a batch that would not leave the reserve free is refused, and nothing happ
   });
 });
 
+test('a snapshot that would not leave the reserve free is refused, and batches go on', async () => {
+  await inRoom(async (room) => {
+    const wal = room.wal();
+    await wal.open();
+    const writer = await wal.snapshots.create('s');
+    await writer.append(new Uint8Array(mebibyte));
+    room.freeBytes = 128 * mebibyte + 200_000;
+    await assert.rejects(writer.append(new Uint8Array(mebibyte)), { code: 'DISK_FULL' });
+    await wal.write(entries(1, 5));
+    await writer.discard();
+    assert.deepEqual(await wal.snapshots.list(), []);
+    await wal.close();
+  });
+});
+
 test('the reserve is an option, and what is no number of bytes is refused', async () => {
   await inRoom(async (room) => {
     room.freeBytes = 100;

@@ -1,12 +1,12 @@
 // The RocksDB store keeps the contract of the port; beyond it, what only this engine can get wrong: rows and syncs per
-// batch, failed writes, damaged or missing rows, versions, locks, rights of the directory.
+// batch, failed writes, damaged or missing rows. Its directory: `rocksdb-directory.test.ts`.
 
 import assert from 'node:assert/strict';
-import { mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { isKommanderError } from '../base/errors.ts';
+import { isKommanderError, KommanderError } from '../base/errors.ts';
 import { encodeRuns } from '../ports/run.ts';
 import type { PartitionWrite, WalBatch } from '../ports/wal.ts';
 import { type Entry, EntryKind } from '../raft/types.ts';
@@ -95,7 +95,7 @@ async function flipped(path: string, key: Uint8Array, position: number): Promise
   return value;
 }
 
-async function rejectsOpen(path: string, code: 'WAL_CORRUPT' | 'WAL_VERSION'): Promise<Error> {
+async function rejectsOpen(path: string, code: 'WAL_CORRUPT'): Promise<Error> {
   const wal = rocksdbWal({ path });
   let thrown: unknown;
   try {
@@ -167,8 +167,8 @@ test('a batch is one write, synced exactly when it says so', async () => {
     await wal.write(batchOf({ entries: entriesFrom(5, 2, 9) }, false));
     await wal.write({ writes: [], meta: new Map(), sync: true });
     await wal.write({ writes: [], meta: new Map(), sync: false });
-    await wal.close();
     assert.deepEqual(syncs, [true, false, true]);
+    await wal.close();
   });
 });
 
@@ -397,6 +397,21 @@ async function writeSingles(
   await wal.close();
 }
 
+/** The same, as it is before the store is closed: what a process leaves that is killed. */
+async function writeAndKill(
+  path: string,
+  counts: { readonly synced: number; readonly last: number },
+): Promise<string> {
+  const wal = rocksdbWal({ path: join(path, 'alive') });
+  await wal.open();
+  for (let index = 1; index <= counts.last; index++)
+    await wal.write(batchOf({ entries: entriesFrom(index, 1, 1) }, index <= counts.synced));
+  const killed = join(path, 'killed');
+  await cp(join(path, 'alive'), killed, { recursive: true });
+  await wal.close();
+  return killed;
+}
+
 /** Flips a bit in the payload of entry `index`, which only the log holds. */
 async function damageLog(path: string, index: number): Promise<void> {
   const log = await logOf(path);
@@ -409,11 +424,55 @@ async function damageLog(path: string, index: number): Promise<void> {
 
 test('damage in the middle of the log is reported at every open, not cut like a torn tail', async () => {
   await inDirectory(async (path) => {
-    await writeSingles(path, { synced: 90, last: 90 });
-    await damageLog(path, 20);
+    const killed = await writeAndKill(path, { synced: 90, last: 90 });
+    await damageLog(killed, 20);
     for (let attempt = 0; attempt < 3; attempt++) {
-      const error = await rejectsOpen(path, 'WAL_CORRUPT');
+      const error = await rejectsOpen(killed, 'WAL_CORRUPT');
       assert.match(error.message, /lost acknowledged batches 20 … 89/);
+    }
+  });
+});
+
+test('damage to the last batch of a store that was closed is no torn end', async () => {
+  await inDirectory(async (path) => {
+    for (const counts of [
+      { synced: 10, last: 10 },
+      { synced: 10, last: 11 },
+    ]) {
+      const directory = join(path, `${counts.last}`);
+      await writeSingles(directory, counts);
+      await damageLog(directory, 10);
+      for (let attempt = 0; attempt < 2; attempt++) {
+        const error = await rejectsOpen(directory, 'WAL_CORRUPT');
+        assert.match(error.message, /lost acknowledged batches 10 … 10/);
+      }
+    }
+  });
+});
+
+test('a store that cannot write its last mark is closed all the same', async () => {
+  await inDirectory(async (path) => {
+    for (const [name, failure] of [
+      ['full', new KommanderError('no space left', { code: 'DISK_FULL' })],
+      ['broken', new Error('IO error: Input/output error')],
+    ] as const) {
+      let writeCount = 0;
+      const library = await libraryWith((handle) => ({
+        async write(operations, options) {
+          writeCount += 1;
+          if (writeCount === 2) throw failure;
+          await handle.write(operations, options);
+        },
+      }));
+      const wal = rocksdbWal({ path: join(path, name), library });
+      await wal.open();
+      await wal.write(batchOf({ entries: entriesFrom(1, 1, 1) }, true));
+      if (name === 'full') await wal.close();
+      else await assert.rejects(wal.close(), (error) => isKommanderError(error, 'WAL_FAILED'));
+      assert.equal(writeCount, 2);
+      const again = rocksdbWal({ path: join(path, name) });
+      assert.equal((await again.open()).partitions[0]?.lastIndex, 1);
+      await again.close();
     }
   });
 });
@@ -421,8 +480,7 @@ test('damage in the middle of the log is reported at every open, not cut like a 
 test('a log that ends anywhere in its last batch loses that batch and nothing else', async () => {
   await inDirectory(async (path) => {
     for (const cutBytes of [1, 40, 120]) {
-      const directory = join(path, `${cutBytes}`);
-      await writeSingles(directory, { synced: 10, last: 10 });
+      const directory = await writeAndKill(join(path, `${cutBytes}`), { synced: 10, last: 10 });
       const log = await logOf(directory);
       await truncate(log, (await stat(log)).size - cutBytes);
       const wal = rocksdbWal({ path: directory });
@@ -477,6 +535,26 @@ test('a damaged file of RocksDB is a damaged store', async () => {
   });
 });
 
+test('a store that has lost the file that leads to its tables is not made anew over them', async () => {
+  await inDirectory(async (path) => {
+    await writeSingles(path, { synced: 10, last: 10 });
+    for (const place of ['logs', 'tables']) {
+      const current = await readFile(join(path, 'CURRENT'));
+      const before = (await readdir(path)).filter((name) => name !== 'CURRENT');
+      await rm(join(path, 'CURRENT'));
+      for (let attempt = 0; attempt < 3; attempt++) {
+        const error = await rejectsOpen(path, 'WAL_CORRUPT');
+        assert.match(error.message, /file CURRENT/);
+      }
+      assert.deepEqual(await readdir(path), before, 'nothing was touched');
+      await writeFile(join(path, 'CURRENT'), current);
+      const wal = rocksdbWal({ path });
+      assert.equal((await wal.open()).partitions[0]?.lastIndex, 10, `with all in ${place}`);
+      await wal.close();
+    }
+  });
+});
+
 test('compaction removes the rows of runs that it has passed, and truncation those it replaces', async () => {
   await inDirectory(async (path) => {
     await writeThreeRuns(path);
@@ -494,59 +572,5 @@ test('compaction removes the rows of runs that it has passed, and truncation tho
     await scan.close();
     await handle.close();
     assert.deepEqual(keys, [11, 14, 15]);
-  });
-});
-
-test('the directory is made with its parents, for its owner only', async () => {
-  await inDirectory(async (path) => {
-    const nested = join(path, 'a', 'b');
-    const wal = rocksdbWal({ path: nested });
-    await wal.open();
-    await wal.close();
-    assert.equal((await stat(nested)).mode & 0o777, 0o700);
-    assert.equal((await stat(join(path, 'a'))).mode & 0o777, 0o700);
-  });
-});
-
-test('a directory of something else is refused and left alone', async () => {
-  await inDirectory(async (path) => {
-    await writeFile(join(path, 'letter.txt'), 'dear');
-    await rejectsOpen(path, 'WAL_VERSION');
-    assert.deepEqual(await readdir(path), ['letter.txt']);
-  });
-});
-
-test('a store of another engine or of a newer version is refused', async () => {
-  await inDirectory(async (path) => {
-    await writeThreeRuns(path);
-    const mark = join(path, 'KOMMANDER');
-    const text = await readFile(mark, 'utf8');
-    assert.equal(text, 'kommander log store\nengine rocksdb\nversion 1\n');
-    for (const other of [text.replace('rocksdb', 'segment'), text.replace('1', '2')]) {
-      await writeFile(mark, other);
-      await rejectsOpen(path, 'WAL_VERSION');
-    }
-    await writeFile(mark, text);
-    const wal = rocksdbWal({ path });
-    assert.equal((await wal.open()).partitions[0]?.lastIndex, 15);
-    await wal.close();
-  });
-});
-
-test('a directory whose making was cut short is made again', async () => {
-  await inDirectory(async (path) => {
-    await writeFile(join(path, 'KOMMANDER.draft'), 'komm');
-    const wal = rocksdbWal({ path });
-    assert.deepEqual((await wal.open()).partitions, []);
-    await wal.close();
-  });
-});
-
-test('a path that cannot be a directory is a typed error', async () => {
-  await inDirectory(async (path) => {
-    await writeFile(join(path, 'file'), '');
-    const wal = rocksdbWal({ path: join(path, 'file') });
-    await assert.rejects(wal.open(), (error) => isKommanderError(error, 'WAL_FAILED'));
-    await wal.close();
   });
 });

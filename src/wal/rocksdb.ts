@@ -8,7 +8,7 @@
 
 import { assert, must } from '../base/assert.ts';
 import { isKommanderError, KommanderError } from '../base/errors.ts';
-import { decodeRun, encodeRuns, readRunHeader } from '../ports/run.ts';
+import { encodeRuns, readRunHeader } from '../ports/run.ts';
 import type {
   PartitionId,
   PartitionWrite,
@@ -19,8 +19,8 @@ import type {
   WalContents,
   WalStats,
 } from '../ports/wal.ts';
-import { type Entry, type LogIndex, payloadBytes, payloadBytesOf } from '../raft/types.ts';
-import { decoded, missing } from './damage.ts';
+import { type Entry, type LogIndex, payloadBytesOf } from '../raft/types.ts';
+import { missing } from './damage.ts';
 import { type Files, isOutOfSpace } from './files.ts';
 import type { ScannedPartition } from './gathered-partition.ts';
 import { directoryFiles } from './node-files.ts';
@@ -32,6 +32,7 @@ import {
   encodeMeta,
 } from './record.ts';
 import { fileDirectory, type RocksDbDirectory } from './rocksdb-directory.ts';
+import { decodedRun, readEntries, readValue } from './rocksdb-entries.ts';
 import { batchMarkKey, KeyKind, metaKey, partitionKey, runKey } from './rocksdb-keys.ts';
 import {
   importRocksDb,
@@ -64,8 +65,8 @@ export interface RocksDbWalOptions {
   /** Directory of the store. It is made when it is missing; one process may have it open at a time. */
   readonly path: string;
   /**
-   * Bytes of the disk that batches leave free, for the tables that RocksDB writes by itself and for opening the store
-   * again; a batch that would not is DISK_FULL. Default: 134,217,728, twice as much as RocksDB gathers for one table.
+   * Bytes of the disk that batches and snapshots leave free, for the tables that RocksDB writes by itself and for opening
+   * the store again; one that would not is DISK_FULL. Default: 134,217,728, twice as much as RocksDB gathers for one table.
    */
   readonly reserveBytes?: number;
   /** Default: the package `@nxtedition/rocksdb`, loaded at `open`. */
@@ -77,8 +78,6 @@ export interface RocksDbWalOptions {
 }
 
 const reserveBytesByDefault = 134_217_728;
-const readChunkBytesMin = 4_096;
-const readChunkBytesMax = 262_144;
 const noStats: WalStats = { writeCount: 0, syncCount: 0, entryCount: 0, bytesWritten: 0 };
 
 interface RocksDbPartition {
@@ -123,7 +122,9 @@ export function rocksdbWal(options: RocksDbWalOptions): Wal {
     directory = fileDirectory(path),
     snapshotFiles = directoryFiles(path, 'snapshots'),
   } = options;
-  const snapshots = fileSnapshots(snapshotFiles);
+  const snapshots = fileSnapshots(snapshotFiles, (byteLength) =>
+    checkRoom(reserveBytes + byteLength),
+  );
   if (!Number.isSafeInteger(reserveBytes) || reserveBytes < 0) {
     throw new KommanderError(`option reserveBytes is ${reserveBytes}; it is a number of bytes`, {
       code: 'INVALID_OPTION',
@@ -137,6 +138,8 @@ export function rocksdbWal(options: RocksDbWalOptions): Wal {
   let failure: KommanderError | undefined;
   let isClosing = false;
   let writing: Promise<void> | undefined;
+  /** A batch for which the index in memory is ahead of the store. */
+  let putting: Promise<void> | undefined;
   const reading = new Set<Promise<unknown>>();
   let stats = noStats;
 
@@ -199,7 +202,12 @@ export function rocksdbWal(options: RocksDbWalOptions): Wal {
     checkRoom(reserveBytes + contentBytes(batch));
     const current = interruption === undefined ? checkOpen() : await resume(interruption);
     const after = afterBatch((id) => current.partitions.get(id)?.stored, batch);
-    await put(current, batch, after);
+    putting = put(current, batch, after);
+    try {
+      await putting;
+    } finally {
+      putting = undefined;
+    }
   }
 
   /** From the first change on, every failure is final: the index in memory may be ahead of the store. */
@@ -279,18 +287,36 @@ export function rocksdbWal(options: RocksDbWalOptions): Wal {
 
   async function read(range: ReadRange): Promise<readonly Entry[]> {
     if (interruption?.isClosed === true) await interruption.ended;
+    const task = readStored(range);
+    reading.add(task);
+    try {
+      return await task;
+    } finally {
+      reading.delete(task);
+    }
+  }
+
+  /** What seems to be missing while a batch is written is looked for again when it is. */
+  async function readStored(range: ReadRange): Promise<Entry[]> {
+    const before = putting;
+    try {
+      return await readNow(range);
+    } catch (error) {
+      if (before === undefined || !isKommanderError(error, 'WAL_CORRUPT')) throw error;
+    }
+    await Promise.allSettled([before]);
+    return readNow(range);
+  }
+
+  async function readNow(range: ReadRange): Promise<Entry[]> {
     const current = checkOpen();
     const partition = current.partitions.get(range.partitionId);
     checkReadRange(partition?.stored, range);
     const { runs } = must(partition, 'a checked range is of a stored partition');
-    const task = readEntries(current.handle, runs, range);
-    reading.add(task);
     try {
-      return await task;
+      return await readEntries(current.handle, runs, range);
     } catch (error) {
       throw isKommanderError(error, 'WAL_CORRUPT') ? error : fail(error);
-    } finally {
-      reading.delete(task);
     }
   }
 
@@ -299,11 +325,15 @@ export function rocksdbWal(options: RocksDbWalOptions): Wal {
     isClosing = true;
     interruption?.end();
     await Promise.allSettled([writing, ...reading]);
-    const handle = interruption?.isClosed === true ? undefined : store?.handle;
+    const last = interruption?.isClosed === true ? undefined : store;
+    // Without a sync since the open, everything is in tables.
+    const isProvable = failure === undefined && interruption === undefined && stats.syncCount > 0;
     store = undefined;
     interruption = undefined;
     try {
-      await handle?.close();
+      if (last !== undefined) await closeStore(last, isProvable);
+    } catch (error) {
+      throw isKommanderError(error) ? error : fail(error);
     } finally {
       isClosing = false;
       opening = undefined;
@@ -311,6 +341,8 @@ export function rocksdbWal(options: RocksDbWalOptions): Wal {
   }
 
   async function close(): Promise<void> {
+    // Nothing to wait for: an open that follows at once is not to be disturbed.
+    if (opening === undefined && closing === undefined) return;
     closing ??= release();
     try {
       await closing;
@@ -405,6 +437,28 @@ async function checkNothingLost(
     );
   }
   await directory.forgetKeptLogs();
+}
+
+async function closeStore(store: OpenStore, isProvable: boolean): Promise<void> {
+  try {
+    if (isProvable) await proveLastBatch(store);
+  } finally {
+    await store.handle.close();
+  }
+}
+
+/**
+ * Says that the last batch was synced, which no batch has said yet: damage to it would pass for a torn end. It is not synced
+ * itself: without it, the store is what a killed process leaves.
+ */
+async function proveLastBatch(store: OpenStore): Promise<void> {
+  const { handle, lastBatch, syncedBatch } = store;
+  if (syncedBatch < lastBatch) return;
+  try {
+    await handle.write([batchMark(store, lastBatch + 1)], { sync: false });
+  } catch (error) {
+    if (!isKommanderError(error, 'DISK_FULL')) throw error;
+  }
 }
 
 function batchMark(store: OpenStore, batchNumber: number): RocksDbOperation {
@@ -519,64 +573,6 @@ function planWrite(
     });
   }
   partition.stored = after;
-}
-
-/** Reads from the run that holds `fromIndex` on; believes only what is contiguous. */
-async function readEntries(
-  handle: RocksDbHandle,
-  runs: RunIndex,
-  range: ReadRange,
-): Promise<Entry[]> {
-  const { partitionId, fromIndex, endIndex, bytesMax } = range;
-  const runIndex = runOf(runs, fromIndex);
-  if (runIndex === undefined) throw missing(partitionId, fromIndex);
-  const scan = handle.scan({
-    from: runKey(partitionId, runIndex),
-    end: runKey(partitionId, endIndex),
-    chunkBytes: Math.min(Math.max(bytesMax, readChunkBytesMin), readChunkBytesMax),
-  });
-  try {
-    const entries: Entry[] = [];
-    let bytes = 0;
-    let nextIndex = fromIndex;
-    while (nextIndex < endIndex) {
-      const rows = await scan.next();
-      if (rows.length === 0) throw missing(partitionId, nextIndex);
-      for (const { value } of rows) {
-        for (const entry of decodedRun(value, { partitionId, index: nextIndex })) {
-          if (entry.index < nextIndex) continue;
-          if (entry.index === endIndex) return entries;
-          if (entry.index > nextIndex) throw missing(partitionId, nextIndex);
-          bytes += payloadBytes(entry);
-          if (bytes > bytesMax && entries.length > 0) return entries;
-          entries.push(entry);
-          nextIndex += 1;
-        }
-      }
-    }
-    return entries;
-  } finally {
-    await scan.close();
-  }
-}
-
-async function readValue(handle: RocksDbHandle, key: Uint8Array): Promise<Uint8Array | undefined> {
-  const end = new Uint8Array(key.byteLength + 1);
-  end.set(key);
-  const scan = handle.scan({ from: key, end, chunkBytes: readChunkBytesMax });
-  try {
-    const [row] = await scan.next();
-    return row?.value;
-  } finally {
-    await scan.close();
-  }
-}
-
-function decodedRun(
-  bytes: Uint8Array,
-  where: { readonly partitionId: PartitionId; readonly index: LogIndex },
-): Entry[] {
-  return decoded({ ...where, record: 'run' }, () => decodeRun(bytes));
 }
 
 function sameBytes(a: Uint8Array, b: Uint8Array): boolean {

@@ -145,6 +145,8 @@ async function readSegments(
         before = { crc: scanned.lastCrc, batch: scanned.lastBatch };
       } else if (empty === undefined) {
         empty = { number: segment.number, byteLength: segment.byteLength };
+        // Nothing is written behind a segment without records. The oldest one has none in front that would tell.
+        broken ??= { segment, offset, batch: (before.batch ?? 0) + 1 };
       } else {
         surplus.push(segment);
       }

@@ -207,11 +207,14 @@ function nextRecord(bytes: Uint8Array, offset: number, number: number): number |
   return undefined;
 }
 
-/** Whether the next segment goes on where this one ends: it had no room for more, nor for a footer. */
+/**
+ * Whether the next segment goes on where this one ends: it had no room for more, nor for a footer. Nothing goes on behind a
+ * segment without records.
+ */
 async function isFollowed(walk: SegmentWalk, join: Join): Promise<boolean> {
   for await (const { number, bytes } of walk.later()) {
     const first = tryReadRecord(bytes, 0, number);
-    return first !== undefined && (join.crc === undefined || first.previousCrc === join.crc);
+    return first !== undefined && join.crc !== undefined && first.previousCrc === join.crc;
   }
   return false;
 }

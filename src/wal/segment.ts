@@ -2,7 +2,7 @@
 // one sync for a batch, an index in memory that is built when the store is opened. What the files hold is decided in
 // `segment-record.ts` and `segment-summary.ts`, how they are read again in `segment-open.ts`.
 
-import { assert, must, unreachable } from '../base/assert.ts';
+import { must, unreachable } from '../base/assert.ts';
 import { isKommanderError, KommanderError } from '../base/errors.ts';
 import { decodeRun, encodeRuns, readRunHeader } from '../ports/run.ts';
 import type {
@@ -12,8 +12,6 @@ import type {
   Wal,
   WalBatch,
   WalContents,
-  WalEvents,
-  WalStats,
 } from '../ports/wal.ts';
 import { type Entry, type LogIndex, payloadBytes } from '../raft/types.ts';
 import { corrupt, decoded, missing } from './damage.ts';
@@ -63,13 +61,8 @@ import {
 import { noteRecord } from './segment-summary.ts';
 import { fileSnapshots } from './snapshot-files.ts';
 import type { StoreFormat } from './store-directory.ts';
-import {
-  afterBatch,
-  checkReadRange,
-  dropsLog,
-  emptyPartition,
-  isEmptyWrite,
-} from './stored-partition.ts';
+import { type StoreEvents, storeShell } from './store-shell.ts';
+import { checkReadRange, dropsLog, emptyPartition, isEmptyWrite } from './stored-partition.ts';
 
 export interface SegmentWalOptions {
   /** Directory of the store. It is made when it is missing; one process may have it open at a time. */
@@ -91,7 +84,6 @@ const gapBytesMax = 4_096;
 const pieceBytesMax = 1_048_576;
 /** Runs that are read at one time. */
 const runsMax = 64;
-const noStats: WalStats = { writeCount: 0, syncCount: 0, entryCount: 0, bytesWritten: 0 };
 
 /**
  * Makes a log store on segment files; `open` opens it.
@@ -105,139 +97,55 @@ export function segmentWal(options: SegmentWalOptions): Wal {
   const { path, segmentBytes = segmentBytesDefault } = options;
   checkSegmentBytes(segmentBytes);
   const files = options.files ?? nodeFiles(path, segmentFormat);
-  const snapshots = fileSnapshots(options.snapshotFiles ?? directoryFiles(path, 'snapshots'));
-  let opening: Promise<{ store: SegmentStore; contents: WalContents }> | undefined;
-  let closing: Promise<void> | undefined;
-  let store: SegmentStore | undefined;
-  let cleaner = newCleaner();
-  let damaged: WalEvents['damaged'] = () => {};
-  let failure: KommanderError | undefined;
-  let writing: Promise<void> | undefined;
-  const reading = new Set<Promise<unknown>>();
-  let stats = noStats;
-
-  function checkOpen(): SegmentStore {
-    if (failure !== undefined) throw failure;
-    if (store !== undefined) return store;
-    throw new KommanderError(`the log store ${path} is not open`, { code: 'NODE_CLOSED' });
-  }
-
-  function fail(cause: unknown): KommanderError {
-    failure ??= new KommanderError(`the log store ${path} failed: ${String(cause)}`, {
-      code: 'WAL_FAILED',
-      details: { path },
-      cause,
-    });
-    return failure;
-  }
-
-  async function open(events?: WalEvents): Promise<WalContents> {
-    if (failure !== undefined) throw failure;
-    if (opening !== undefined)
-      throw new KommanderError(`the log store ${path} is already open`, { code: 'WAL_LOCKED' });
-    opening = openStore(files, { path, segmentBytes });
-    try {
-      const opened = await opening;
-      store = opened.store;
-      cleaner = newCleaner();
-      damaged = (partitionId, error) => events?.damaged(partitionId, error);
-      stats = noStats;
-      return opened.contents;
-    } catch (error) {
-      opening = undefined;
-      if (isKommanderError(error)) throw error;
-      throw new KommanderError(`the log store ${path} cannot be opened: ${String(error)}`, {
-        code: 'WAL_FAILED',
-        details: { path },
-        cause: error,
-      });
-    }
-  }
-
-  async function write(batch: WalBatch): Promise<void> {
-    const current = checkOpen();
-    assert(writing === undefined, 'one write at a time');
-    const after = afterBatch((id) => current.partitions.get(id)?.stored, batch);
-    writing = commit(current, batch, after);
-    try {
-      await writing;
-    } finally {
-      writing = undefined;
-    }
-  }
-
-  async function commit(
-    current: SegmentStore,
-    batch: WalBatch,
-    after: readonly StoredPartition[],
-  ): Promise<void> {
-    const { records, entryCount } = recordsOf(current, batch, after);
-    let byteLength = 0;
-    try {
-      if (records.length > 0) {
-        byteLength = await append(current, cleaner, records);
-        noteStored(current, after);
-        prepareAhead(current, fail);
+  return storeShell<OpenStore>({
+    path,
+    snapshots: fileSnapshots(options.snapshotFiles ?? directoryFiles(path, 'snapshots')),
+    async open(events) {
+      const { segments, contents } = await openSegments(files, { path, segmentBytes });
+      return { store: { segments, cleaner: newCleaner(), events }, contents };
+    },
+    stored: ({ segments }, partitionId) => segments.partitions.get(partitionId)?.stored,
+    write,
+    read: ({ segments }, range) => readEntries(segments, range),
+    async close({ segments, cleaner }, isSound) {
+      await cleaner.reading;
+      await segments.preparing?.catch(() => {});
+      await segments.housekeeping;
+      try {
+        if (isSound) await endInOrder(segments);
+      } finally {
+        // What counts is synced: nothing is lost when a file does not close.
+        await Promise.allSettled(segments.segments.map((segment) => closeFile(segments, segment)));
+        await files.release();
       }
-      if (batch.sync) await sync(current);
-    } catch (error) {
-      throw isKommanderError(error, 'DISK_FULL') ? error : fail(error);
-    }
-    if (records.length > 0 || batch.sync) {
-      stats = {
-        writeCount: stats.writeCount + 1,
-        syncCount: stats.syncCount + (batch.sync ? 1 : 0),
-        entryCount: stats.entryCount + entryCount,
-        bytesWritten: stats.bytesWritten + byteLength,
-      };
-    }
-    clean(current, cleaner, { failed: fail, damaged });
-  }
+    },
+  });
+}
 
-  async function read(range: ReadRange): Promise<readonly Entry[]> {
-    const current = checkOpen();
-    const partition = current.partitions.get(range.partitionId);
-    checkReadRange(partition?.stored, range);
-    const { runs } = must(partition, 'a checked range is of a stored partition');
-    const task = readEntries(current, runs, range);
-    reading.add(task);
-    try {
-      return await task;
-    } catch (error) {
-      throw isKommanderError(error, 'WAL_CORRUPT') ? error : fail(error);
-    } finally {
-      reading.delete(task);
-    }
-  }
+interface OpenStore {
+  readonly segments: SegmentStore;
+  readonly cleaner: Cleaner;
+  readonly events: StoreEvents;
+}
 
-  async function release(): Promise<void> {
-    const [opened] = await Promise.allSettled([opening]);
-    const current = opened.status === 'fulfilled' ? opened.value?.store : undefined;
-    store = undefined;
-    await Promise.allSettled([writing, cleaner.reading, ...reading]);
-    opening = undefined;
-    if (current === undefined) return;
-    await current.preparing?.catch(() => {});
-    await current.housekeeping;
-    try {
-      if (failure === undefined) await endInOrder(current);
-    } finally {
-      // What counts is synced: nothing is lost when a file does not close.
-      await Promise.allSettled(current.segments.map((segment) => closeFile(current, segment)));
-      await files.release();
-    }
+async function write(
+  { segments, cleaner, events }: OpenStore,
+  batch: WalBatch,
+  after: readonly StoredPartition[],
+): Promise<number | undefined> {
+  const records = recordsOf(segments, batch, after);
+  let byteLength: number | undefined;
+  if (records.length > 0) {
+    byteLength = await append(segments, cleaner, records);
+    noteStored(segments, after);
+    prepareAhead(segments, (cause) => events.failed(cause));
   }
-
-  async function close(): Promise<void> {
-    closing ??= release();
-    try {
-      await closing;
-    } finally {
-      closing = undefined;
-    }
+  if (batch.sync) {
+    await sync(segments);
+    byteLength ??= 0;
   }
-
-  return { durable: true, snapshots, open, write, read, stats: () => stats, close };
+  clean(segments, cleaner, events);
+  return byteLength;
 }
 
 function checkSegmentBytes(segmentBytes: number): void {
@@ -252,10 +160,10 @@ function checkSegmentBytes(segmentBytes: number): void {
   );
 }
 
-async function openStore(
+async function openSegments(
   files: Files,
   options: { readonly path: string; readonly segmentBytes: number },
-): Promise<{ store: SegmentStore; contents: WalContents }> {
+): Promise<{ readonly segments: SegmentStore; readonly contents: WalContents }> {
   await files.claim();
   try {
     const found = await findStore(files);
@@ -265,7 +173,8 @@ async function openStore(
     // A process that was killed left in the page cache what it had not synced. From here on it counts as synced.
     await sync(store);
     await files.syncNames();
-    return { store, contents: { partitions: found.partitions.map(({ stored }) => stored), meta } };
+    const partitions = found.partitions.map(({ stored }) => stored);
+    return { segments: store, contents: { partitions, meta } };
   } catch (error) {
     await files.release();
     throw error;
@@ -290,10 +199,9 @@ function recordsOf(
   store: SegmentStore,
   batch: WalBatch,
   after: readonly StoredPartition[],
-): { readonly records: StreamRecord[]; readonly entryCount: number } {
+): StreamRecord[] {
   const records: StreamRecord[] = [];
   const pending = new Map<number, StoredPartition>();
-  let entryCount = 0;
   for (let i = 0; i < batch.writes.length; i++) {
     const part = batch.writes[i] as PartitionWrite;
     if (isEmptyWrite(part)) continue;
@@ -304,7 +212,6 @@ function recordsOf(
       emptyPartition(partitionId);
     const then = after[i] as StoredPartition;
     pending.set(partitionId, then);
-    entryCount += part.entries.length;
     if (hardState !== undefined) {
       records.push({ kind: StreamKind.hardState, partitionId, body: encodeHardState(hardState) });
     }
@@ -326,7 +233,7 @@ function recordsOf(
     const record = value === undefined ? undefined : encodeMeta(value);
     records.push({ kind: StreamKind.fact, partitionId: 0, body: encodeFact(name, record) });
   }
-  return { records, entryCount };
+  return records;
 }
 
 /** @returns bytes written @throws DISK_FULL before anything was changed */
@@ -464,12 +371,11 @@ async function endInOrder(store: SegmentStore): Promise<void> {
 }
 
 /** Reads from the run that holds `fromIndex` on. */
-async function readEntries(
-  store: SegmentStore,
-  runs: PlacedRuns,
-  range: ReadRange,
-): Promise<Entry[]> {
+async function readEntries(store: SegmentStore, range: ReadRange): Promise<Entry[]> {
   const { partitionId, endIndex, bytesMax } = range;
+  const partition = store.partitions.get(partitionId);
+  checkReadRange(partition?.stored, range);
+  const { runs } = must(partition, 'a checked range is of a stored partition');
   const entries: Entry[] = [];
   let bytes = 0;
   let nextIndex = range.fromIndex;

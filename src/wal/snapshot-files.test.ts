@@ -287,3 +287,57 @@ test('a name that not every file system takes is a broken rule', async () => {
     await assert.rejects(snapshots.create(name), /broken rule/, name);
   }
 });
+
+test('an unfinished snapshot that cannot be read is let go of', async () => {
+  const inner = memoryFiles();
+  let openCount = 0;
+  let doReadsFail = false;
+  const files: Files = {
+    ...inner,
+    async open(name, options) {
+      const file = await inner.open(name, options);
+      openCount += 1;
+      return {
+        ...file,
+        async read(range) {
+          if (doReadsFail) throw Object.assign(new Error('EIO'), { code: 'EIO' });
+          return file.read(range);
+        },
+        async close() {
+          openCount -= 1;
+          await file.close();
+        },
+      };
+    },
+  };
+  const store = fileSnapshots(files);
+  const begun = await store.create('s');
+  await begun.append(sample(blockBytes));
+  await begun.suspend();
+  doReadsFail = true;
+  await assert.rejects(store.resume('s'), { code: 'WAL_FAILED' });
+  assert.equal(openCount, 0);
+});
+
+test('a snapshot may be begun anew while a large one of its name is still being removed', async () => {
+  const inner = memoryFiles();
+  const bytes = sample(10);
+  await stored(inner, bytes);
+  let letGo = (): void => {};
+  const files: Files = {
+    ...inner,
+    async remove(name) {
+      await inner.remove(name);
+      // The name is gone at once; its bytes take a while.
+      if (name === 's.snapshot') await new Promise<void>((resolve) => (letGo = resolve));
+    },
+  };
+  const store = fileSnapshots(files);
+  const removing = store.remove('s');
+  const writer = await store.create('s');
+  await writer.append(bytes);
+  letGo();
+  await removing;
+  const facts = await writer.finish();
+  assert.equal(Buffer.compare(await readAll(inner, facts), bytes), 0);
+});

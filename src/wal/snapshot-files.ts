@@ -29,7 +29,8 @@ import {
   headBytes,
 } from './snapshot-format.ts';
 
-const finishedEnd = '.snapshot';
+/** How files of finished snapshots end. */
+export const finishedEnd = '.snapshot';
 const draftEnd = '.draft';
 /**
  * Bytes between two syncs of a snapshot that is being written: what a power loss may take of an unfinished one, and what
@@ -37,8 +38,15 @@ const draftEnd = '.draft';
  */
 const unsyncedBytesMax = 8_388_608;
 
-/** Snapshots in `files`, which hold nothing else. They are claimed with the first use. */
-export function fileSnapshots(files: Files): SnapshotStore {
+/**
+ * Snapshots in `files`, which hold nothing else. They are claimed with the first use.
+ *
+ * @param checkRoom throws DISK_FULL when there is no room for so many bytes more
+ */
+export function fileSnapshots(
+  files: Files,
+  checkRoom: (byteLength: number) => void = () => {},
+): SnapshotStore {
   let claiming: Promise<void> | undefined;
 
   async function claim(): Promise<void> {
@@ -65,7 +73,7 @@ export function fileSnapshots(files: Files): SnapshotStore {
           await files.remove(name + draftEnd);
           throw error;
         }
-        return writerOf({ files, name, file, byteLength: 0, checksum: 0 });
+        return writerOf({ files, name, file, checkRoom, byteLength: 0, checksum: 0 });
       }),
     resume: (name) =>
       translated(name, async () => {
@@ -73,12 +81,15 @@ export function fileSnapshots(files: Files): SnapshotStore {
         await claim();
         const file = await tryOpen(files, name + draftEnd);
         if (file === undefined) return undefined;
-        const whole = await wholeBlocks(file);
-        if (whole === undefined) {
-          await file.close();
-          return undefined;
+        let whole: SnapshotFacts | undefined;
+        try {
+          whole = await wholeBlocks(file);
+        } finally {
+          if (whole === undefined) await file.close();
         }
-        return writerOf({ files, name, file, ...whole });
+        return whole === undefined
+          ? undefined
+          : writerOf({ files, name, file, checkRoom, ...whole });
       }),
     open: (name, expected) =>
       translated(name, async () => {
@@ -103,8 +114,9 @@ export function fileSnapshots(files: Files): SnapshotStore {
       translated(name, async () => {
         checkName(name);
         await claim();
-        await files.remove(name + finishedEnd);
+        // In this order: it may be begun anew while the bytes of the finished one go.
         await files.remove(name + draftEnd);
+        await files.remove(name + finishedEnd);
       }),
   };
 }
@@ -155,11 +167,12 @@ interface Draft extends SnapshotFacts {
   readonly files: Files;
   readonly name: string;
   readonly file: StoredFile;
+  readonly checkRoom: (byteLength: number) => void;
 }
 
 /** A draft that ends with a whole block; `checksum` is that of its bytes so far. */
 function writerOf(draft: Draft): SnapshotWriter {
-  const { files, name, file } = draft;
+  const { files, name, file, checkRoom } = draft;
   const block = new Uint8Array(blockBytes);
   let blockNumber = draft.byteLength / blockBytes;
   let filledBytes = 0;
@@ -170,6 +183,7 @@ function writerOf(draft: Draft): SnapshotWriter {
   assert(Number.isInteger(blockNumber), 'a draft is gone on with behind a whole block');
 
   async function writeBlock(): Promise<void> {
+    checkRoom(blockHeadBytes + filledBytes);
     const content = block.subarray(0, filledBytes);
     await file.write([encodeBlockHead(blockNumber, content), content], blockPosition(blockNumber));
     blockNumber += 1;

@@ -5,6 +5,7 @@ import { existsSync } from 'node:fs';
 import {
   copyFile,
   mkdir,
+  open,
   readdir,
   readFile,
   rm,
@@ -14,6 +15,7 @@ import {
 } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { smallDisk } from '../../test/support/disk-faults.ts';
 import {
   batchOf,
   entriesFrom,
@@ -30,7 +32,7 @@ import { isKommanderError } from '../base/errors.ts';
 import { encodeRuns } from '../ports/run.ts';
 import { EntryKind } from '../raft/types.ts';
 import { factsOf, laidOut, membersOf, numbered } from '../testing/wal-model.ts';
-import { encodeBatchMark } from './record.ts';
+import { encodeBase, encodeBatchMark } from './record.ts';
 import { sqliteWal } from './sqlite.ts';
 import { keptJournalName } from './sqlite-evidence.ts';
 import { databaseName, journalName } from './sqlite-store.ts';
@@ -52,6 +54,36 @@ test('a damaged payload is found when it is read, with partition, index and file
     });
     const after = { partitionId: 1, fromIndex: 11, endIndex: 16, bytesMax: 1_000 };
     assert.equal((await wal.read(after)).length, 5);
+    await wal.close();
+  });
+});
+
+test('a run that is damaged while the store is open is found by every read of it, and fails nothing else', async () => {
+  await inDirectory(async (path) => {
+    let wal = await opened(path);
+    // Each term is a run of its own; together they are more than SQLite keeps in memory.
+    const payload = { kind: EntryKind.normal, bytes: new Uint8Array(300) };
+    const entries = Array.from({ length: 10_000 }, (_, i) =>
+      numbered(laidOut([payload]), { index: i + 1, term: i + 1 }),
+    ).flat();
+    await wal.write(batchOf({ entries }));
+    await wal.close();
+    wal = await opened(path);
+    const file = await open(join(path, databaseName), 'r+');
+    const at = (await file.readFile()).indexOf(encodeRuns(entries)[101] ?? '');
+    assert.ok(at > 0);
+    await file.write(Uint8Array.of(9), 0, 1, at);
+    await file.close();
+    for (const fromIndex of [102, 101, 90]) {
+      const range = { partitionId: 1, fromIndex, endIndex: 110, bytesMax: 100_000 };
+      await assert.rejects(wal.read(range), (error) => {
+        assert.ok(isKommanderError(error, 'WAL_CORRUPT'), String(error));
+        assert.equal(error.details.index, 102);
+        return true;
+      });
+    }
+    const after = { partitionId: 1, fromIndex: 103, endIndex: 110, bytesMax: 100_000 };
+    assert.equal((await wal.read(after)).length, 7);
     await wal.close();
   });
 });
@@ -91,6 +123,12 @@ const damages: readonly {
     says: /partitionId 1, index \d+/,
     damage: (path) =>
       flipBlob(path, { table: 'runs', column: 'run', where: 'first_index = 6' }, 24),
+  },
+  {
+    name: 'the last run has another term',
+    says: /partitionId 1, index 11, record run, file log.sqlite: run checksum/,
+    damage: (path) =>
+      flipBlob(path, { table: 'runs', column: 'run', where: 'first_index = 11' }, 16),
   },
   {
     name: 'a run is longer than its header says',
@@ -210,7 +248,67 @@ const damages: readonly {
       await flipFile(join(path, databaseName), (Number(root?.rootpage) - 1) * 4_096 + 4, 0x01);
     },
   },
+  {
+    name: 'a node-wide fact has another name',
+    says: /log\.sqlite/,
+    damage: async (path) => {
+      const file = join(path, databaseName);
+      const from = await rootOf(path, 'facts');
+      await flipFile(file, (await readFile(file)).indexOf('genesis', from), 0x01);
+    },
+  },
+  {
+    name: 'a partition of which nothing but a vote is known has the number of another one',
+    says: /log\.sqlite/,
+    damage: (path) => flipNumberOfLast(path, 'partitions', 0x01),
+  },
+  {
+    name: 'the only base has the number of another partition',
+    says: /log\.sqlite/,
+    damage: async (path) => {
+      for (const table of ['bases', 'partitions', 'runs'])
+        await tamper(path, `DELETE FROM ${table} WHERE partition_id = 2`);
+      // Partition 3 then has a base inside of its log, and partition 1 has none.
+      await tamper(
+        path,
+        'UPDATE bases SET base = ?',
+        encodeBase({ index: 2, term: 1, confState: membersOf([1]), data: undefined }),
+      );
+      await flipNumberOfLast(path, 'bases', 0x02);
+    },
+  },
+  {
+    name: 'a column is called differently',
+    says: /fact without a name/,
+    damage: async (path) => {
+      const file = join(path, databaseName);
+      await flipFile(file, (await readFile(file)).indexOf('name TEXT'), 0x20);
+    },
+  },
+  {
+    name: 'a table has other columns',
+    says: /no such column/,
+    damage: async (path) => {
+      const file = join(path, databaseName);
+      await flipFile(file, (await readFile(file)).indexOf('value BLOB'), 0x01);
+    },
+  },
 ];
+
+/** Where a table's only page begins in the file. */
+async function rootOf(path: string, table: string): Promise<number> {
+  const [root] = await query(path, `SELECT rootpage FROM sqlite_schema WHERE name = '${table}'`);
+  return (Number(root?.rootpage) - 1) * 4_096;
+}
+
+/** Flips a bit in the number of the last row of a small table. */
+async function flipNumberOfLast(path: string, table: string, bit: number): Promise<void> {
+  const file = join(path, databaseName);
+  const page = (await readFile(file)).subarray(await rootOf(path, table));
+  // The places of the rows stand behind the header of eight bytes, two bytes each; a row begins with its length.
+  const place = page.readUInt16BE(8 + 2 * (page.readUInt16BE(3) - 1));
+  await flipFile(file, (await rootOf(path, table)) + place + 1, bit);
+}
 
 for (const { name, says, damage } of damages) {
   test(`a store is refused when ${name}`, async () => {
@@ -278,6 +376,45 @@ test('damage in the middle of the journal is reported at every open, not cut lik
     }
     assert.ok(existsSync(join(killed, keptJournalName)));
   });
+});
+
+test('what the journal proves is kept when the tables are damaged as well', async () => {
+  await inDirectory(async (path) => {
+    const alive = join(path, 'alive');
+    const killed = join(path, 'killed');
+    const wal = await opened(alive);
+    const fact = Uint8Array.from(Buffer.from('the first members'));
+    await wal.write({ writes: [], meta: new Map([['genesis', fact]]), sync: true });
+    await wal.close();
+    // What was there at the open is in the tables, the rest in the journal.
+    await wal.open();
+    for (let index = 1; index <= 90; index++)
+      await wal.write(batchOf({ entries: entriesFrom(index, 1, 1) }, true));
+    await copyStore(alive, killed);
+    await wal.close();
+    await damageJournal(killed, 20);
+    const database = join(killed, databaseName);
+    const at = (await readFile(database)).indexOf(fact);
+    await flipFile(database, at, 0x20);
+    await rejectsOpen(killed, 'WAL_CORRUPT');
+    // Somebody mends the fact: the journal, which is in the tables by now, was damaged all the same.
+    await flipFile(database, at, 0x20);
+    const error = await rejectsOpen(killed, 'WAL_CORRUPT');
+    assert.match(error.message, /lost acknowledged batches \d+ … 91/);
+  });
+});
+
+test('a damaged journal is kept without room for a copy of it', async (t) => {
+  const disk = smallDisk(t, 8);
+  if (disk === undefined) return;
+  const killed = await writeAndKill(disk.path, { synced: 90, last: 90 });
+  await damageJournal(killed, 20);
+  const journalBytes = (await stat(join(killed, journalName))).size;
+  disk.fill(journalBytes - 8_192);
+  for (let attempt = 0; attempt < 2; attempt++) {
+    const error = await rejectsOpen(killed, 'WAL_CORRUPT');
+    assert.match(error.message, /lost acknowledged batches 21 … 90/);
+  }
 });
 
 test('a damaged header of the journal does not make it an empty one', async () => {

@@ -13,7 +13,13 @@ import type { WalBatch } from '../ports/wal.ts';
 import { EntryKind } from '../raft/types.ts';
 import { factsOf, laidOut, numbered } from '../testing/wal-model.ts';
 import { sqliteWal } from './sqlite.ts';
-import { databaseName, journalBytesMax, journalName } from './sqlite-store.ts';
+import {
+  closeDatabase,
+  databaseName,
+  journalBytesMax,
+  journalName,
+  openDatabase,
+} from './sqlite-store.ts';
 
 test('the journal does not grow with the log', async () => {
   await inDirectory(async (path) => {
@@ -32,6 +38,16 @@ test('the journal does not grow with the log', async () => {
     assert.ok(longest > journalBytesMax, 'the bound is reached');
     assert.ok(longest < journalBytesMax + 1_100_000, `longer by one batch at most, was ${longest}`);
     assert.deepEqual(await readdir(path), ['KOMMANDER', 'LOCK', databaseName]);
+  });
+});
+
+test('a sync reaches what the drive keeps, also where that takes another system call', async () => {
+  await inDirectory(async (path) => {
+    const store = await openDatabase(path);
+    const settingOf = (name: string): unknown =>
+      Object.values(store.database.prepare(`PRAGMA ${name}`).get() ?? {})[0];
+    assert.deepEqual([settingOf('synchronous'), settingOf('fullfsync')], [2, 1]);
+    closeDatabase(store);
   });
 });
 
@@ -249,5 +265,26 @@ test('a sync that fails once is not believed when the next one succeeds', async 
     const fault = `inject=fsync:error=EIO:when=${openingSyncs + 3}`;
     const failing = traced(t, programOf(body + end), join(path, 'failing'), '-e', fault);
     assert.equal(failing?.stdout, 'done\ndone\nWAL_FAILED\nWAL_FAILED\nWAL_FAILED\n');
+  });
+});
+
+test('when a sync behind an answer fails, the next batch is not acknowledged, and no sync is tried again', async (t) => {
+  await inDirectory(async (path) => {
+    const end = "process.kill(process.pid, 'SIGKILL');";
+    const opening = traced(t, programOf(end), join(path, 'opening'));
+    if (opening === undefined) return;
+    const [openingSyncs = 0] = opening.syncCounts;
+    // The batch that makes the journal too long is answered before the journal moves, and the next one is sent at once.
+    const body = `
+      import { statSync } from 'node:fs';
+      const journal = process.argv[1] + '/${journalName}';
+      let index = 1;
+      while (statSync(journal).size <= ${journalBytesMax}) await write(index++, 1_000_000, false);
+      console.log(await write(index, 100), await write(index, 100), await read());
+    `;
+    const fault = `inject=fsync:error=EIO:when=${openingSyncs + 1}`;
+    const failing = traced(t, programOf(body + end), join(path, 'failing'), '-e', fault);
+    assert.equal(failing?.stdout, 'WAL_FAILED WAL_FAILED WAL_FAILED\n');
+    assert.equal(failing?.syncCounts[0], openingSyncs + 1);
   });
 });

@@ -3,8 +3,18 @@
 // mark there that names a later synced batch than the recovered one proves that acknowledged batches are gone. SQLite
 // changes the journal only when something is written or the store is closed, so it is searched before that.
 
-import { closeSync, copyFileSync, existsSync, fsyncSync, openSync, readSync } from 'node:fs';
+import {
+  closeSync,
+  copyFileSync,
+  existsSync,
+  fsyncSync,
+  linkSync,
+  openSync,
+  readSync,
+  renameSync,
+} from 'node:fs';
 import { join } from 'node:path';
+import process from 'node:process';
 import { MalformedBytesError, utf8Bytes } from '../base/bytes.ts';
 import { KommanderError } from '../base/errors.ts';
 import { type BatchMark, batchMarkBytesMax, decodeBatchMark } from './record.ts';
@@ -44,16 +54,32 @@ export function provenBatch(path: string, identity: string): number {
   return Math.max(0, ...files.map((file) => provenIn(file, identity)));
 }
 
-/** Nobody may take the recovered part for the whole at the next open, when the journal itself is gone. */
+/**
+ * Nobody may take the recovered part for the whole at the next open, when the journal itself is gone. SQLite does not
+ * change the journal before it removes it, so a second name keeps it, and takes no room.
+ */
 function keepJournal(path: string): void {
   const kept = join(path, keptJournalName);
   if (existsSync(kept)) return;
-  copyFileSync(join(path, journalName), kept);
-  const file = openSync(kept, 'r');
+  const journal = join(path, journalName);
   try {
-    fsyncSync(file);
+    linkSync(journal, kept);
+  } catch {
+    // Some file systems have no links. A copy has its name when it is whole; when it fails as well, its error says why.
+    copyFileSync(journal, `${kept}.draft`);
+    syncPath(`${kept}.draft`);
+    renameSync(`${kept}.draft`, kept);
+  }
+  // Windows cannot open directories; NTFS writes their changes ahead.
+  if (process.platform !== 'win32') syncPath(path);
+}
+
+function syncPath(file: string): void {
+  const descriptor = openSync(file, 'r');
+  try {
+    fsyncSync(descriptor);
   } finally {
-    closeSync(file);
+    closeSync(descriptor);
   }
 }
 

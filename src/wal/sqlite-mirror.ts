@@ -3,13 +3,14 @@
 // left behind is read in a copy outside of the store. A store that was closed in good order has no journal: SQLite reads it
 // in place, as a database that nobody can change (`immutable`). With a journal that would pass over all that stands in it.
 
-import { constants, copyFile, mkdtemp, rm, stat } from 'node:fs/promises';
+import { constants, copyFile, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
 import { pathToFileURL } from 'node:url';
 import { KommanderError } from '../base/errors.ts';
 import { isMissing } from './files.ts';
+import { makeMirrorDirectory } from './mirror-directory.ts';
 import { importSqlite } from './node-sqlite.ts';
 import { databaseName, journalName, sqliteCall } from './sqlite-store.ts';
 
@@ -45,8 +46,7 @@ export async function openMirror(path: string): Promise<SqliteMirror> {
       },
     };
   }
-  const copy = await mkdtemp(join(tmpdir(), 'kommander-reading-'));
-  const remove = (): Promise<void> => rm(copy, { recursive: true, force: true });
+  const { path: copy, remove } = await makeMirrorDirectory();
   try {
     await copyFiles(path, copy);
     const database = sqliteCall(path, () => new DatabaseSync(join(copy, databaseName)));

@@ -2,6 +2,7 @@
 // requests; a notice comes by itself.
 
 import { type ErrorCode, KommanderError } from '../base/errors.ts';
+import type { BatchMark } from './record.ts';
 import type { PackedOperations } from './sqlite-operations.ts';
 import type { ScannedSqliteStore } from './sqlite-scan.ts';
 
@@ -11,9 +12,14 @@ export type SqliteRequest =
   | { readonly verb: 'read'; readonly rowIds: readonly number[]; readonly bytesMax: number }
   | { readonly verb: 'close' };
 
+export interface OpenedSqliteStore extends ScannedSqliteStore {
+  /** Of the last batch. */
+  readonly mark: BatchMark;
+}
+
 /** What an answer to each verb holds. */
 export interface SqliteResults {
-  readonly open: ScannedSqliteStore;
+  readonly open: OpenedSqliteStore;
   readonly write: undefined;
   /** `undefined` for the first row that is not there, and nothing behind it. */
   readonly read: readonly (Uint8Array | undefined)[];

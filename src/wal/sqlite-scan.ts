@@ -1,7 +1,8 @@
-// What `open` reads of a SQLite log store: every table once. Records are checked in full, runs by their headers
-// (`gathered-partition.ts`), and the two against each other: SQLite's pages have no checksums, so a damaged page may lose
-// rows without a word. That the pages fit together is checked by SQLite itself.
+// What `open` reads of a SQLite log store: every table once. Records and the last run of a partition are checked in full,
+// other runs by their headers (`gathered-partition.ts`), and the two against each other: SQLite's pages have no checksums,
+// so a damaged page may lose rows without a word. That the pages fit together is checked by SQLite itself.
 
+import { decodeRun } from '../ports/run.ts';
 import type { PartitionId, StoredPartition } from '../ports/wal.ts';
 import { corrupt, decoded, missing } from './damage.ts';
 import {
@@ -30,7 +31,6 @@ export interface ScannedSqliteStore {
   /** Ascending by id. */
   readonly partitions: readonly ScannedSqlitePartition[];
   readonly meta: ReadonlyMap<string, Uint8Array>;
-  readonly mark: BatchMark;
   /** Of the last run; 0 when there is none. */
   readonly lastRowId: number;
 }
@@ -43,6 +43,10 @@ interface GatheredRows {
 }
 
 type Row = Readonly<Record<string, unknown>>;
+
+const partitionsInOrder =
+  'SELECT partition_id, last_index, hard_state, compaction FROM partitions ORDER BY partition_id';
+const runsInOrder = 'SELECT id, partition_id, first_index, run FROM runs ORDER BY id';
 
 /**
  * Reads the store.
@@ -59,14 +63,30 @@ export function scanSqlite(store: SqliteStore): ScannedSqliteStore {
   }
 }
 
+/**
+ * The mark of the last batch that was recovered.
+ *
+ * @throws WAL_CORRUPT it is damaged or missing
+ */
+export function readBatchMark({ path, database }: SqliteStore): BatchMark {
+  return sqliteCall(path, () => {
+    const batch = database.prepare('SELECT mark FROM batch').get();
+    if (batch === undefined)
+      throw corrupt('the row is missing', { record: 'batch mark', file: databaseName });
+    return decoded({ record: 'batch mark', file: databaseName }, () =>
+      decodeBatchMark(blob(batch.mark)),
+    );
+  });
+}
+
 function scan({ database }: SqliteStore): ScannedSqliteStore {
   const rows = (sql: string): Iterable<Row> => database.prepare(sql).iterate();
   const gathered = new Map<PartitionId, GatheredRows>();
-  for (const row of rows('SELECT * FROM partitions ORDER BY partition_id')) {
+  for (const row of rows(partitionsInOrder)) {
     const partitionId = partitionIdOf(row);
     gathered.set(partitionId, gatheredRows(partitionId, row));
   }
-  for (const row of rows('SELECT * FROM bases')) {
+  for (const row of rows('SELECT partition_id, base FROM bases')) {
     const { partition } = owner(gathered, partitionIdOf(row));
     const where = { partitionId: partition.stored.partitionId, record: 'base', file: databaseName };
     partition.stored = {
@@ -74,25 +94,22 @@ function scan({ database }: SqliteStore): ScannedSqliteStore {
       base: decoded(where, () => decodeBase(blob(row.base))),
     };
   }
-  const lastRowId = takeRuns(gathered, rows('SELECT * FROM runs ORDER BY id'));
+  const lastRowId = takeRuns(gathered, rows(runsInOrder));
   const meta = new Map<string, Uint8Array>();
-  for (const row of rows('SELECT * FROM facts')) {
-    const name = String(row.name);
+  for (const row of rows('SELECT name, value FROM facts')) {
+    const { name } = row;
+    if (typeof name !== 'string') throw corrupt('fact without a name', { file: databaseName });
     const where = { record: `fact ${name}`, file: databaseName };
     meta.set(
       name,
       decoded(where, () => decodeMeta(blob(row.value))),
     );
   }
-  const [batch] = rows('SELECT mark FROM batch');
-  if (batch === undefined)
-    throw corrupt('the row is missing', { record: 'batch mark', file: databaseName });
-  const mark = decoded({ record: 'batch mark', file: databaseName }, () =>
-    decodeBatchMark(blob(batch.mark)),
-  );
   const partitions = [...gathered.values()].map(scannedPartition);
-  checkPages(rows('PRAGMA quick_check(1)'));
-  return { partitions, meta, mark, lastRowId };
+  const runOf = database.prepare('SELECT run FROM runs WHERE id = ?');
+  for (const { stored, runs } of partitions) checkLastRun(stored, runs, (id) => runOf.get(id)?.run);
+  checkPages(rows('PRAGMA integrity_check(1)'));
+  return { partitions, meta, lastRowId };
 }
 
 function gatheredRows(partitionId: PartitionId, row: Row): GatheredRows {
@@ -113,15 +130,18 @@ function gatheredRows(partitionId: PartitionId, row: Row): GatheredRows {
 
 /** @returns the last row */
 function takeRuns(gathered: ReadonlyMap<PartitionId, GatheredRows>, rows: Iterable<Row>): number {
-  let rowId = 0;
+  let rowId: number | undefined;
   for (const row of rows) {
+    const previous = rowId;
     rowId = Number(row.id);
+    if (previous !== undefined && rowId <= previous)
+      throw corrupt(`row ${rowId} of table runs behind row ${previous}`, { file: databaseName });
     const { partition, rows: ofPartition } = owner(gathered, partitionIdOf(row));
     const firstIndex = Number(row.first_index);
     takeRun(partition, firstIndex, blob(row.run));
     addRow(ofPartition, { firstIndex, rowId });
   }
-  return rowId;
+  return rowId ?? 0;
 }
 
 function scannedPartition({ partition, lastIndex, rows }: GatheredRows): ScannedSqlitePartition {
@@ -131,6 +151,21 @@ function scannedPartition({ partition, lastIndex, rows }: GatheredRows): Scanned
   if (stored.lastIndex > lastIndex)
     throw corrupt(`the log should end at ${lastIndex}`, { partitionId, index: stored.lastIndex });
   return { stored, runs: rows };
+}
+
+/**
+ * Elections compare the terms of last entries. A damaged header may have another one, and no later run contradicts it:
+ * only the run's checksum does.
+ */
+function checkLastRun(
+  { partitionId }: StoredPartition,
+  { firstIndexes, rowIds }: SqliteRuns,
+  runOf: (rowId: number) => unknown,
+): void {
+  const [index, rowId] = [firstIndexes.at(-1), rowIds.at(-1)];
+  if (index === undefined || rowId === undefined) return;
+  const where = { partitionId, index, record: 'run', file: databaseName };
+  decoded(where, () => decodeRun(blob(runOf(rowId))));
 }
 
 /** @throws WAL_CORRUPT no partition has this number */
@@ -151,8 +186,9 @@ function owner(
   return found;
 }
 
+/** The names of facts and the numbers of partitions have no checksum: they must be those that their indexes have. */
 function checkPages(rows: Iterable<Row>): void {
-  for (const { quick_check: finding } of rows) {
+  for (const { integrity_check: finding } of rows) {
     if (finding !== 'ok') throw corrupt(String(finding), { file: databaseName });
   }
 }

@@ -6,6 +6,7 @@ import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { assert, must, unreachable } from '../base/assert.ts';
+import { MalformedBytesError } from '../base/bytes.ts';
 import { KommanderError } from '../base/errors.ts';
 import { decodeRun, encodeRuns, readRunHeader, runHeaderBytes } from '../ports/run.ts';
 import { corrupt, decoded } from './damage.ts';
@@ -41,6 +42,8 @@ const schema = `
     first_index INTEGER NOT NULL,
     run BLOB NOT NULL
   ) STRICT;
+  CREATE UNIQUE INDEX partition_ids ON partitions (partition_id);
+  CREATE UNIQUE INDEX base_ids ON bases (partition_id);
   PRAGMA user_version = ${schemaVersion};
 `;
 
@@ -82,6 +85,7 @@ export async function openDatabase(path: string): Promise<SqliteStore> {
       assert(mode === 'wal', 'SQLite writes ahead');
       database.exec(`
         PRAGMA synchronous = FULL;
+        PRAGMA fullfsync = ON;
         PRAGMA wal_autocheckpoint = 0;
         PRAGMA journal_size_limit = ${journalBytesMax};
       `);
@@ -231,6 +235,8 @@ export function sqliteError(path: string, cause: unknown): KommanderError {
         `the log store ${path} is open elsewhere: stop the other process or choose another directory`,
         { ...options, code: 'WAL_LOCKED' },
       );
+    // Our statements are right: a table or a column of theirs is not there.
+    case ResultCode.error:
     case ResultCode.corrupt:
     case ResultCode.notDatabase:
       return new KommanderError(`the log store is damaged in file ${file}: ${String(cause)}`, {
@@ -360,8 +366,14 @@ function changeOne({ changes }: { readonly changes: number | bigint }): void {
 }
 
 function payloadBytesAtLeast(run: Uint8Array): number {
-  const { entryCount } = readRunHeader(run);
-  return Math.max(0, run.byteLength - runHeaderBytes - entryCount * recordHeadBytesMax);
+  try {
+    const { entryCount } = readRunHeader(run);
+    return Math.max(0, run.byteLength - runHeaderBytes - entryCount * recordHeadBytesMax);
+  } catch (error) {
+    // Who asked for the run decodes it, and says where it is damaged.
+    if (error instanceof MalformedBytesError) return 0;
+    throw error;
+  }
 }
 
 function setSynchronous(store: SqliteStore, isSynchronous: boolean): void {

@@ -6,8 +6,15 @@ import { must, unreachable } from '../base/assert.ts';
 import { isKommanderError } from '../base/errors.ts';
 import { checkNothingLost } from './sqlite-evidence.ts';
 import { unpackOperations } from './sqlite-operations.ts';
-import { plainError, type SqliteReply, type SqliteRequest } from './sqlite-protocol.ts';
-import { type ScannedSqliteStore, scanSqlite } from './sqlite-scan.ts';
+import {
+  errorOf,
+  type OpenedSqliteStore,
+  type PlainError,
+  plainError,
+  type SqliteReply,
+  type SqliteRequest,
+} from './sqlite-protocol.ts';
+import { readBatchMark, scanSqlite } from './sqlite-scan.ts';
 import {
   checkpoint,
   closeDatabase,
@@ -20,6 +27,8 @@ import {
 
 const port = must(parentPort ?? undefined, 'this file is the program of a worker thread');
 let store: SqliteStore | undefined;
+/** Why nothing is written any more. Requests that were sent before the other side knows of it must not be believed. */
+let failure: PlainError | undefined;
 /** Requests are taken up one after the other, although opening loads a module. */
 let last: Promise<void> = Promise.resolve();
 
@@ -31,9 +40,11 @@ async function answer(request: SqliteRequest): Promise<void> {
   try {
     await carryOut(request);
   } catch (error) {
-    send({ error: plainError(error) });
+    const plain = plainError(error);
+    if (request.verb === 'write' && plain.code !== 'DISK_FULL') failure ??= plain;
+    send({ error: plain });
   }
-  if (request.verb === 'write') relieveJournal();
+  if (request.verb === 'write' && failure === undefined) relieveJournal();
   if (request.verb === 'close') port.close();
 }
 
@@ -43,6 +54,7 @@ async function carryOut(request: SqliteRequest): Promise<void> {
       send({ result: await open(request.path) });
       return;
     case 'write':
+      if (failure !== undefined) throw errorOf(failure);
       writeOperations(opened(), unpackOperations(request.operations), request.sync);
       send({ result: undefined });
       return;
@@ -60,15 +72,17 @@ async function carryOut(request: SqliteRequest): Promise<void> {
   }
 }
 
-async function open(path: string): Promise<ScannedSqliteStore> {
+async function open(path: string): Promise<OpenedSqliteStore> {
   const made = await openDatabase(path);
   try {
+    const mark = readBatchMark(made);
+    // First of all: whatever else is wrong, closing the store moves the journal, and its evidence would go with it.
+    checkNothingLost(path, mark);
     const scanned = scanSqlite(made);
-    checkNothingLost(path, scanned.mark);
     // A process that was killed may have written what was never synced. Whoever is told of it may rely on it.
     checkpoint(made);
     store = made;
-    return scanned;
+    return { ...scanned, mark };
   } catch (error) {
     closeDatabase(made);
     throw error;
@@ -85,7 +99,8 @@ function relieveJournal(): void {
   } catch (error) {
     // Without room it is tried again before the next batch, which is refused if that fails as well.
     if (isKommanderError(error, 'DISK_FULL')) return;
-    send({ notice: plainError(error) });
+    failure = plainError(error);
+    send({ notice: failure });
   }
 }
 

@@ -59,6 +59,8 @@ test('the tables are as they are documented, with one row per run and one per pa
         'CREATE TABLE partitions ( partition_id INTEGER PRIMARY KEY, last_index INTEGER NOT NULL, hard_state BLOB, compaction BLOB ) STRICT',
         'CREATE TABLE bases (partition_id INTEGER PRIMARY KEY, base BLOB NOT NULL) STRICT',
         'CREATE TABLE runs ( id INTEGER PRIMARY KEY, partition_id INTEGER NOT NULL, first_index INTEGER NOT NULL, run BLOB NOT NULL ) STRICT',
+        'CREATE UNIQUE INDEX partition_ids ON partitions (partition_id)',
+        'CREATE UNIQUE INDEX base_ids ON bases (partition_id)',
       ],
     );
     const [first, second] = encodeRuns(entries).map((run) => Buffer.from(run).toString('hex'));

@@ -209,6 +209,8 @@ export function sqliteWal({ path }: SqliteWalOptions): Wal {
   }
 
   async function close(): Promise<void> {
+    // Nothing to wait for: an open that follows at once is not to be disturbed.
+    if (opening === undefined && closing === undefined) return;
     closing ??= release();
     try {
       await closing;

@@ -51,25 +51,28 @@ export async function claimStoreDirectory(path: string, format: StoreFormat): Pr
  * Who wrote the store in `path`. Reads only.
  *
  * @throws WAL_VERSION there is no log store, or one whose making was cut short
+ * @throws WAL_FAILED it cannot be read
  */
 export async function readStoreFormat(path: string): Promise<StoreFormat> {
-  let names: readonly string[];
-  try {
-    names = await readdir(path);
-  } catch (cause) {
+  const text = await readMark(path).catch((cause: unknown) => {
+    if (cause instanceof KommanderError) throw cause;
     throw new KommanderError(`the directory ${path} cannot be read: ${String(cause)}`, {
       code: 'WAL_FAILED',
       details: { path },
       cause,
     });
-  }
-  if (names.includes(unfinishedName)) throw unfinished(path);
-  if (!names.includes(markName)) throw wrongVersion(path, 'no log store');
-  const text = await readFile(join(path, markName), 'utf8');
+  });
   const match = /^kommander log store\nengine ([a-z]+)\nversion (\d{1,9})\n$/.exec(text);
   const [, engine, version] = match ?? [];
   if (engine === undefined) throw wrongVersion(path, 'a mark that says nothing');
   return { engine, version: Number(version) };
+}
+
+async function readMark(path: string): Promise<string> {
+  const names = await readdir(path);
+  if (names.includes(unfinishedName)) throw unfinished(path);
+  if (!names.includes(markName)) throw wrongVersion(path, 'no log store');
+  return await readFile(join(path, markName), 'utf8');
 }
 
 /** Takes the mark away from a store that is being filled: until `publishMark`, nobody takes it for one. */

@@ -45,25 +45,30 @@ export async function lockStore(path: string): Promise<StoreLock> {
  * share the lock file, and every engine takes it for itself alone (RocksDB's own lock covers the same bytes).
  *
  * @throws WAL_LOCKED a process has the store open
+ * @throws WAL_FAILED the lock file cannot be read
  */
 export async function lockStoreForReading(path: string): Promise<StoreLock> {
   const file = join(path, lockName);
   // Every engine makes the file before it does anything else: without it, nobody has the store open.
   if (!(await isThere(file))) return { release: () => {} };
   const { DatabaseSync } = await importSqlite();
-  const database = new DatabaseSync(file, { readOnly: true });
   try {
-    database.exec('BEGIN');
-    database.prepare('SELECT count(*) FROM sqlite_schema').get();
+    const database = new DatabaseSync(file, { readOnly: true });
+    try {
+      database.exec('BEGIN');
+      database.prepare('SELECT count(*) FROM sqlite_schema').get();
+    } catch (error) {
+      database.close();
+      throw error;
+    }
+    return { release: () => database.close() };
   } catch (cause) {
-    database.close();
     if (!isBusy(cause)) throw notLocked(path, cause);
     throw new KommanderError(
       `the log store ${path} is open: stop the node that uses it, then try again`,
       { code: 'WAL_LOCKED', details: { path }, cause },
     );
   }
-  return { release: () => database.close() };
 }
 
 async function isThere(file: string): Promise<boolean> {

@@ -19,8 +19,11 @@ export interface StoreDamage {
   /** The file in the store's directory, as far as it is known. */
   readonly file: string | undefined;
   readonly what: string;
-  /** `entries`: only entries of this partition. `anything`: votes, bases or facts as well, or nobody knows what. */
-  readonly lost: 'entries' | 'anything';
+  /**
+   * `entries`: only entries of this partition. `state`: only the state at its base. `anything`: votes, bases or facts as
+   * well, or nobody knows what.
+   */
+  readonly lost: 'entries' | 'state' | 'anything';
 }
 
 /** What stands in a store. */

@@ -1,6 +1,7 @@
 // What becomes of a backup: the new cluster and what is in it, and what is refused.
 
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { appendFile, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -14,6 +15,7 @@ import {
   backedUp,
   membersOf,
   opened,
+  resealed,
   restored,
   restoreInto,
   textsOf,
@@ -158,6 +160,7 @@ test('a backup that is damaged, not whole or of a newer version is refused befor
   await refused(/there is no .*partition-1\.state/);
   await rm(manifestPath);
   await refused(/there is no .*manifest\.json/);
+  await refused(/there is no .*manifest\.json/, manifestPath);
   const changes: readonly (readonly [string | RegExp, string, RegExp])[] = [
     ['"version":1', '"version":2', /it has version 2/],
     ['kommander backup', 'something else', /of another kind/],
@@ -172,8 +175,14 @@ test('a backup that is damaged, not whole or of a newer version is refused befor
     ['{', '', /no JSON/],
   ];
   for (const [find, replace, message] of changes) {
-    await writeFile(manifestPath, manifest.replace(find, replace));
+    await writeFile(manifestPath, resealed(manifest.replace(find, replace)));
     await refused(message);
+  }
+  for (let at = 0; at < manifest.length; at += 3) {
+    const changed = Buffer.from(manifest);
+    changed[at] = (changed[at] as number) ^ 1;
+    await writeFile(manifestPath, changed);
+    await refused(/its manifest|it has version/);
   }
   await rename(directory, `${directory}.draft`);
   await refused(/interrupted/, `${directory}.draft`);
@@ -184,7 +193,7 @@ test('a state with a part that this version does not know is refused', async (t)
   const { directory } = await backedUp(t, cluster, 'a');
   const path = join(directory, 'manifest.json');
   const manifest = await readFile(path, 'utf8');
-  await writeFile(path, manifest.replace('"name":"machine"', '"name":"sessions"'));
+  await writeFile(path, resealed(manifest.replace('"name":"machine"', '"name":"sessions"')));
   await assert.rejects(restoreInto(nodeCluster({ nodes: 1 }), 'a', directory), {
     code: 'WAL_VERSION',
     message: /"sessions"/,
@@ -207,7 +216,7 @@ test('a log with a gap, or with another end than the manifest says, is refused',
     const at = whole.indexOf('"partition":1');
     const changed = whole.slice(0, at) + whole.slice(at).replace(find, replace);
     assert.notEqual(changed, whole);
-    await writeFile(path, changed);
+    await writeFile(path, resealed(changed));
     const target = nodeCluster({ nodes: 1, machine: undefined });
     await assert.rejects(restoreInto(target, 'a', directory), { code: 'BACKUP_CORRUPT' }, replace);
   }
@@ -285,6 +294,6 @@ test('the hash of a manifest is that of its bytes', async (t) => {
   const { directory, manifest } = await backedUp(t, cluster, 'a');
   const one = await openBackup(directory);
   assert.deepEqual(one.manifest, manifest);
-  await appendFile(join(directory, 'manifest.json'), ' ');
-  assert.notEqual((await openBackup(directory)).manifestHash, one.manifestHash);
+  const bytes = await readFile(join(directory, 'manifest.json'));
+  assert.equal(one.manifestHash, createHash('sha256').update(bytes).digest('hex'));
 });

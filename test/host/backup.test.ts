@@ -1,7 +1,7 @@
 // Backups of nodes that run: what is in one, what it keeps meanwhile, what ends it, and what is taken for a whole one.
 
 import assert from 'node:assert/strict';
-import { readdir, rename } from 'node:fs/promises';
+import { readdir, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { saveBackup } from '../../src/host/backup-directory.ts';
@@ -250,6 +250,24 @@ test('until it is whole, a backup has the name of a draft', async (t) => {
   await saveBackup(watched(), join(path, 'backup'));
   assert.deepEqual([...seen], ['backup.draft']);
   assert.deepEqual(await readdir(path), ['backup']);
+});
+
+test('a place that cannot be written, or has no room, is told with its name', async (t) => {
+  await using cluster = await opened({ nodes: 1 });
+  const pieces = await piecesOf(cluster, 'a');
+  const path = await folder(t);
+  await writeFile(join(path, 'letter'), 'dear');
+  await assert.rejects(saveBackup(streamOf(pieces), join(path, 'letter', 'backup')), {
+    code: 'INVALID_ARGUMENT',
+    message: /cannot be written to \S+backup: ENOTDIR/,
+  });
+  async function* full(): AsyncGenerator<Uint8Array, undefined> {
+    yield* pieces.slice(0, 3);
+    throw Object.assign(new Error('ENOSPC: no space left'), { code: 'ENOSPC', syscall: 'write' });
+  }
+  const place = join(path, 'backup');
+  await assert.rejects(saveBackup(full(), place), { code: 'DISK_FULL', message: /ENOSPC/ });
+  assert.deepEqual(await readdir(path), ['letter']);
 });
 
 test('a backup is not written over another one, nor over what an interrupted one left', async (t) => {

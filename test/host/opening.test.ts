@@ -2,10 +2,13 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { KommanderError } from '../../src/base/errors.ts';
+import { isKommanderError, KommanderError } from '../../src/base/errors.ts';
+import { staticDiscovery } from '../../src/discovery/static.ts';
+import { openNode } from '../../src/host/node.ts';
 import type { DiscoveredNode, Discovery } from '../../src/ports/discovery.ts';
 import type { Transport } from '../../src/ports/transport.ts';
-import { nodeCluster, text } from '../support/node-cluster.ts';
+import { memoryWal } from '../../src/wal/memory.ts';
+import { nodeCluster, testSettings, text } from '../support/node-cluster.ts';
 
 /** A transport that refuses one endpoint, and counts how often it is closed. */
 function pickyTransport(inner: Transport, refused: string): Transport & { closeCount(): number } {
@@ -83,4 +86,35 @@ test('a malformed endpoint that a discovery comes up with later is reported, and
     refusals.map(({ fields }) => fields.peer),
     ['b'],
   );
+});
+
+test('a partition that vanished from the store is not made anew: it would vote again where it has voted', async () => {
+  await using cluster = nodeCluster({ nodes: 1, partitions: 2 });
+  await cluster.openAll();
+  await cluster.leader(1);
+  await cluster.leader(2);
+  await cluster.close('a');
+  const wal = memoryWal();
+  await wal.open();
+  for (const { writes, ...batch } of cluster.seat('a').disk.batches) {
+    const others = writes.filter(({ partitionId }) => partitionId !== 2);
+    await wal.write({ ...batch, writes: others });
+  }
+  await wal.close();
+  const opening = openNode({
+    ...testSettings,
+    nodeId: 'a',
+    listen: 'elsewhere:1',
+    members: { a: cluster.seat('a').endpoint },
+    partitions: 2,
+    wal,
+    transport: cluster.network.transport(),
+    discovery: staticDiscovery({ a: cluster.seat('a').endpoint }),
+    clock: cluster.time,
+  });
+  await assert.rejects(cluster.drive(opening), (error) => {
+    assert.ok(isKommanderError(error, 'WAL_CORRUPT'), String(error));
+    assert.equal(error.details.partitionId, 2);
+    return true;
+  });
 });

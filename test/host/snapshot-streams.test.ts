@@ -10,19 +10,15 @@ import {
   compacted,
   counting,
   damage,
+  half,
   leaveBehind,
   pieceBytes,
   reported,
   slow,
-  type Watched,
+  storedNames,
   watched,
   write,
 } from '../support/snapshot-cluster.ts';
-
-async function storedNames(cluster: NodeCluster, nodeId: string): Promise<string[]> {
-  const files = await cluster.drive(cluster.seat(nodeId).disk.files.list());
-  return files.map(({ name }) => name).filter((name) => name.startsWith('p1-'));
-}
 
 for (const [how, over, goesOn] of [
   ['gives its state in pieces', {}, false],
@@ -173,13 +169,6 @@ test('a receiver whose disk is full gets the snapshot when there is room', async
   await cluster.converge();
   assert.equal(machines.get('c')?.restoreCount, 1);
 });
-
-/** Lets a transfer come to half of it. */
-async function half({ cluster, seen }: Watched, pieces: number): Promise<void> {
-  await cluster.open('c');
-  await cluster.until(() => seen.pieces >= pieces / 2, 'half of it is sent');
-  await cluster.run(5);
-}
 
 test('a transfer goes on after a restart of the receiver with what is synced there', async () => {
   // Files are synced every 8 MiB.

@@ -245,6 +245,40 @@ test('damage that the store comes upon by itself stops the replica, and only tha
   );
 });
 
+test('damage that the store comes upon while the node opens is why it does not', async () => {
+  for (const when of ['write', 'read'] as const) {
+    await using cluster = nodeCluster({ nodes: 1 });
+    const wal = memoryWal();
+    await cluster.open('a', { wal });
+    for (const partitionId of [0, 1]) await cluster.leader(partitionId);
+    await cluster.run(electionMs);
+    await cluster.drive(cluster.node('a').replicate(1, 'put', text('x')));
+    await cluster.close('a');
+    let events: WalEvents | undefined;
+    const found = (): void =>
+      events?.damaged(1, new KommanderError('a record is damaged', { code: 'WAL_CORRUPT' }));
+    const opening = cluster.open('a', {
+      wal: {
+        ...wal,
+        open(heard) {
+          events = heard;
+          return wal.open();
+        },
+        write(batch) {
+          if (when === 'write') found();
+          return wal.write(batch);
+        },
+        read(range) {
+          if (when === 'read' && range.partitionId === 0) found();
+          return wal.read(range);
+        },
+      },
+    });
+    const error = await cluster.driveFailure(opening, 5 * electionMs);
+    assert.equal(error.code, 'WAL_CORRUPT', when);
+  }
+});
+
 test('a leader whose disk does not answer gives leadership away although its heartbeats flow', async () => {
   await using cluster = nodeCluster({ settings: { proposalTimeoutMs: 60_000 } });
   await cluster.openAll();
@@ -359,6 +393,29 @@ test('what a restart has read is not kept in memory', async () => {
   await cluster.open('c');
   await cluster.converge();
   assert.ok(cluster.seat('a').disk.readCount > before, 'the follower is served from the store');
+});
+
+test('what was read for a follower is kept for others that are as far behind, and not for long', async () => {
+  for (const pauseMs of [0, 3 * electionMs]) {
+    await using cluster = nodeCluster({ nodes: 5 });
+    await cluster.openAll();
+    await cluster.makeLeader('a');
+    for (const nodeId of ['d', 'e']) await cluster.crash(nodeId);
+    for (let i = 0; i < 5; i++) {
+      await cluster.drive(cluster.node('a').replicate(1, 'put', text(`${i}`)));
+    }
+    // What it has written itself is in its memory.
+    await cluster.restart('a');
+    await cluster.makeLeader('a');
+    const { disk } = cluster.seat('a');
+    await cluster.open('d');
+    await cluster.converge();
+    const { readCount } = disk;
+    await cluster.run(pauseMs);
+    await cluster.open('e');
+    await cluster.converge();
+    assert.equal(disk.readCount > readCount, pauseMs > 0, `after ${pauseMs} ms`);
+  }
 });
 
 test('a follower that is far behind is served from the store', async () => {

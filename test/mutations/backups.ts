@@ -110,9 +110,9 @@ export const backupMutations: readonly Mutation[] = [
     hazards: [47],
     edits: [
       {
-        file: 'src/host/opening.ts',
-        find: 'if (contents.meta.has(metaKeys.restoring)) {',
-        replace: "if (contents.meta.has('')) {",
+        file: 'src/host/meta.ts',
+        find: 'if (!meta.has(metaKeys.restoring)) return;',
+        replace: "if (!meta.has('')) return;",
       },
     ],
     says: 'A node starts on a directory whose restore was interrupted: an empty cluster takes the place of the data.',
@@ -144,6 +144,20 @@ export const backupMutations: readonly Mutation[] = [
       },
     ],
     says: "A restored log changes the new cluster's members as the old one's were changed.",
+    tests,
+    simulator,
+  },
+  {
+    id: 'backup-manifest-not-checked',
+    hazards: [40],
+    edits: [
+      {
+        file: 'src/host/backup-format.ts',
+        find: 'if (text !== content + sealOf(content))',
+        replace: 'if (text === content + sealOf(content).slice(1))',
+      },
+    ],
+    says: 'A changed manifest of a backup is believed: indexes and timestamps of the new cluster may begin below the old ones.',
     tests,
     simulator,
   },

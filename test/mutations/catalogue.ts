@@ -2,6 +2,7 @@
 // it honest without applying anything; `npm run mutate` applies it.
 
 import { backupMutations } from './backups.ts';
+import { discoveryMutations } from './discovery.ts';
 import { electionMutations } from './elections.ts';
 import { fullDiskMutations } from './full-disks.ts';
 import { logStoreMutations } from './log-store.ts';
@@ -28,6 +29,7 @@ export const catalogue: readonly Mutation[] = [
   ...retentionMutations,
   ...membershipMutations,
   ...backupMutations,
+  ...discoveryMutations,
 ];
 
 /** The last hazard of the section "Membership and elasticity"; those behind it are of the process around the library. */

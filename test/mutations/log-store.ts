@@ -172,7 +172,7 @@ export const logStoreMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/host/storage-writer.ts',
-        find: 'failNode(host, walFailure(error));\n      wakeIdleWaits(writer);',
+        find: 'failWriter(host, error);\n      wakeIdleWaits(writer);',
         replace:
           "host.observe({ level: 'warn', name: 'write-failed', fields: { error } });\n      writer.queue = [...requests, ...writer.queue];\n      host.settings.clock.setTimer(1_000, () => goOn(host));",
       },
@@ -201,7 +201,7 @@ export const logStoreMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/host/storage-writer.ts',
-        find: 'failNode(host, walFailure(error));\n      wakeIdleWaits(writer);',
+        find: 'failWriter(host, error);\n      wakeIdleWaits(writer);',
         replace:
           "host.observe({ level: 'error', name: 'write-failed', fields: { error } });\n      complete(host, requests);\n      goOn(host);",
       },

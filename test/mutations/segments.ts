@@ -24,8 +24,8 @@ export const segmentMutations: readonly Mutation[] = [
     tests: [crashes],
     edit: {
       file: 'src/wal/segment.ts',
-      find: 'if (batch.sync) await sync(current);',
-      replace: 'if (batch.sync) current.syncedBatch = current.lastBatch;',
+      find: '    await sync(segments);\n    byteLength ??= 0;',
+      replace: '    segments.syncedBatch = segments.lastBatch;\n    byteLength ??= 0;',
     },
   }),
   segmentMutation('segment-record-crc-ignored', 'The checksum of a record is not looked at.', {
@@ -236,8 +236,8 @@ export const segmentMutations: readonly Mutation[] = [
       tests: ['test/host/storage.test.ts'],
       edit: {
         file: 'src/host/opening.ts',
-        find: '        if (built !== undefined) stopReplica(built, partitionId, error);\n',
-        replace: '',
+        find: 'if (built !== undefined) stopReplica(built, partitionId, error);',
+        replace: 'if (built !== undefined) return;',
       },
     },
   ),

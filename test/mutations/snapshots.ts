@@ -166,7 +166,7 @@ export const snapshotMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/host/storage-writer.ts',
-        find: 'if (write.base !== undefined) noteBaseStored(host, partition);',
+        find: 'noteBaseStored(host, partition);',
         replace: '',
       },
       {
@@ -441,6 +441,40 @@ export const snapshotMutations: readonly Mutation[] = [
     says: 'A replica that installs a snapshot goes on with the members of its own start.',
     tests: ['test/paper/snapshots.test.ts'],
     simulator: 'membership',
+  },
+  {
+    id: 'restore-before-base',
+    hazards: [47],
+    edits: [
+      {
+        file: 'src/host/storage-writer.ts',
+        find: '    partition.pages.clear();\n',
+        replace: '    partition.pages.clear();\n    enqueueRestore(host, partition, snapshot);\n',
+      },
+      {
+        file: 'src/host/storage-writer.ts',
+        find: '    if (snapshot !== undefined) enqueueRestore(host, partition, snapshot);\n',
+        replace: '',
+      },
+    ],
+    says: 'A machine lets go of its state for a snapshot while the log still begins behind what it had.',
+    tests: ['test/host/machine-on-disk.test.ts'],
+    simulator: { blind: 'no simulated machine has a store of its own' },
+  },
+  {
+    id: 'snapshot-ends-at-its-index',
+    hazards: [33],
+    edits: [
+      {
+        file: 'src/host/snapshots.ts',
+        find: '    descriptor: { clock, machineIndex },\n',
+        replace:
+          '    descriptor: { clock, machineIndex: Math.min(machineIndex, position.index) },\n',
+      },
+    ],
+    says: 'A replica is given entries that the snapshot it was sent has already.',
+    tests: ['test/host/machine-on-disk.test.ts'],
+    simulator: { blind: 'no simulated machine has a store of its own' },
   },
   {
     id: 'base-with-first-members',

@@ -125,7 +125,7 @@ export const sqliteMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/wal/sqlite-scan.ts',
-        find: "checkPages(rows('PRAGMA quick_check(1)'));",
+        find: "checkPages(rows('PRAGMA integrity_check(1)'));",
         replace: '',
       },
     ],

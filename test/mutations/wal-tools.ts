@@ -178,4 +178,32 @@ export const walToolMutations: readonly Mutation[] = [
     tests: ['test/wal-tools/command.test.ts'],
     simulator,
   },
+  {
+    id: 'vanished-partition-made-anew',
+    hazards: [2],
+    edits: [
+      {
+        file: 'src/host/opening.ts',
+        find: 'if (contents.meta.has(metaKeys.genesis)) {',
+        replace: 'if (contents.meta.size < 0) {',
+      },
+    ],
+    says: 'A partition that vanished from the store begins again without its vote.',
+    tests: ['test/host/opening.test.ts'],
+    simulator: { blind: 'its disk loses no whole file' },
+  },
+  {
+    id: 'segment-oldest-file-forgotten',
+    hazards: [2, 40],
+    edits: [
+      {
+        file: 'src/wal/segment-open.ts',
+        find: '        broken ??= { segment, offset, batch: (before.batch ?? 0) + 1 };\n',
+        replace: '',
+      },
+    ],
+    says: 'A segment store whose oldest file lost all its records opens without the votes that were in it.',
+    tests: ['test/wal-tools/segment-reader.test.ts'],
+    simulator: { blind: 'its disk loses no whole file' },
+  },
 ];

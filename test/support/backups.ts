@@ -1,5 +1,6 @@
 // What the tests of backups share: taking one of a node, writing it down, and a new cluster that is made of it.
 
+import { createHash } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -48,6 +49,13 @@ export async function collected(backup: AsyncIterable<Uint8Array>): Promise<read
   const pieces: Uint8Array[] = [];
   for await (const piece of backup) pieces.push(piece);
   return pieces;
+}
+
+/** A manifest that somebody has changed and given a checksum that is right. */
+export function resealed(manifest: string): string {
+  const content = manifest.replace(/,"sha256":"[0-9a-f]{64}"\}\n$/, '');
+  const sha256 = createHash('sha256').update(content).digest('hex');
+  return `${content},"sha256":"${sha256}"}\n`;
 }
 
 /** Pieces as a stream. */

@@ -138,3 +138,16 @@ export async function damage(
     await file.sync();
   }
 }
+
+/** Lets a transfer come to half of it. */
+export async function half({ cluster, seen }: Watched, pieces: number): Promise<void> {
+  await cluster.open('c');
+  await cluster.until(() => seen.pieces >= pieces / 2, 'half of it is sent');
+  await cluster.run(5);
+}
+
+/** The files of partition 1. */
+export async function storedNames(cluster: NodeCluster, nodeId: string): Promise<string[]> {
+  const files = await cluster.drive(cluster.seat(nodeId).disk.files.list());
+  return files.map(({ name }) => name).filter((name) => name.startsWith('p1-'));
+}

@@ -8,7 +8,14 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import type { PartitionWrite, Wal, WalBatch } from '../../src/ports/wal.ts';
 import { type Entry, EntryKind } from '../../src/raft/types.ts';
-import { laidOut, membersOf, numbered } from '../../src/testing/wal-model.ts';
+import {
+  contentsOf,
+  laidOut,
+  membersOf,
+  numbered,
+  type WalModel,
+  writeToModel,
+} from '../../src/testing/wal-model.ts';
 import { importRocksDb, type RocksDbOperation } from '../../src/wal/rocksdb-library.ts';
 import { durableEngines } from './durable-engines.ts';
 
@@ -17,6 +24,16 @@ export async function newDirectory(t: TestContext): Promise<string> {
   const path = await mkdtemp(join(tmpdir(), 'kommander-tools-'));
   t.after(() => rm(path, { recursive: true, force: true }));
   return path;
+}
+
+/** For the time of the test, `tmpdir()` is a directory in which no other test file makes anything. */
+export async function useOwnTemporaryDirectory(t: TestContext): Promise<void> {
+  const before = process.env.TMPDIR;
+  process.env.TMPDIR = await newDirectory(t);
+  t.after(() => {
+    if (before === undefined) delete process.env.TMPDIR;
+    else process.env.TMPDIR = before;
+  });
 }
 
 /** Every file below `path` with its content's hash, its size and when it was changed. */
@@ -53,6 +70,19 @@ export function batchOf(write: Partial<PartitionWrite>, sync = false): WalBatch 
     ...write,
   };
   return { writes: [part], meta: new Map(), sync };
+}
+
+/** Takes away what only a node can write: to the tools random bytes are no genesis record, and say nothing of a state. */
+export function withoutNodeWords(model: WalModel): readonly WalBatch[] {
+  const meta = new Map(['genesis', 'incarnation'].map((name) => [name, undefined]));
+  const bases = contentsOf(model)
+    .partitions.filter(({ base }) => base.data !== undefined)
+    .map(({ partitionId, base }) =>
+      batchOf({ partitionId, base: { ...base, data: undefined } }, true),
+    );
+  const batches = [{ writes: [], meta, sync: true }, ...bases];
+  for (const batch of batches) writeToModel(model, batch);
+  return batches;
 }
 
 /** Opens, writes and closes. */

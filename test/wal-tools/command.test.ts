@@ -2,23 +2,28 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { once } from 'node:events';
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { utf8Bytes } from '../../src/base/bytes.ts';
+import { isKommanderError } from '../../src/base/errors.ts';
 import { staticDiscovery } from '../../src/discovery/static.ts';
 import { openNode } from '../../src/host/node.ts';
+import type { StateMachine } from '../../src/ports/state-machine.ts';
 import { memoryNetwork } from '../../src/transport/memory.ts';
-import { encodeMeta } from '../../src/wal/record.ts';
+import { encodeHardState, encodeMeta } from '../../src/wal/record.ts';
 import { rocksdbWal } from '../../src/wal/rocksdb.ts';
-import { metaKey, runKey } from '../../src/wal/rocksdb-keys.ts';
+import { KeyKind, metaKey, partitionKey, runKey } from '../../src/wal/rocksdb-keys.ts';
 import { lockStoreForReading } from '../../src/wal/store-lock.ts';
 import { eventually } from '../server-support.ts';
 import { durableEngines } from '../support/durable-engines.ts';
 import { flipBlob } from '../support/sqlite-files.ts';
 import {
   damageFile,
+  fillStore,
   fingerprint,
   flipped,
   newDirectory,
@@ -64,7 +69,7 @@ function jsonOf(text: string): ReportJson {
 }
 
 /** The store of a node of a cluster of one, with entries of every kind in partition 1. */
-async function nodeStore(path: string, engine = 'rocksdb'): Promise<void> {
+async function nodeStore(path: string, engine = 'rocksdb', machine?: StateMachine): Promise<void> {
   const members = { a: '127.0.0.1:1' };
   const node = await openNode({
     nodeId: 'a',
@@ -73,6 +78,7 @@ async function nodeStore(path: string, engine = 'rocksdb'): Promise<void> {
     wal: openerOf(engine)(path),
     transport: memoryNetwork().transport(),
     discovery: staticDiscovery(members),
+    ...(machine === undefined ? {} : { stateMachine: () => machine, trailingEntries: 0 }),
   });
   await node.waitForLeader(1);
   await node.replicate(1, 'note', utf8Bytes('grüße\n'));
@@ -83,6 +89,11 @@ async function nodeStore(path: string, engine = 'rocksdb'): Promise<void> {
   await eventually('the system partition holds its genesis', () =>
     node.status().partitions.some((each) => each.partitionId === 0 && each.lastApplied === 2),
   );
+  if (machine !== undefined) {
+    await eventually('the snapshot is the base of the log', () =>
+      node.status().partitions.some((each) => each.partitionId === 1 && each.compactedIndex === 6),
+    );
+  }
   await node.close();
 }
 
@@ -116,6 +127,9 @@ test('inspect shows whose store it is, every partition, and entries; it writes n
   assert.match(entries[2] ?? '', /blob {2}\S+ {2}0x00ff01$/);
   assert.match(entries[3] ?? '', /long {2}\S+ {2}"ä{32}"… \(1000 bytes\)$/);
   assert.match(entries[4] ?? '', /none {2}\S+ {2}""$/);
+  const unknown = await wal('inspect', path, '--partition', '2');
+  assert.deepEqual([unknown.code, unknown.stdout], [1, '']);
+  assert.match(unknown.stderr, /has nothing of partition 2 \(UNKNOWN_PARTITION\)/);
   assert.match(entries[5] ?? '', /_checkpoint {2}\S+ {2}0x0[0-9a-f]{15}$/);
   const some = await wal(
     'inspect',
@@ -178,6 +192,16 @@ test('verify exits with 0 for a whole store, 1 for a damaged one, 2 when it coul
   assert.equal(missing.code, 2);
   assert.match(missing.stderr, /cannot be read.*\(WAL_FAILED\)/);
   assert.ok(!(await readdir(directory)).includes('nothing'));
+  await rename(join(path, 'LOCK'), join(path, 'kept'));
+  // A socket is no file that could be opened, whoever runs this.
+  const socket = createServer().listen(join(path, 'LOCK'));
+  await once(socket, 'listening');
+  const unlocked = await wal('verify', path);
+  assert.equal(unlocked.code, 2);
+  assert.match(unlocked.stderr, /cannot be locked: .*unable to open.*\(WAL_FAILED\)/);
+  socket.close();
+  await once(socket, 'close');
+  await rename(join(path, 'kept'), join(path, 'LOCK'));
   const mark = join(path, 'KOMMANDER');
   await writeFile(mark, (await readFile(mark, 'utf8')).replace('version 1', 'version 2'));
   const newer = await wal('verify', path);
@@ -251,6 +275,43 @@ for (const engine of Object.keys(durableEngines)) {
   });
 }
 
+test('a partition that vanished, or whose hard state is older than its log, is damage that no repair takes', async (t) => {
+  const path = join(await newDirectory(t), 'store');
+  await nodeStore(path);
+  const key = partitionKey(KeyKind.hardState, 1);
+  const older = encodeHardState({ term: 0, votedFor: undefined, commitIndex: 0 });
+  const rest = [1, 2, 3, 4, 5, 6].map((index) => runKey(1, index));
+  const cases: [readonly (readonly [Uint8Array, Uint8Array?])[], number][] = [
+    [[[key, older]], 1],
+    [[[key]], 1],
+    [[...rest, partitionKey(KeyKind.base, 1)].map((each) => [each]), 0],
+  ];
+  for (const [rows, term] of cases) {
+    await tamper(path, ...rows.map(([each, value]) => ({ key: each, value })));
+    const found = await wal('verify', path);
+    assert.equal(found.code, 1, found.stderr);
+    const what = `damaged: partition 1: there is no hard state of term ${term} or later\n`;
+    assert.ok(found.stdout.includes(what), found.stdout);
+    const refused = await wal('repair', path, '--from', 'http://127.0.0.1:1');
+    assert.match(refused.stderr, /may have forgotten a vote.*\(REPAIR_REFUSED\)/);
+  }
+  // Made anew, it would vote again where it has voted.
+  await assert.rejects(nodeStore(path), (error) => {
+    assert.ok(isKommanderError(error, 'WAL_CORRUPT'), String(error));
+    assert.equal(error.details.partitionId, 1);
+    return true;
+  });
+});
+
+test('a store whose restore from a backup was interrupted is not whole: no node opens it', async (t) => {
+  const path = join(await newDirectory(t), 'store');
+  const meta = new Map([['restoring', utf8Bytes('a hash')]]);
+  await fillStore(path, (store) => store.write({ writes: [], meta, sync: true }));
+  const found = await wal('verify', path);
+  assert.equal(found.code, 1, found.stderr);
+  assert.match(found.stdout, /^damaged: the store: the restore of a backup .* was interrupted/m);
+});
+
 test('verify of a SQLite store names partition, index and table of a damaged row, and says it when it is no database', async (t) => {
   const directory = await newDirectory(t);
   const path = join(directory, 'store');
@@ -279,6 +340,55 @@ test('verify of a SQLite store names partition, index and table of a damaged row
   assert.doesNotMatch(refused.stderr, /^ +at /m);
 });
 
+for (const engine of Object.keys(durableEngines)) {
+  test(`verify of a ${engine} store reads the snapshots, to their last byte; neither repair nor convert takes a damaged one`, async (t) => {
+    const directory = await newDirectory(t);
+    const path = join(directory, 'store');
+    const state = new Uint8Array(700_000).fill(7);
+    await nodeStore(path, engine, {
+      apply: (entries) => entries.map(() => undefined),
+      snapshot: () => state,
+      async restore(data) {
+        await data.bytes();
+      },
+    });
+    const whole = await wal('verify', path);
+    assert.deepEqual([whole.code, whole.stderr], [0, '']);
+    const [name = ''] = (await readdir(join(path, 'snapshots'))).filter((each) =>
+      each.startsWith('p1-'),
+    );
+    const file = join(path, 'snapshots', name);
+    const bytes = await readFile(file);
+    const damaged = bytes.subarray();
+    damaged[600_000] = (damaged[600_000] as number) ^ 1;
+    const cases: [Uint8Array | undefined, RegExp][] = [
+      [damaged, /block 2: the checksum is/],
+      [bytes.subarray(0, -1), /it has \d+ bytes, expected \d+/],
+      [undefined, /it is missing/],
+    ];
+    for (const [content, what] of cases) {
+      if (content === undefined) await rm(file);
+      else await writeFile(file, content);
+      const before = await fingerprint(path);
+      const found = await wal('verify', path);
+      assert.equal(found.code, 1, found.stderr);
+      const place = `partition 1, index 6, file snapshots/${name}`;
+      assert.ok(found.stdout.includes(`\ndamaged: ${place}: the snapshot: `), found.stdout);
+      assert.match(found.stdout, what);
+      assert.match(found.stdout, /^1 place is damaged$/m);
+      const mended = await wal('repair', path, '--from', 'http://127.0.0.1:1');
+      assert.equal(mended.code, 1);
+      assert.match(
+        mended.stderr,
+        /the state at the base of partition 1 is damaged.*\(REPAIR_REFUSED\)/,
+      );
+      const converted = await wal('convert', path, join(directory, 'new'), '--engine', engine);
+      assert.match(converted.stderr, /is damaged in 1 places.*\(WAL_CORRUPT\)/);
+      assert.deepEqual(await fingerprint(path), before);
+    }
+  });
+}
+
 test('convert makes a new store that a node opens, and leaves the old one alone', async (t) => {
   const directory = await newDirectory(t);
   const [from, to] = [join(directory, 'from'), join(directory, 'new', 'to')];
@@ -293,6 +403,13 @@ test('convert makes a new store that a node opens, and leaves the old one alone'
   assert.deepEqual(await made.open(), await old.open());
   await Promise.all([old.close(), made.close()]);
 
+  const inside = await wal('convert', from, join(from, 'to'), '--engine', 'rocksdb');
+  assert.equal(inside.code, 1);
+  assert.match(inside.stderr, /lies in \S+, which is only read.*\(INVALID_ARGUMENT\)/);
+  const slash = await wal('convert', from, `${join(directory, 'slash')}/`, '--engine', 'rocksdb');
+  assert.equal(slash.code, 0, slash.stderr);
+  assert.deepEqual((await readdir(directory)).sort(), ['from', 'new', 'slash']);
+  await rm(join(directory, 'slash'), { recursive: true });
   const again = await wal('convert', from, to, '--engine', 'rocksdb');
   assert.equal(again.code, 1);
   assert.match(again.stderr, /is not empty: choose a new directory \(INVALID_ARGUMENT\)/);
@@ -324,3 +441,28 @@ test('a wrong command line exits with 2 and says what would be right', async () 
     assert.equal(code, 2, stderr);
   }
 });
+
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  test(`a tool that ${signal} ends leaves no copy of a store behind`, async (t) => {
+    const directory = await newDirectory(t);
+    const [path, temporary] = [join(directory, 'store'), join(directory, 'tmp')];
+    await mkdir(temporary);
+    await nodeStore(path);
+    const engines = new URL('../../src/server/wal-engines.ts', import.meta.url);
+    const program = `
+      import { openClosedStore } from ${JSON.stringify(fileURLToPath(engines))};
+      await openClosedStore(process.argv[1]);
+      console.log('open');
+      setInterval(() => {}, 1_000);`;
+    const child = spawn(process.execPath, ['--input-type=module', '-e', program, path], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: { ...process.env, TMPDIR: temporary },
+    });
+    await once(child.stdout, 'data');
+    assert.equal((await readdir(temporary)).length, 1);
+    child.kill(signal);
+    const [code, ended] = (await once(child, 'exit')) as [number | null, string | null];
+    assert.deepEqual([code, ended], [null, signal]);
+    assert.deepEqual(await readdir(temporary), []);
+  });
+}

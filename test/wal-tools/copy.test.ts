@@ -8,8 +8,10 @@ import { test } from 'node:test';
 import { must } from '../../src/base/assert.ts';
 import { isKommanderError } from '../../src/base/errors.ts';
 import { seededRandom } from '../../src/base/random.ts';
+import { encodeDescriptor } from '../../src/host/snapshot-descriptor.ts';
 import type { SnapshotFacts } from '../../src/ports/snapshot-store.ts';
 import type { Wal } from '../../src/ports/wal.ts';
+import { emptyConfState } from '../../src/raft/types.ts';
 import { buildStore, differences, placeStore } from '../../src/server/wal-build.ts';
 import { convertStore } from '../../src/server/wal-convert.ts';
 import { engineNamed, openClosedStore } from '../../src/server/wal-engines.ts';
@@ -35,6 +37,7 @@ import {
   fingerprint,
   newDirectory,
   openerOf,
+  withoutNodeWords,
 } from '../support/stored-directory.ts';
 
 /** The model of a store that random batches were written to. */
@@ -86,13 +89,10 @@ for (const engine of Object.keys(durableEngines)) {
       const [from, to] = [join(directory, 'from'), join(directory, 'to')];
       const model = await fillRandom(from, engine, 7);
       const bytes = new Uint8Array(600_000).map((_, at) => at % 251);
-      // Random bytes are no genesis record: the tools would call them a damage.
-      const noFacts = new Map(['genesis', 'incarnation'].map((name) => [name, undefined]));
-      const batch = { writes: [], meta: noFacts, sync: true };
-      writeToModel(model, batch);
+      const plain = withoutNodeWords(model);
       let facts: SnapshotFacts | undefined;
       const fill = async (wal: Wal): Promise<void> => {
-        await wal.write(batch);
+        for (const batch of plain) await wal.write(batch);
         const writer = await wal.snapshots.create('p1-7');
         await writer.append(bytes);
         facts = await writer.finish();
@@ -221,6 +221,23 @@ test('a store is one only when all is written and compared: until then it is ref
     check: () => ['it differs'],
   });
   await assert.rejects(wrong, (error) => isKommanderError(error, 'WAL_FAILED'));
+  // Its snapshots are read again as well.
+  const descriptor = encodeDescriptor({
+    stored: { name: 'p1-i5-t1-own', byteLength: 3, checksum: 7 },
+    ...{ clock: 1, machineIndex: 5, parts: [{ name: 'machine', byteLength: 3 }] },
+  });
+  async function* withState(): AsyncGenerator<StoreFind> {
+    const base = { index: 5, term: 1, confState: emptyConfState, data: descriptor };
+    yield { kind: 'base', partitionId: 1, base };
+    yield* reader.finds();
+  }
+  await assert.rejects(
+    buildStore({
+      ...{ engine, draft, source, finds: withState() },
+      check: ({ damageCount }) => (damageCount === 1 ? ['a snapshot is missing'] : []),
+    }),
+    (error) => isKommanderError(error, 'WAL_FAILED') && /snapshot is missing/.test(error.message),
+  );
   await reader.close();
   assert.deepEqual((await readdir(path)).sort(), ['source', 'target']);
 });

@@ -2,14 +2,14 @@
 // starts, and has the same data; and what cannot be mended safely changes nothing.
 
 import assert from 'node:assert/strict';
-import { mkdtemp, readdir, rename, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { isKommanderError } from '../../src/base/errors.ts';
-import { decodeRun, encodeRuns } from '../../src/ports/run.ts';
+import { decodeRun, encodeRuns, readRunHeader } from '../../src/ports/run.ts';
 import type { Entry } from '../../src/raft/types.ts';
 import { openHttpApi } from '../../src/server/http-api.ts';
 import { openServer, type Server } from '../../src/server/serve.ts';
@@ -19,6 +19,8 @@ import { fetchEntries, type LogPeer, parsePeerUrls } from '../../src/server/wal-
 import { repairStore } from '../../src/server/wal-repair.ts';
 import { factsOf } from '../../src/testing/wal-model.ts';
 import { runKey } from '../../src/wal/rocksdb-keys.ts';
+import { namePattern } from '../../src/wal/segment-open.ts';
+import { StreamKind, tryReadRecord } from '../../src/wal/segment-record.ts';
 import type { StoreFind } from '../../src/wal/store-reader.ts';
 import {
   type StoreSurvey,
@@ -56,7 +58,7 @@ interface Cluster {
 async function openCluster(
   t: TestContext,
   partitions = 2,
-  wal: 'rocksdb' | 'sqlite' = 'rocksdb',
+  wal: 'rocksdb' | 'segment' | 'sqlite' = 'rocksdb',
 ): Promise<Cluster> {
   const directory = await mkdtemp(join(tmpdir(), 'kommander-repair-'));
   const ports = await freePorts(nodeIds.length);
@@ -201,24 +203,55 @@ function hashes(lines: readonly string[]): string[] {
 const damagedEngines = {
   rocksdb: {
     damage: damageRun,
+    damageHead: (path: string, partitionId: number, index: number): Promise<void> =>
+      damageRun(path, partitionId, index, 24),
     remove: (path: string, partitionId: number, index: number): Promise<void> =>
       tamper(path, { key: runKey(partitionId, index), value: undefined }),
   },
+  // Where a record of a segment is not whole in its frame, or is not there, nobody knows what it was: only payloads are mended.
+  segment: { damage: flipPayload, damageHead: flipPayload, remove: flipPayload },
   sqlite: {
-    damage: (path: string, partitionId: number, index: number, at = -1): Promise<void> =>
-      flipBlob(path, { table: 'runs', column: 'run', where: rowAt(partitionId, index) }, at),
+    damage: (path: string, partitionId: number, index: number): Promise<void> =>
+      flipBlob(path, { table: 'runs', column: 'run', where: rowAt(partitionId, index) }, -1),
+    damageHead: (path: string, partitionId: number, index: number): Promise<void> =>
+      flipBlob(path, { table: 'runs', column: 'run', where: rowAt(partitionId, index) }, 24),
     remove: (path: string, partitionId: number, index: number): Promise<void> =>
       tamperRows(path, `DELETE FROM runs WHERE ${rowAt(partitionId, index)}`),
   },
 } as const;
 
+/** Flips a bit in the last byte of the youngest run of a closed segment store that begins at `index`. */
+async function flipPayload(path: string, partitionId: number, index: number): Promise<void> {
+  const names = (await readdir(path)).filter((name) => namePattern.test(name)).sort();
+  for (const name of names.reverse()) {
+    const file = join(path, name);
+    const bytes = await readFile(file);
+    const number = Number.parseInt(name, 10);
+    let end = 0;
+    for (let offset = 0; ; ) {
+      const record = tryReadRecord(bytes, offset, number);
+      if (record === undefined) break;
+      const { kind, bodyOffset, bodyBytes } = record;
+      offset = record.endOffset;
+      if (kind !== StreamKind.run || record.partitionId !== partitionId) continue;
+      const { firstIndex } = readRunHeader(bytes.subarray(bodyOffset));
+      if (firstIndex === index) end = bodyOffset + bodyBytes;
+    }
+    if (end === 0) continue;
+    bytes[end - 1] = (bytes[end - 1] as number) ^ 0x10;
+    await writeFile(file, bytes);
+    return;
+  }
+  throw new Error(`no segment in ${path} has a run of partition ${partitionId} from ${index} on`);
+}
+
 function rowAt(partitionId: number, index: number): string {
   return `partition_id = ${partitionId} AND first_index = ${index}`;
 }
 
-for (const engine of ['rocksdb', 'sqlite'] as const) {
+for (const engine of ['rocksdb', 'segment', 'sqlite'] as const) {
   test(`a node with damaged entries in its ${engine} store does not start; repaired from its peers it starts and has the same data`, async (t) => {
-    const { damage, remove } = damagedEngines[engine];
+    const { damage, damageHead, remove } = damagedEngines[engine];
     const cluster = await openCluster(t, 2, engine);
     await cluster.write('one', 60);
     await cluster.close('c');
@@ -229,7 +262,7 @@ for (const engine of ['rocksdb', 'sqlite'] as const) {
     const [first = 0] = await runsOf(path, 2);
     const middle = (await runsOf(path, 2)).at(7) ?? 0;
     await damage(path, 1, second);
-    await damage(path, 2, first, 24);
+    await damageHead(path, 2, first);
     await remove(path, 2, middle);
     await assert.rejects(cluster.open('c'), (error) => isKommanderError(error, 'WAL_CORRUPT'));
     const { damages } = await survey(path);
@@ -353,6 +386,10 @@ test('strangers, the node itself and peers without the entries are refused; an u
     /belongs to cluster fake-cluster/,
   );
   await refusal(path, [itself], 'TRANSPORT_FAILED');
+  const page = await serving(t, async () => ({ body: Buffer.from('<html>') }));
+  assert.match(await refusal(path, [page], 'TRANSPORT_FAILED'), /its status is not that of a node/);
+  const cut = await serving(t, async () => ({ body: Buffer.from('{'), isCut: true }));
+  assert.match(await refusal(path, [cut], 'TRANSPORT_FAILED'), /cannot be asked: .*closed/);
   assert.match(
     await refusal(path, [await standIn(t, peer, '"node":"a"', '"node":"c"')], 'WRONG_CLUSTER'),
     /is the damaged node itself/,
@@ -390,14 +427,20 @@ async function standIn(
   });
 }
 
-async function serving(
-  t: TestContext,
-  answer: (path: string) => Promise<{ readonly body: Uint8Array; readonly cluster?: string }>,
-): Promise<string> {
+interface Served {
+  readonly body: Uint8Array;
+  readonly cluster?: string;
+  /** The connection ends before the last byte. */
+  readonly isCut?: boolean;
+}
+
+async function serving(t: TestContext, answer: (path: string) => Promise<Served>): Promise<string> {
   const server = createServer((request, response) => {
-    void answer(request.url ?? '').then(({ body, cluster = 'x' }) => {
-      response.writeHead(200, { 'kommander-cluster': cluster });
-      response.end(body);
+    void answer(request.url ?? '').then(({ body, cluster = 'x', isCut = false }) => {
+      const length = body.byteLength + (isCut ? 1 : 0);
+      response.writeHead(200, { 'kommander-cluster': cluster, 'content-length': length });
+      if (isCut) response.write(body, () => response.destroy());
+      else response.end(body);
     });
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));

@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { isKommanderError } from '../../src/base/errors.ts';
 import { seededRandom } from '../../src/base/random.ts';
 import { differences } from '../../src/server/wal-build.ts';
 import { convertStore } from '../../src/server/wal-convert.ts';
@@ -12,6 +13,7 @@ import {
   contentsOf,
   emptyModel,
   factsOf,
+  membersOf,
   randomBatch,
   type WalModel,
   writeToModel,
@@ -22,7 +24,13 @@ import { segmentWal } from '../../src/wal/segment.ts';
 import { readSegmentStore } from '../../src/wal/segment-reader.ts';
 import { copyStore } from '../../src/wal/store-copy.ts';
 import { type StoreSurvey, surveyStore } from '../../src/wal/store-survey.ts';
-import { batchOf, entriesFrom, fingerprint, newDirectory } from '../support/stored-directory.ts';
+import {
+  batchOf,
+  entriesFrom,
+  fingerprint,
+  newDirectory,
+  withoutNodeWords,
+} from '../support/stored-directory.ts';
 
 async function survey(path: string): Promise<StoreSurvey> {
   const reader = await readSegmentStore(path);
@@ -166,6 +174,43 @@ test('a record that is not whole, and a file that is missing, may have held anyt
   assert.equal(other.partitions[0]?.lastIndex, 1_000);
 });
 
+test('an oldest file of which nothing is left is damage: it may have held a vote', async (t) => {
+  const path = await newDirectory(t);
+  const wal = segmentWal({ path, segmentBytes: 65_536 });
+  await wal.open();
+  const vote = { term: 7, votedFor: 2, commitIndex: 0 };
+  await wal.write(batchOf({ partitionId: 2, hardState: vote }, true));
+  const confState = membersOf([1, 2, 3]);
+  for (let index = 1; (await segmentsOf(path)).length < 2; index += 5) {
+    const base = { index: index - 1, term: 1, confState, data: undefined };
+    const entries = entriesFrom(index, 1, 5);
+    await wal.write(batchOf({ base, resetLog: true, entries }, true));
+  }
+  for (let count = 0; count < 50; count++)
+    await wal.write(batchOf({ partitionId: 3, hardState: { ...vote, term: count + 1 } }, true));
+  const base = { index: 5_000, term: 1, confState, data: undefined };
+  await wal.write(batchOf({ base, resetLog: true, entries: entriesFrom(5_001, 1, 300) }, true));
+  await wal.close();
+  const [name = '', ...others] = await segmentsOf(path);
+  assert.ok(others.length > 0);
+  const bytes = await readFile(join(path, name));
+  for (const content of [new Uint8Array(bytes.byteLength), new Uint8Array(0)]) {
+    await writeFile(join(path, name), content);
+    const { damages } = await survey(path);
+    assert.deepEqual([damages[0]?.lost, damages[0]?.file], ['anything', name]);
+    const damaged = segmentWal({ path, segmentBytes: 65_536 });
+    await assert.rejects(damaged.open(), (error) => {
+      assert.ok(isKommanderError(error, 'WAL_CORRUPT'), String(error));
+      assert.equal(error.details.file, name);
+      return true;
+    });
+  }
+  await writeFile(join(path, name), bytes);
+  const whole = await survey(path);
+  assert.deepEqual(whole.damages, []);
+  assert.deepEqual(whole.partitions.find((each) => each.partitionId === 2)?.hardState, vote);
+});
+
 test('a torn end is no damage', async (t) => {
   const path = await newDirectory(t);
   const wal = segmentWal({ path, segmentBytes: 65_536 });
@@ -188,16 +233,10 @@ test('a store goes from engine to engine and back, and is what it was', async (t
     string,
   ];
   const model = await fillRandom(first, 7);
-  // Random bytes are no genesis record: the tools would call them a damage.
-  const batch = {
-    writes: [],
-    meta: new Map(['genesis', 'incarnation'].map((name) => [name, undefined])),
-    sync: true,
-  };
-  writeToModel(model, batch);
+  const plain = withoutNodeWords(model);
   const wal = segmentWal({ path: first, segmentBytes: 65_536 });
   await wal.open();
-  await wal.write(batch);
+  for (const batch of plain) await wal.write(batch);
   await wal.close();
   await convertStore({ from: first, to: second }, 'rocksdb', () => {});
   await convertStore({ from: second, to: third }, 'segment', () => {});
