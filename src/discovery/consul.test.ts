@@ -5,11 +5,16 @@ import { createServer } from 'node:http';
 import { test } from 'node:test';
 import { type ConsulServer, consulServer } from '../../test/support/consul-server.ts';
 import { freePorts } from '../../test/support/ports.ts';
-import { announced, endpointOf, type RegistryBackend, registryRules } from '../../test/support/registry-rules.ts';
+import {
+  announced,
+  endpointOf,
+  type RegistryBackend,
+  registryRules,
+} from '../../test/support/registry-rules.ts';
 import { until } from '../../test/support/registry-servers.ts';
 import { isKommanderError } from '../base/errors.ts';
 import { virtualClock } from '../testing/virtual-clock.ts';
-import { consulDiscovery, type ConsulDiscoveryOptions } from './consul.ts';
+import { type ConsulDiscoveryOptions, consulDiscovery } from './consul.ts';
 
 const service = 'kommander-kommander';
 const idOf = (nodeId: string): string => `${service}:${nodeId}`;
@@ -34,12 +39,13 @@ async function startConsul(token?: string): Promise<ConsulBackend> {
       const found = [...server.instances.values()].filter(
         (instance) => instance.name === service && instance.wasPassing,
       );
-      return Object.fromEntries(
-        found.map(({ meta }) => [meta.nodeId ?? '', meta.endpoint ?? '']).sort(),
-      );
+      const entries: Record<string, string> = {};
+      for (const { meta } of found.sort((x, y) => (x.id < y.id ? -1 : 1))) {
+        entries[meta.nodeId ?? ''] = meta.endpoint ?? '';
+      }
+      return entries;
     },
-    write: async (nodeId, endpoint) =>
-      server.register(service, idOf(nodeId), { nodeId, endpoint }),
+    write: async (nodeId, endpoint) => server.register(service, idOf(nodeId), { nodeId, endpoint }),
     remove: async (nodeId) => server.deregister(idOf(nodeId)),
     remainingMs: async (nodeId) => server.remainingMs(idOf(nodeId)),
     async [Symbol.asyncDispose]() {

@@ -13,7 +13,7 @@ import {
   listOf,
   textOf,
 } from './http-caller.ts';
-import { checkAnnounced, type Registry, registryDiscovery } from './registry.ts';
+import { type Registry, registryDiscovery } from './registry.ts';
 import {
   invalidOption,
   type RegistryOptions,
@@ -44,7 +44,6 @@ export function consulDiscovery(options: ConsulDiscoveryOptions): Discovery {
   return registryDiscovery({
     ...settings,
     async connect(context) {
-      checkAnnounced(context.self.endpoint);
       return consulRegistry({ url, token, settings, context });
     },
   });
@@ -71,7 +70,10 @@ function consulRegistry(parts: {
   let index = 0;
 
   /** @param others statuses beside 200 that are answers too */
-  async function ask(call: Omit<HttpCall, 'headers'>, others: readonly number[] = []): Promise<HttpAnswer> {
+  async function ask(
+    call: Omit<HttpCall, 'headers'>,
+    others: readonly number[] = [],
+  ): Promise<HttpAnswer> {
     const answer = await http.call({ ...call, headers });
     if (answer.status === 200 || others.includes(answer.status)) return answer;
     const why = answer.text.slice(0, 256).trim();
@@ -111,7 +113,11 @@ function consulRegistry(parts: {
   }
 
   async function read(wait: string, signal: AbortSignal): Promise<HttpAnswer> {
-    return ask({ method: 'GET', path: `/v1/health/service/${service}?passing=true${wait}`, signal });
+    return ask({
+      method: 'GET',
+      path: `/v1/health/service/${service}?passing=true${wait}`,
+      signal,
+    });
   }
 
   return {
@@ -132,7 +138,10 @@ function consulRegistry(parts: {
       },
       async withdraw(signal) {
         if ((await holder(signal)) !== endpoint) return;
-        await ask({ method: 'PUT', path: `/v1/agent/service/deregister/${serviceId}`, signal }, [404]);
+        await ask(
+          { method: 'PUT', path: `/v1/agent/service/deregister/${serviceId}`, signal },
+          [404],
+        );
       },
     },
     async list(signal) {

@@ -5,13 +5,18 @@ import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
 import { Resolver } from 'node:dns/promises';
 import { test } from 'node:test';
-import { type RegistryServer, skipWithout, startServer, until } from '../../test/support/registry-servers.ts';
+import {
+  type RegistryServer,
+  skipWithout,
+  startServer,
+  until,
+} from '../../test/support/registry-servers.ts';
 import { isKommanderError } from '../base/errors.ts';
 import type { DiscoveredNode, DiscoveryContext } from '../ports/discovery.ts';
 import type { ObservedEvent } from '../ports/observer.ts';
 import { discoveryContract } from '../testing/discovery-contract.ts';
 import { systemClock } from '../time/system-clock.ts';
-import { dnsDiscovery, type DnsDiscoveryOptions } from './dns.ts';
+import { type DnsDiscoveryOptions, dnsDiscovery } from './dns.ts';
 
 const skip = skipWithout('dnsmasq');
 const limits = { skip, timeout: 60_000 };
@@ -30,7 +35,12 @@ async function startNames(records: readonly string[]): Promise<NameServer> {
   const server = await startServer({
     command: 'dnsmasq',
     arguments: ({ ports: [port], directory }) => [
-      ...['--keep-in-foreground', '--conf-file=/dev/null', '--user=', `--pid-file=${directory}/pid`],
+      ...[
+        '--keep-in-foreground',
+        '--conf-file=/dev/null',
+        '--user=',
+        `--pid-file=${directory}/pid`,
+      ],
       ...[`--port=${port}`, '--listen-address=127.0.0.1', '--bind-interfaces'],
       ...['--no-resolv', '--no-hosts', '--local=/test/'],
       ...present.map((record) => `--${record}`),
@@ -38,7 +48,9 @@ async function startNames(records: readonly string[]): Promise<NameServer> {
     async isUp(port) {
       const resolver = new Resolver({ timeout: 100, tries: 1 });
       resolver.setServers([`127.0.0.1:${port}`]);
-      const error: unknown = await resolver.resolve4('ready.test').catch((reason: unknown) => reason);
+      const error: unknown = await resolver
+        .resolve4('ready.test')
+        .catch((reason: unknown) => reason);
       return Array.isArray(error) || (error as { code?: string }).code === 'ENOTFOUND';
     },
   });
@@ -89,96 +101,109 @@ const podRecord = (number: number, rest = ''): string =>
   `srv-host=${service},raft-${number}.${domain},8101${rest}`;
 const nameless = (endpoint: string): DiscoveredNode => ({ nodeId: undefined, endpoint });
 
-discoveryContract(
-  { test: (says, body) => test(`dns: ${says}`, limits, body) },
+discoveryContract({ test: (says, body) => test(`dns: ${says}`, limits, body) }, async () => {
+  const names = await startNames([podRecord(0), podRecord(1)]);
+  return {
+    discovery: dnsDiscovery({ name: service, servers: names.servers, pollMs: 100, holdMs: 1_000 }),
+    expected: [pod(0), pod(1)],
+    steps: [
+      {
+        happen: () => names.serve([podRecord(0), podRecord(1), podRecord(2)]),
+        expected: [pod(0), pod(1), pod(2)],
+      },
+      { happen: () => names.serve([podRecord(2)]), expected: [pod(2)] },
+    ],
+    dispose: async () => names[Symbol.asyncDispose](),
+  };
+});
+
+test(
+  'dns: SRV targets below the name of the service are nodes by their first label',
+  limits,
   async () => {
-    const names = await startNames([podRecord(0), podRecord(1)]);
-    return {
-      discovery: dnsDiscovery({ name: service, servers: names.servers, pollMs: 100, holdMs: 1_000 }),
-      expected: [pod(0), pod(1)],
-      steps: [
-        {
-          happen: () => names.serve([podRecord(0), podRecord(1), podRecord(2)]),
-          expected: [pod(0), pod(1), pod(2)],
-        },
-        { happen: () => names.serve([podRecord(2)]), expected: [pod(2)] },
-      ],
-      dispose: () => names[Symbol.asyncDispose](),
-    };
+    await using names = await startNames([
+      podRecord(0),
+      `srv-host=${service},elsewhere.test,9000`,
+      `srv-host=${service},deep.raft-7.${domain},9001`,
+      `srv-host=${service},10-1-2-3.${domain},9002`,
+    ]);
+    await using nodes = await watched({ name: service, servers: names.servers });
+    await until(() => nodes.reports.length > 0);
+    assert.deepEqual(
+      nodes.reports[0]?.map(({ nodeId, endpoint }) => `${nodeId} ${endpoint}`).sort(),
+      [
+        `10-1-2-3 10-1-2-3.${domain}:9002`,
+        `raft-0 raft-0.${domain}:8101`,
+        'undefined elsewhere.test:9000',
+        `undefined deep.raft-7.${domain}:9001`,
+      ].sort(),
+    );
   },
 );
 
-test('dns: SRV targets below the name of the service are nodes by their first label', limits, async () => {
-  await using names = await startNames([
-    podRecord(0),
-    `srv-host=${service},elsewhere.test,9000`,
-    `srv-host=${service},deep.raft-7.${domain},9001`,
-    `srv-host=${service},10-1-2-3.${domain},9002`,
-  ]);
-  await using nodes = await watched({ name: service, servers: names.servers });
-  await until(() => nodes.reports.length > 0);
-  assert.deepEqual(
-    nodes.reports[0]?.map(({ nodeId, endpoint }) => `${nodeId} ${endpoint}`).sort(),
-    [
-      `10-1-2-3 10-1-2-3.${domain}:9002`,
-      `raft-0 raft-0.${domain}:8101`,
-      'undefined elsewhere.test:9000',
-      `undefined deep.raft-7.${domain}:9001`,
-    ].sort(),
-  );
-});
+test(
+  'dns: of two records with one id that of lower priority counts, then that of more weight',
+  limits,
+  async () => {
+    await using names = await startNames([
+      `srv-host=${service},raft-0.${domain},1,20,900`,
+      `srv-host=${service},raft-0.${domain},2,10,5`,
+      `srv-host=${service},raft-0.${domain},3,10,50`,
+      `srv-host=${service},raft-1.${domain},4,5,1`,
+    ]);
+    await using nodes = await watched({ name: service, servers: names.servers });
+    await nodes.knows([
+      { nodeId: 'raft-1', endpoint: `raft-1.${domain}:4` },
+      { nodeId: 'raft-0', endpoint: `raft-0.${domain}:3` },
+    ]);
+    assert.equal(nodes.events[0]?.name, 'registry-id-claimed-twice');
+  },
+);
 
-test('dns: of two records with one id that of lower priority counts, then that of more weight', limits, async () => {
-  await using names = await startNames([
-    `srv-host=${service},raft-0.${domain},1,20,900`,
-    `srv-host=${service},raft-0.${domain},2,10,5`,
-    `srv-host=${service},raft-0.${domain},3,10,50`,
-    `srv-host=${service},raft-1.${domain},4,5,1`,
-  ]);
-  await using nodes = await watched({ name: service, servers: names.servers });
-  await nodes.knows([
-    { nodeId: 'raft-1', endpoint: `raft-1.${domain}:4` },
-    { nodeId: 'raft-0', endpoint: `raft-0.${domain}:3` },
-  ]);
-  assert.equal(nodes.events[0]?.name, 'registry-id-claimed-twice');
-});
+test(
+  'dns: A and AAAA records are endpoints without ids, together with the port',
+  limits,
+  async () => {
+    await using names = await startNames([
+      `host-record=${domain},10.0.0.1,fd00::1`,
+      `host-record=four.test,10.0.0.2`,
+      `host-record=six.test,fd00::2`,
+    ]);
+    const of = (name: string) => watched({ name, port: 8_101, servers: names.servers });
+    await using both = await of(domain);
+    await using four = await of('four.test');
+    await using six = await of('six.test');
+    await both.knows([nameless('10.0.0.1:8101'), nameless('[fd00::1]:8101')]);
+    await four.knows([nameless('10.0.0.2:8101')]);
+    await six.knows([nameless('[fd00::2]:8101')]);
+    assert.deepEqual([...both.events, ...four.events, ...six.events], []);
+  },
+);
 
-test('dns: A and AAAA records are endpoints without ids, together with the port', limits, async () => {
-  await using names = await startNames([
-    `host-record=${domain},10.0.0.1,fd00::1`,
-    `host-record=four.test,10.0.0.2`,
-    `host-record=six.test,fd00::2`,
-  ]);
-  const of = (name: string) => watched({ name, port: 8_101, servers: names.servers });
-  await using both = await of(domain);
-  await using four = await of('four.test');
-  await using six = await of('six.test');
-  await both.knows([nameless('10.0.0.1:8101'), nameless('[fd00::1]:8101')]);
-  await four.knows([nameless('10.0.0.2:8101')]);
-  await six.knows([nameless('[fd00::2]:8101')]);
-  assert.deepEqual([...both.events, ...four.events, ...six.events], []);
-});
-
-test('dns: a name server that is gone, and a name that is gone, leave the last answer', limits, async () => {
-  await using names = await startNames([podRecord(0)]);
-  await using nodes = await watched({ name: service, servers: names.servers });
-  await nodes.knows([pod(0)]);
-  const count = (name: string): number =>
-    nodes.events.filter((event) => event.name === name).length;
-  await names.server.stop();
-  await until(() => count('registry-failing') === 1);
-  await names.serve([podRecord(0)]);
-  await until(() => count('registry-recovered') === 1);
-  await names.serve([]);
-  await until(() => count('registry-failing') === 2);
-  assert.match(String(nodes.events.at(-1)?.fields.error), /ENOTFOUND|ECONNREFUSED|ETIMEOUT/);
-  // Longer than a name that is missing in an answer would be believed.
-  const endMs = performance.now() + 1_500;
-  await until(() => performance.now() > endMs);
-  assert.deepEqual(nodes.reports, [[pod(0)]]);
-  await names.serve([podRecord(1)]);
-  await nodes.knows([pod(1)]);
-});
+test(
+  'dns: a name server that is gone, and a name that is gone, leave the last answer',
+  limits,
+  async () => {
+    await using names = await startNames([podRecord(0)]);
+    await using nodes = await watched({ name: service, servers: names.servers });
+    await nodes.knows([pod(0)]);
+    const count = (name: string): number =>
+      nodes.events.filter((event) => event.name === name).length;
+    await names.server.stop();
+    await until(() => count('registry-failing') === 1);
+    await names.serve([podRecord(0)]);
+    await until(() => count('registry-recovered') === 1);
+    await names.serve([]);
+    await until(() => count('registry-failing') === 2);
+    assert.match(String(nodes.events.at(-1)?.fields.error), /ENOTFOUND|ECONNREFUSED|ETIMEOUT/);
+    // Longer than a name that is missing in an answer would be believed.
+    const endMs = performance.now() + 1_500;
+    await until(() => performance.now() > endMs);
+    assert.deepEqual(nodes.reports, [[pod(0)]]);
+    await names.serve([podRecord(1)]);
+    await nodes.knows([pod(1)]);
+  },
+);
 
 test('dns: a name that is not there at the start is found when it is', limits, async () => {
   await using names = await startNames([]);
@@ -190,7 +215,9 @@ test('dns: a name that is not there at the start is found when it is', limits, a
   await nodes.knows([pod(0)]);
 });
 
-test('dns: a name server that says nothing is a failure, and close does not wait for it', { timeout: 60_000 }, async () => {
+test('dns: a name server that says nothing is a failure, and close does not wait for it', {
+  timeout: 60_000,
+}, async () => {
   const silent = createSocket('udp4');
   await new Promise<void>((resolve) => silent.bind(0, '127.0.0.1', resolve));
   try {

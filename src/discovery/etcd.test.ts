@@ -2,10 +2,15 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { announced, endpointOf, type RegistryBackend, registryRules } from '../../test/support/registry-rules.ts';
+import {
+  announced,
+  endpointOf,
+  type RegistryBackend,
+  registryRules,
+} from '../../test/support/registry-rules.ts';
 import { skipWithout, startServer, until } from '../../test/support/registry-servers.ts';
 import { isKommanderError } from '../base/errors.ts';
-import { etcdDiscovery, type EtcdDiscoveryOptions } from './etcd.ts';
+import { type EtcdDiscoveryOptions, etcdDiscovery } from './etcd.ts';
 import { fieldOf, listOf } from './http-caller.ts';
 import { entriesMax } from './known-nodes.ts';
 
@@ -81,7 +86,10 @@ async function startEtcd(): Promise<EtcdBackend> {
 
 registryRules('etcd', skip, startEtcd);
 
-test('etcd: a lease that was revoked is replaced by another one', { skip, timeout: 60_000 }, async () => {
+test('etcd: a lease that was revoked is replaced by another one', {
+  skip,
+  timeout: 60_000,
+}, async () => {
   await using etcd = await startEtcd();
   await using a = await announced(etcd, 'a', { ttlMs: 3_000 });
   await until(async () => (await etcd.entries()).a !== undefined);
@@ -97,7 +105,10 @@ test('etcd: a lease that was revoked is replaced by another one', { skip, timeou
   assert.deepEqual(await leases(), []);
 });
 
-test('etcd: renewing a lease writes nothing that wakes the others', { skip, timeout: 60_000 }, async () => {
+test('etcd: renewing a lease writes nothing that wakes the others', {
+  skip,
+  timeout: 60_000,
+}, async () => {
   await using etcd = await startEtcd();
   await using a = await announced(etcd, 'a', { ttlMs: 1_000 });
   await a.knows({});
@@ -112,7 +123,10 @@ test('etcd: renewing a lease writes nothing that wakes the others', { skip, time
   assert.deepEqual(await etcd.entries(), { a: endpointOf('a') });
 });
 
-test('etcd: a change is heard of by the watch, without asking again', { skip, timeout: 60_000 }, async () => {
+test('etcd: a change is heard of by the watch, without asking again', {
+  skip,
+  timeout: 60_000,
+}, async () => {
   await using etcd = await startEtcd();
   // The renewals are 20 minutes apart, and nobody asks for 30 s without a change.
   await using a = await announced(etcd, 'a', { ttlMs: 3_600_000 });
@@ -140,7 +154,10 @@ test('etcd: no more entries are read than are believed', { skip, timeout: 60_000
   assert.deepEqual(a.reports, []);
 });
 
-test('etcd: of several members the next one is asked when one fails', { skip, timeout: 60_000 }, async () => {
+test('etcd: of several members the next one is asked when one fails', {
+  skip,
+  timeout: 60_000,
+}, async () => {
   await using etcd = await startEtcd();
   const url = ['http://127.0.0.1:1', etcd.url];
   await using a = await announced({ ...etcd, discovery: () => etcdDiscovery({ url }) }, 'a');
@@ -148,7 +165,10 @@ test('etcd: of several members the next one is asked when one fails', { skip, ti
   await until(async () => (await etcd.entries()).a === endpointOf('a'));
 });
 
-test('etcd: a user named in the URL is authenticated, again when the token is refused', { skip, timeout: 60_000 }, async () => {
+test('etcd: a user named in the URL is authenticated, again when the token is refused', {
+  skip,
+  timeout: 60_000,
+}, async () => {
   await using etcd = await startEtcd();
   await etcd.call('/v3/auth/user/add', { name: 'root', password: 'correct horse' });
   await etcd.call('/v3/auth/role/add', { name: 'root' });
@@ -168,7 +188,10 @@ test('etcd: a user named in the URL is authenticated, again when the token is re
     assert.doesNotMatch(JSON.stringify(fields) + String(fields.error), /secret/);
   }
   // etcd forgets its tokens when authentication is switched off.
-  const granted = await etcd.call('/v3/auth/authenticate', { name: 'root', password: 'correct horse' });
+  const granted = await etcd.call('/v3/auth/authenticate', {
+    name: 'root',
+    password: 'correct horse',
+  });
   const headers = { authorization: String(fieldOf(granted, 'token')) };
   await fetch(`${etcd.url}/v3/auth/disable`, { method: 'POST', body: '{}', headers });
   await etcd.call('/v3/auth/enable', {});

@@ -5,7 +5,7 @@ import type { DiscoveredNode, Discovery, DiscoveryContext } from '../ports/disco
 import type { Endpoint } from '../ports/transport.ts';
 import { fieldOf, type HttpCaller, httpCaller, jsonOf, listOf, textOf } from './http-caller.ts';
 import { entriesMax } from './known-nodes.ts';
-import { checkAnnounced, type Registry, registryDiscovery } from './registry.ts';
+import { type Registry, registryDiscovery } from './registry.ts';
 import {
   invalidOption,
   type RegistryOptions,
@@ -34,7 +34,6 @@ export function etcdDiscovery(options: EtcdDiscoveryOptions): Discovery {
   return registryDiscovery({
     ...settings,
     async connect(context) {
-      checkAnnounced(context.self.endpoint);
       return etcdRegistry(urls, settings, context);
     },
   });
@@ -63,7 +62,12 @@ function etcdRegistry(
   /** Keeps the lease alive, or takes another one when it is over. */
   async function lease(signal: AbortSignal): Promise<string> {
     if (leaseId !== undefined) {
-      const kept = await ask({ path: '/v3/lease/keepalive', body: { ID: leaseId }, signal, lines: 1 });
+      const kept = await ask({
+        path: '/v3/lease/keepalive',
+        body: { ID: leaseId },
+        signal,
+        lines: 1,
+      });
       if (numberOf(fieldOf(kept, 'result', 'TTL')) > 0) return leaseId;
       leaseId = undefined;
     }
@@ -76,7 +80,9 @@ function etcdRegistry(
 
   async function announce(signal: AbortSignal): Promise<Endpoint> {
     const own = await lease(signal);
-    const [entry] = listOf(fieldOf(await ask({ path: '/v3/kv/range', body: { key }, signal }), 'kvs'));
+    const [entry] = listOf(
+      fieldOf(await ask({ path: '/v3/kv/range', body: { key }, signal }), 'kvs'),
+    );
     const holder = textFrom(fieldOf(entry, 'value'));
     if (entry !== undefined && holder !== endpoint) return holder;
     if (fieldOf(entry, 'lease') === own) return endpoint;

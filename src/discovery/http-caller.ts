@@ -45,7 +45,11 @@ export function httpCaller(urls: readonly URL[]): HttpCaller {
     async call(call) {
       const url = urls[at % urls.length] as URL;
       try {
-        return await request(url, url.protocol === 'https:' ? agents['https:'] : agents['http:'], call);
+        return await request(
+          url,
+          url.protocol === 'https:' ? agents['https:'] : agents['http:'],
+          call,
+        );
       } catch (error) {
         at = (at + 1) % urls.length;
         const reason = error instanceof Error ? error.message : String(error);
@@ -59,7 +63,7 @@ export function httpCaller(urls: readonly URL[]): HttpCaller {
 }
 
 function request(url: URL, agent: http.Agent, call: HttpCall): Promise<HttpAnswer> {
-  const { method, path, body, headers, signal, isEnough } = call;
+  const { method, path, body, headers, signal } = call;
   const bytes = body === undefined ? undefined : Buffer.from(JSON.stringify(body));
   const { promise, resolve, reject } = Promise.withResolvers<HttpAnswer>();
   const { request: open } = url.protocol === 'https:' ? https : http;
@@ -85,7 +89,7 @@ function request(url: URL, agent: http.Agent, call: HttpCall): Promise<HttpAnswe
       text += piece;
       if (text.length > answerBytesMax) {
         response.destroy(new Error(`the answer is longer than ${answerBytesMax} bytes`));
-      } else if (isEnough?.(text) === true) {
+      } else if (call.isEnough?.(text) === true) {
         settle();
         sent.destroy();
       }

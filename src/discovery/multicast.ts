@@ -4,7 +4,7 @@
 
 import { isIP, isIPv4 } from 'node:net';
 import { assert } from '../base/assert.ts';
-import { isNodeId, nodeIdRule, parseEndpoint } from '../base/endpoint.ts';
+import { isNodeId, nodeIdRule } from '../base/endpoint.ts';
 import { KommanderError } from '../base/errors.ts';
 import type { Timer } from '../ports/clock.ts';
 import type { Discovery, DiscoveryContext } from '../ports/discovery.ts';
@@ -31,6 +31,7 @@ import {
   type MulticastSockets,
   openMulticastSockets,
 } from './multicast-sockets.ts';
+import { checkOwnEndpoint } from './own-endpoint.ts';
 
 export interface MulticastOptions {
   /** An IPv4 or IPv6 multicast address (default `239.0.0.222`). */
@@ -358,16 +359,6 @@ function checkNumber(
   const value = options[name] ?? byDefault;
   if (Number.isSafeInteger(value) && value >= min && value <= max) return value;
   throw invalidOption(name, `is ${value}; it lies between ${min} and ${max}`);
-}
-
-/** @throws INVALID_OPTION others could not come back to this node */
-function checkOwnEndpoint({ self }: DiscoveryContext): void {
-  const { host } = parseEndpoint(self.endpoint, { option: 'advertise' });
-  if (host !== '0.0.0.0' && !/^[0:]+$/.test(host)) return;
-  throw invalidOption(
-    'advertise',
-    `is needed: this node listens on ${self.endpoint}, which tells others nothing; say where it is reached`,
-  );
 }
 
 function invalidOption(option: string, what: string): KommanderError {

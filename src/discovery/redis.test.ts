@@ -3,12 +3,17 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createClient } from 'redis';
-import { announced, endpointOf, type RegistryBackend, registryRules } from '../../test/support/registry-rules.ts';
+import {
+  announced,
+  endpointOf,
+  type RegistryBackend,
+  registryRules,
+} from '../../test/support/registry-rules.ts';
 import { skipWithout, startServer, until } from '../../test/support/registry-servers.ts';
 import { isKommanderError } from '../base/errors.ts';
 import { systemClock } from '../time/system-clock.ts';
 import { entriesMax } from './known-nodes.ts';
-import { redisDiscovery, type RedisDiscoveryOptions } from './redis.ts';
+import { type RedisDiscoveryOptions, redisDiscovery } from './redis.ts';
 import { importRedis } from './redis-client.ts';
 
 const skip = skipWithout('redis-server');
@@ -68,7 +73,10 @@ async function startRedis(): Promise<RedisBackend> {
 
 registryRules('redis', skip, startRedis);
 
-test('redis: keys of other types, and what is no text, are left out', { skip, timeout: 60_000 }, async () => {
+test('redis: keys of other types, and what is no text, are left out', {
+  skip,
+  timeout: 60_000,
+}, async () => {
   await using redis = await startRedis();
   await redis.command('LPUSH', nodeKey('list'), 'a list');
   await redis.command('SADD', indexKey, 'list', 'no node id', 'x'.repeat(10_000));
@@ -84,7 +92,10 @@ test('redis: keys of other types, and what is no text, are left out', { skip, ti
   );
 });
 
-test('redis: ids whose entries have expired leave the index', { skip, timeout: 60_000 }, async () => {
+test('redis: ids whose entries have expired leave the index', {
+  skip,
+  timeout: 60_000,
+}, async () => {
   await using redis = await startRedis();
   await redis.command('SADD', indexKey, 'gone');
   await using a = await announced(redis, 'a');
@@ -92,7 +103,10 @@ test('redis: ids whose entries have expired leave the index', { skip, timeout: 6
   await until(async () => String(await redis.command('SMEMBERS', indexKey)) === 'a');
 });
 
-test('redis: an index that is no set is a failure that says so', { skip, timeout: 60_000 }, async () => {
+test('redis: an index that is no set is a failure that says so', {
+  skip,
+  timeout: 60_000,
+}, async () => {
   await using redis = await startRedis();
   await redis.command('SET', indexKey, 'a text');
   await using a = await announced(redis, 'a');
@@ -118,9 +132,15 @@ test('redis: no more entries are read than are believed', { skip, timeout: 60_00
   assert.deepEqual(a.reports, []);
 });
 
-test('redis: a wrong password is a failure that says so, without the password', { skip, timeout: 60_000 }, async () => {
+test('redis: a wrong password is a failure that says so, without the password', {
+  skip,
+  timeout: 60_000,
+}, async () => {
   await using redis = await startRedis();
-  const wrong = { ...redis, discovery: () => redisDiscovery({ url: redis.url.replace('correct', 'secret') }) };
+  const wrong = {
+    ...redis,
+    discovery: () => redisDiscovery({ url: redis.url.replace('correct', 'secret') }),
+  };
   await using a = await announced(wrong, 'a');
   await until(() => a.events.length === 2);
   for (const { fields } of a.events) {
@@ -129,7 +149,10 @@ test('redis: a wrong password is a failure that says so, without the password', 
   }
 });
 
-test('redis: a connection that hangs is left, and another one is made', { skip, timeout: 60_000 }, async () => {
+test('redis: a connection that hangs is left, and another one is made', {
+  skip,
+  timeout: 60_000,
+}, async () => {
   await using redis = await startRedis();
   await using a = await announced(
     { ...redis, discovery: () => redisDiscovery({ url: redis.url, pollMs: 100, timeoutMs: 200 }) },

@@ -3,8 +3,8 @@
 
 import type { DiscoveredNode, Discovery, DiscoveryContext } from '../ports/discovery.ts';
 import { entriesMax } from './known-nodes.ts';
-import { type RedisBinding, type RedisClient, importRedis } from './redis-client.ts';
-import { checkAnnounced, type Registry, registryDiscovery } from './registry.ts';
+import { importRedis, type RedisBinding, type RedisClient } from './redis-client.ts';
+import { type Registry, registryDiscovery } from './registry.ts';
 import {
   integerOption,
   type RegistryOptions,
@@ -36,7 +36,6 @@ export function redisDiscovery(options: RedisDiscoveryOptions): Discovery {
   return registryDiscovery({
     ...settings,
     async connect(context) {
-      checkAnnounced(context.self.endpoint);
       return redisRegistry(await importRedis(), { url, pollMs, settings, context });
     },
   });
@@ -91,7 +90,8 @@ function redisRegistry(
 
   /** One connection for all questions. One that failed is left; the next question makes another. */
   async function ask(command: readonly string[], signal: AbortSignal): Promise<unknown> {
-    const asked = (connecting ??= connect());
+    connecting ??= connect();
+    const asked = connecting;
     const giveUp = (): void => void asked.then(end, () => {});
     signal.addEventListener('abort', giveUp);
     try {

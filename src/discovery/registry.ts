@@ -4,12 +4,11 @@
 // ends anything: what was known stays known, and it is asked again.
 
 import { assert } from '../base/assert.ts';
-import { parseEndpoint } from '../base/endpoint.ts';
-import { KommanderError } from '../base/errors.ts';
 import { type Random, seededRandom } from '../base/random.ts';
 import type { DiscoveredNode, Discovery, DiscoveryContext } from '../ports/discovery.ts';
 import type { Endpoint } from '../ports/transport.ts';
 import { type AnswerOutcome, entriesMax, type KnownNodes, takeAnswer } from './known-nodes.ts';
+import { checkOwnEndpoint } from './own-endpoint.ts';
 
 /** How one registry is asked. Every call ends when its signal is aborted; what it rejects with is tried again. */
 export interface Registry {
@@ -73,7 +72,7 @@ export function registryDiscovery(rules: RegistryRules): Discovery {
     async open(changed, context) {
       assert(opening === undefined, 'a discovery is opened once');
       assert(closing === undefined, 'a closed discovery is not opened');
-      const connecting = rules.connect(context);
+      const connecting = connect(rules, context);
       // A failure is the caller's to hear; there is nothing to close then.
       opening = connecting.then(
         (registry) => openRegistry(registry, { rules, context, changed }),
@@ -94,14 +93,10 @@ export function registryDiscovery(rules: RegistryRules): Discovery {
   };
 }
 
-/** @throws INVALID_OPTION the endpoint names no machine: others could not reach it */
-export function checkAnnounced(endpoint: Endpoint): void {
-  const { host } = parseEndpoint(endpoint, { option: 'advertise' });
-  if (host !== '0.0.0.0' && !/^[0:]+$/.test(host)) return;
-  throw new KommanderError(
-    `option advertise: this node listens on ${endpoint}, which others cannot reach it at: say where they can`,
-    { code: 'INVALID_OPTION', details: { option: 'advertise', value: endpoint } },
-  );
+async function connect(rules: RegistryRules, context: DiscoveryContext): Promise<Registry> {
+  const registry = await rules.connect(context);
+  if (registry.announcer !== undefined) checkOwnEndpoint(context);
+  return registry;
 }
 
 type Operation = 'announce' | 'list' | 'watch';
@@ -219,10 +214,8 @@ async function changeAwaited(open: OpenRegistry, waitMs: number): Promise<boolea
   if (registry.awaitChange === undefined) return false;
   const late = new Error(`nothing changed within ${waitMs} ms`);
   try {
-    await bounded(
-      open,
-      { timeoutMs: waitMs, late, ending: open.ending.signal },
-      async (signal) => registry.awaitChange?.(signal),
+    await bounded(open, { timeoutMs: waitMs, late, ending: open.ending.signal }, async (signal) =>
+      registry.awaitChange?.(signal),
     );
   } catch (error) {
     if (error !== late) throw error;

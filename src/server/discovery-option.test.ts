@@ -36,6 +36,43 @@ test('a scheme alone, with an address and with parameters names a discovery', ()
   assert.deepEqual(discoveryFor('static', members).fixedNodes, members);
 });
 
+test('a registry is named by the URL of its server', () => {
+  for (const text of [
+    'redis://10.0.0.1',
+    'redis://:pass%20word@10.0.0.1:6380/2?cluster=orders',
+    'rediss://redis.example',
+    'etcd://10.0.0.1',
+    'etcd://root:pass%20word@[::1]:2379?cluster=orders&member=10.0.0.2&member=10.0.0.3:2380',
+    'etcds://etcd.example',
+    'consul://127.0.0.1',
+    'consuls://consul.example:8501?cluster=orders',
+    'dns://_raft._tcp.raft.default.svc.cluster.local',
+    'dns://raft.example:8101?server=127.0.0.1:5353&server=[::1]',
+  ]) {
+    assert.ok(isDiscoveryOption(text), text);
+    assert.equal(discoveryFor(text, ['a', 'b']).fixedNodes, undefined, text);
+  }
+});
+
+test('a bad URL of a registry is refused with what is bad about it, and without its password', () => {
+  for (const [text, problem] of [
+    ['redis', /needs a host/],
+    ['redis://h/0?clustre=x', /no parameter "clustre"; there are cluster/],
+    ['redis://u:secret@h?cluster=a%20b', /"redis:\/\/…@h\?cluster=a%20b".*option cluster/],
+    ['redis://u:secret@h:port', /"redis:\/\/…@h:port" is not valid: expected one of/],
+    ['rediss:u:secret@h', /"rediss:…@h" is not valid/],
+    ['etcd://u:secret@h/path', /takes no path/],
+    ['etcd://u:secret@h?member=h:port', /option url is not valid/],
+    ['consul://h?token-file=/none', /cannot be read: ENOENT/],
+    ['dns://raft.example', /option port is missing/],
+    ['dns://_raft._tcp.example:1', /option port is not needed/],
+    ['dns://raft.example:1?server=x', /option servers is not valid/],
+  ] as const) {
+    assert.match(problemOf(text), problem, text);
+    assert.doesNotMatch(problemOf(text), /secret@/, text);
+  }
+});
+
 test('what is no scheme with a URL is not understood', () => {
   for (const text of [
     '',
@@ -81,4 +118,8 @@ test('secrets come from a file, one a line, and are in no message', (t) => {
   writeFileSync(path, 'tooshort\n');
   assert.match(problemOf(text), /option secrets is not valid/);
   assert.doesNotMatch(problemOf(text), /tooshort/);
+  writeFileSync(path, 'a-token\n');
+  discoveryFor(`consul://h?token-file=${path}`, members);
+  writeFileSync(path, 'two words\n');
+  assert.match(problemOf(`consul://h?token-file=${path}`), /option token/);
 });

@@ -7,6 +7,7 @@ import { multicastDiscovery } from '../discovery/multicast.ts';
 import { staticDiscovery } from '../discovery/static.ts';
 import type { Discovery } from '../ports/discovery.ts';
 import type { Endpoint, NodeId } from '../ports/transport.ts';
+import { registrySchemes } from './registry-option.ts';
 
 /** First members as `--members` names them. */
 export type MemberList = Readonly<Record<NodeId, Endpoint>> | readonly NodeId[];
@@ -24,6 +25,12 @@ const discoverySchemes: Readonly<Record<string, DiscoveryScheme>> = {
     form: 'multicast[://GROUP[:PORT]][?cluster=NAME&interface=ADDRESS&secret-file=PATH]',
     make: makeMulticast,
   },
+  ...Object.fromEntries(
+    Object.entries(registrySchemes).map(([name, { form, make }]) => [
+      name,
+      { form, make: (url: URL) => make(url, (path) => secretsOf(path)[0] ?? '') },
+    ]),
+  ),
 };
 
 /** Every form, for help and messages. */
@@ -117,7 +124,12 @@ export function isIdList(members: MemberList): members is readonly NodeId[] {
 }
 
 function badDiscovery(text: string, problem: string, cause?: unknown): KommanderError {
-  return invalid(`--discovery: "${text.slice(0, 200)}" is not valid: ${problem}`, cause);
+  return invalid(`--discovery: "${withoutPassword(text)}" is not valid: ${problem}`, cause);
+}
+
+/** What stands before an @ may be a secret, also where the text is no URL. */
+export function withoutPassword(text: string): string {
+  return text.replace(/(^\w*:?\/*).*@/, '$1…@').slice(0, 200);
 }
 
 function invalid(problem: string, cause?: unknown): KommanderError {

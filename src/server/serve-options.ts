@@ -13,6 +13,7 @@ import {
   isDiscoveryOption,
   isIdList,
   type MemberList,
+  withoutPassword,
 } from './discovery-option.ts';
 
 /** How an option is called and explained. */
@@ -177,7 +178,10 @@ export function readServeOptions(sources: OptionSources): ServeOptions {
         return { name, problem: `${origin}: there is no such option` };
       }
       if (given[name] === undefined) return { name, problem: `${origin} is required` };
-      return { name, problem: `${origin}: ${shown(given[name])} is not valid: ${issue.message}` };
+      return {
+        name,
+        problem: `${origin}: ${shown(name === 'discovery' ? withoutPassword(String(given[name])) : given[name])} is not valid: ${issue.message}`,
+      };
     }),
   );
 }

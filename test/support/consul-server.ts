@@ -62,7 +62,8 @@ export function consulServer(token?: string): ConsulServer {
     const { ID: id, Name: name, Address: address, Port: port, Meta: meta } = body;
     const check = body.Check as Record<string, unknown>;
     if (typeof id !== 'string' || typeof name !== 'string') throw new Error('no ID or Name');
-    if (typeof address !== 'string' || typeof port !== 'number') throw new Error('no Address, Port');
+    if (typeof address !== 'string' || typeof port !== 'number')
+      throw new Error('no Address, Port');
     const ttl = /^(\d+)s$/.exec(String(check.TTL));
     if (ttl === null || check.Status !== 'passing') throw new Error('no TTL check');
     if (check.DeregisterCriticalServiceAfter !== '1m') throw new Error('less than a minute');
@@ -159,7 +160,15 @@ export function consulServer(token?: string): ConsulServer {
     register(name, id, meta) {
       const passedAtMs = performance.now();
       const place = { address: '', port: 0 };
-      instances.set(id, { id, name, ...place, meta, ttlMs: undefined, passedAtMs, wasPassing: true });
+      instances.set(id, {
+        id,
+        name,
+        ...place,
+        meta,
+        ttlMs: undefined,
+        passedAtMs,
+        wasPassing: true,
+      });
       changed();
     },
     deregister(id) {

@@ -59,10 +59,15 @@ export async function announced(
     reports,
     events,
     async knows(wanted) {
-      const text = JSON.stringify(Object.entries(wanted).sort());
+      const lines = (nodes: readonly (readonly [string | undefined, string])[]): string =>
+        nodes
+          .map(([id, at]) => `${id} ${at}\n`)
+          .sort((x, y) => (x < y ? -1 : 1))
+          .join('');
+      const text = lines(Object.entries(wanted));
       await until(() => {
-        const last = reports.at(-1)?.map((node) => [node.nodeId, node.endpoint]);
-        return last !== undefined && JSON.stringify(last.sort()) === text;
+        const last = reports.at(-1)?.map((node) => [node.nodeId, node.endpoint] as const);
+        return last !== undefined && lines(last) === text;
       });
     },
     [Symbol.asyncDispose]: () => discovery.close(),
@@ -120,17 +125,20 @@ export function registryRules(
     },
   );
 
-  rule('nodes find each other, whoever comes first, and only those of their cluster', async (backend) => {
-    await using a = await announced(backend, 'a');
-    await a.knows({});
-    await using b = await announced(backend, 'b');
-    await using other = await announced(backend, 'a', { cluster: 'other' });
-    await a.knows({ b: endpointOf('b') });
-    await b.knows({ a: endpointOf('a') });
-    await other.knows({});
-    assert.deepEqual(await backend.entries(), { a: endpointOf('a'), b: endpointOf('b') });
-    assert.deepEqual([...a.events, ...b.events, ...other.events], []);
-  });
+  rule(
+    'nodes find each other, whoever comes first, and only those of their cluster',
+    async (backend) => {
+      await using a = await announced(backend, 'a');
+      await a.knows({});
+      await using b = await announced(backend, 'b');
+      await using other = await announced(backend, 'a', { cluster: 'other' });
+      await a.knows({ b: endpointOf('b') });
+      await b.knows({ a: endpointOf('a') });
+      await other.knows({});
+      assert.deepEqual(await backend.entries(), { a: endpointOf('a'), b: endpointOf('b') });
+      assert.deepEqual([...a.events, ...b.events, ...other.events], []);
+    },
+  );
 
   rule('a node that leaves takes its entry with it', async (backend) => {
     await using a = await announced(backend, 'a', { ttlMs: longTtlMs });
@@ -180,15 +188,18 @@ export function registryRules(
     assert.deepEqual(await backend.entries(), { a: 'other.example:8101' });
   });
 
-  rule('a node that was killed and starts again at its endpoint has its id at once', async (backend) => {
-    const killed = await announced(backend, 'a', { ttlMs: longTtlMs, clock: virtualClock() });
-    await until(async () => (await backend.entries()).a !== undefined);
-    await until(async () => (await backend.remainingMs('a')) <= longTtlMs - spentMs);
-    await using a = await announced(backend, 'a', { ttlMs: longTtlMs });
-    await until(async () => (await backend.remainingMs('a')) > longTtlMs - spentMs);
-    assert.deepEqual(a.events, []);
-    await killed.discovery.close();
-  });
+  rule(
+    'a node that was killed and starts again at its endpoint has its id at once',
+    async (backend) => {
+      const killed = await announced(backend, 'a', { ttlMs: longTtlMs, clock: virtualClock() });
+      await until(async () => (await backend.entries()).a !== undefined);
+      await until(async () => (await backend.remainingMs('a')) <= longTtlMs - spentMs);
+      await using a = await announced(backend, 'a', { ttlMs: longTtlMs });
+      await until(async () => (await backend.remainingMs('a')) > longTtlMs - spentMs);
+      assert.deepEqual(a.events, []);
+      await killed.discovery.close();
+    },
+  );
 
   rule('rubbish that others write is left out and reported', async (backend) => {
     const rubbish = ['nonsense', 'host:0', 'a b:8101', 'x'.repeat(400), '[::1:8101', ' '];
@@ -217,23 +228,26 @@ export function registryRules(
     await until(async () => (await backend.entries()).a !== undefined);
   });
 
-  rule('while a registry is down what was known stays known, and it is all there again afterwards', async (backend) => {
-    await using a = await announced(backend, 'a', { ttlMs: 2_000 });
-    await using b = await announced(backend, 'b', { ttlMs: 2_000 });
-    await a.knows({ b: endpointOf('b') });
-    await b.knows({ a: endpointOf('a') });
-    await backend.stop();
-    for (const node of [a, b]) {
-      await until(() => node.events.some((event) => event.name === 'registry-failing'));
-    }
-    await backend.start();
-    const all = JSON.stringify({ a: endpointOf('a'), b: endpointOf('b') });
-    await until(async () => JSON.stringify(await backend.entries()) === all);
-    for (const node of [a, b]) {
-      await until(() => node.events.some((event) => event.name === 'registry-recovered'));
-    }
-    await a.knows({ b: endpointOf('b') });
-  });
+  rule(
+    'while a registry is down what was known stays known, and it is all there again afterwards',
+    async (backend) => {
+      await using a = await announced(backend, 'a', { ttlMs: 2_000 });
+      await using b = await announced(backend, 'b', { ttlMs: 2_000 });
+      await a.knows({ b: endpointOf('b') });
+      await b.knows({ a: endpointOf('a') });
+      await backend.stop();
+      for (const node of [a, b]) {
+        await until(() => node.events.some((event) => event.name === 'registry-failing'));
+      }
+      await backend.start();
+      const all = JSON.stringify({ a: endpointOf('a'), b: endpointOf('b') });
+      await until(async () => JSON.stringify(await backend.entries()) === all);
+      for (const node of [a, b]) {
+        await until(() => node.events.some((event) => event.name === 'registry-recovered'));
+      }
+      await a.knows({ b: endpointOf('b') });
+    },
+  );
 
   rule('a discovery closes although its registry is down', async (backend) => {
     await using a = await announced(backend, 'a', { timeoutMs: 100 });

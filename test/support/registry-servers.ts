@@ -42,7 +42,6 @@ export interface ServerCommand {
 export async function startServer(server: ServerCommand): Promise<RegistryServer> {
   const ports = await freePorts(2);
   const [port = 0] = ports;
-  const { isUp = accepts } = server;
   let child: ChildProcess | undefined;
   let directory: string | undefined;
   const endWithUs = (): void => void child?.kill('SIGKILL');
@@ -70,11 +69,11 @@ export async function startServer(server: ServerCommand): Promise<RegistryServer
     child = started;
     let said = '';
     for (const stream of [started.stdout, started.stderr]) {
-      stream.on('data', (bytes: Buffer) => {
-        said = `${said}${bytes}`.slice(-2_000);
+      stream.setEncoding('utf8').on('data', (text: string) => {
+        said = (said + text).slice(-2_000);
       });
     }
-    while (!(await isUp(port))) {
+    while (!(await (server.isUp?.(port) ?? accepts(port)))) {
       if (started.exitCode !== null) throw new Error(`${server.command} ended: ${said}`);
       await sleep(20);
     }
