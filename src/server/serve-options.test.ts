@@ -120,6 +120,7 @@ test('a bad value is refused with its name, the value, where it came from and th
       { discovery: 'pigeon' },
       /--discovery: "pigeon" is not valid: expected one of static, multicast/,
     ],
+    [{ discovery: 'redis://:secret@h:x' }, /--discovery: "redis:\/\/…@h:x" is not valid/],
     [{ members: '' }, /--members/],
     [{ tickMs: '4' }, /--tick-ms: "4" is not valid: expected an integer from 5 to 10000/],
     [{ electionTicks: '2' }, /--election-ticks: "2"/],

@@ -178,10 +178,10 @@ export function readServeOptions(sources: OptionSources): ServeOptions {
         return { name, problem: `${origin}: there is no such option` };
       }
       if (given[name] === undefined) return { name, problem: `${origin} is required` };
-      return {
-        name,
-        problem: `${origin}: ${shown(name === 'discovery' ? withoutPassword(String(given[name])) : given[name])} is not valid: ${issue.message}`,
-      };
+      const value = given[name];
+      const isUrl = name === 'discovery' && typeof value === 'string';
+      const text = shown(isUrl ? withoutPassword(value) : value);
+      return { name, problem: `${origin}: ${text} is not valid: ${issue.message}` };
     }),
   );
 }

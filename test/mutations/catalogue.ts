@@ -9,6 +9,7 @@ import { logStoreMutations } from './log-store.ts';
 import { membershipMutations } from './membership.ts';
 import type { Mutation } from './mutation.ts';
 import { readMutations } from './reads.ts';
+import { registryMutations } from './registries.ts';
 import { replicationMutations } from './replication.ts';
 import { retentionMutations } from './retention.ts';
 import { segmentMutations } from './segments.ts';
@@ -30,6 +31,7 @@ export const catalogue: readonly Mutation[] = [
   ...membershipMutations,
   ...backupMutations,
   ...discoveryMutations,
+  ...registryMutations,
 ];
 
 /** The last hazard of the section "Membership and elasticity"; those behind it are of the process around the library. */
