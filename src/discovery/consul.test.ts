@@ -93,7 +93,7 @@ test('consul: two agents that register one id: the first one stays', limits, asy
   await a.knows({ b: endpointOf('b') });
   consul.server.register(service, 'at a third', { nodeId: 'b', endpoint: 'copy.example:8101' });
   await until(() => a.events.length > 0);
-  assert.equal(a.events[0]?.name, 'registry-id-claimed-twice');
+  assert.equal(a.events[0]?.name, 'node-id-claimed-twice');
   await a.knows({ b: endpointOf('b') });
 });
 

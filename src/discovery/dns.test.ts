@@ -156,7 +156,7 @@ test(
       { nodeId: 'raft-1', endpoint: `raft-1.${domain}:4` },
       { nodeId: 'raft-0', endpoint: `raft-0.${domain}:3` },
     ]);
-    assert.equal(nodes.events[0]?.name, 'registry-id-claimed-twice');
+    assert.equal(nodes.events[0]?.name, 'node-id-claimed-twice');
   },
 );
 

@@ -8,7 +8,7 @@ import {
   type RegistryBackend,
   registryRules,
 } from '../../test/support/registry-rules.ts';
-import { skipWithout, startServer, until } from '../../test/support/registry-servers.ts';
+import { etcdCommand, skipWithout, startServer, until } from '../../test/support/registry-servers.ts';
 import { isKommanderError } from '../base/errors.ts';
 import { type EtcdDiscoveryOptions, etcdDiscovery } from './etcd.ts';
 import { fieldOf, listOf } from './http-caller.ts';
@@ -26,23 +26,7 @@ interface EtcdBackend extends RegistryBackend {
 }
 
 async function startEtcd(): Promise<EtcdBackend> {
-  const server = await startServer({
-    command: 'etcd',
-    arguments({ ports: [port, peerPort], directory }) {
-      const client = `http://127.0.0.1:${port}`;
-      const peer = `http://127.0.0.1:${peerPort}`;
-      return [
-        ...['--data-dir', `${directory}/data`],
-        ...['--listen-client-urls', client, '--advertise-client-urls', client],
-        ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer],
-        ...['--initial-cluster', `default=${peer}`],
-      ];
-    },
-    async isUp(port) {
-      const answer = await fetch(`http://127.0.0.1:${port}/health`).catch(() => undefined);
-      return (await answer?.text())?.includes('"true"') === true;
-    },
-  });
+  const server = await startServer(etcdCommand);
   const url = `http://127.0.0.1:${server.port}`;
   const call = async (path: string, body: unknown): Promise<unknown> => {
     const answer = await fetch(url + path, { method: 'POST', body: JSON.stringify(body) });

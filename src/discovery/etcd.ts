@@ -163,7 +163,7 @@ function authenticated(
       ...(lines !== undefined && { isEnough: (text) => text.split('\n').length > lines }),
     });
     const text = lines === undefined ? answer.text : answer.text.split('\n')[lines - 1];
-    if (answer.status === 200 && text !== undefined) return jsonOf(text);
+    if (answer.status === 200 && text !== undefined && text !== '') return jsonOf(text);
     token = undefined;
     const why = answer.text.slice(0, 256).trim();
     throw new Error(`etcd at ${http.hosts} answered ${path} with ${answer.status}: ${why}`);

@@ -2,12 +2,13 @@
 // what disappears or changes back and forth is believed slowly, so that a registry that lost its memory, or an entry
 // that flaps, does not tear connections. Pure: time comes in, facts come out.
 
+import { must } from '../base/assert.ts';
 import { isNodeId, nodeIdRule, parseEndpoint } from '../base/endpoint.ts';
 import { isKommanderError } from '../base/errors.ts';
 import type { DiscoveredNode, DiscoveryContext } from '../ports/discovery.ts';
 import type { Endpoint, NodeId } from '../ports/transport.ts';
 
-/** Entries of one answer; one with more is not believed at all. */
+/** Entries of one answer, of which one with more is not believed at all; and nodes that are known at one time. */
 export const entriesMax = 4_096;
 
 /** What is believed, by node id, or by endpoint where no id is known. */
@@ -44,47 +45,27 @@ export interface AnswerOutcome {
 export function takeAnswer(
   known: KnownNodes,
   answer: readonly DiscoveredNode[],
-  at: { readonly self: DiscoveryContext['self']; readonly nowMs: number; readonly holdMs: number },
+  at: Moment & { readonly self: DiscoveryContext['self'] },
 ): AnswerOutcome {
-  const { self, nowMs, holdMs } = at;
+  const { self } = at;
   const { endpoints, refused } = endpointsByNode(answer);
   const own = endpoints.get(self.nodeId) ?? [];
   endpoints.delete(self.nodeId);
   endpoints.delete(`@${self.endpoint}`);
   const doubles = new Map<NodeId, readonly Endpoint[]>();
   if (own.length > 1) doubles.set(self.nodeId, own);
-  const dues: number[] = [];
-  let isChanged = false;
+  const changes: Changes = { isChanged: false, dues: [], refused };
   for (const [key, found] of endpoints) {
     const before = known.get(key);
     const kept = before !== undefined && found.includes(before.node.endpoint);
-    const endpoint = kept ? before.node.endpoint : (found[0] ?? '');
+    const endpoint = kept ? before.node.endpoint : must(found[0], 'who is found is somewhere');
     if (found.length > 1) {
       doubles.set(key, [endpoint, ...found.filter((each) => each !== endpoint)]);
     }
-    if (before !== undefined) before.missingSinceMs = undefined;
-    if (kept) continue;
-    const calmMs = before?.changedAtMs === undefined ? nowMs : before.changedAtMs + holdMs;
-    if (calmMs > nowMs) {
-      dues.push(calmMs);
-      continue;
-    }
-    const nodeId = key.startsWith('@') ? undefined : key;
-    const changedAtMs = before === undefined ? undefined : nowMs;
-    known.set(key, { node: { nodeId, endpoint }, changedAtMs, missingSinceMs: undefined });
-    isChanged = true;
+    noteFound(known, { key, endpoint }, at, changes);
   }
-  for (const [key, each] of known) {
-    if (endpoints.has(key)) continue;
-    each.missingSinceMs ??= nowMs;
-    const goneMs = each.missingSinceMs + holdMs;
-    if (goneMs > nowMs) {
-      dues.push(goneMs);
-      continue;
-    }
-    known.delete(key);
-    isChanged = true;
-  }
+  for (const key of known.keys()) if (!endpoints.has(key)) noteMissing(known, key, at, changes);
+  const { isChanged, dues } = changes;
   return {
     isChanged,
     hasSelf: own.includes(self.endpoint),
@@ -94,10 +75,72 @@ export function takeAnswer(
   };
 }
 
+interface Changes {
+  isChanged: boolean;
+  /** When something is believed that is not yet. */
+  readonly dues: number[];
+  readonly refused: string[];
+}
+
+interface Moment {
+  readonly nowMs: number;
+  readonly holdMs: number;
+}
+
+function noteFound(
+  known: KnownNodes,
+  { key, endpoint }: { readonly key: string; readonly endpoint: Endpoint },
+  { nowMs, holdMs }: Moment,
+  changes: Changes,
+): void {
+  const nodeId = key.startsWith('@') ? undefined : key;
+  const before = known.get(key);
+  if (before === undefined) {
+    if (known.size >= entriesMax) {
+      changes.refused.push(`there is no room for ${key}: ${entriesMax} nodes are known`);
+      return;
+    }
+    known.set(key, {
+      node: { nodeId, endpoint },
+      changedAtMs: undefined,
+      missingSinceMs: undefined,
+    });
+    changes.isChanged = true;
+    return;
+  }
+  before.missingSinceMs = undefined;
+  if (before.node.endpoint === endpoint) return;
+  const calmMs = (before.changedAtMs ?? Number.NEGATIVE_INFINITY) + holdMs;
+  if (calmMs > nowMs) {
+    changes.dues.push(calmMs);
+    return;
+  }
+  before.node = { nodeId, endpoint };
+  before.changedAtMs = nowMs;
+  changes.isChanged = true;
+}
+
+function noteMissing(
+  known: KnownNodes,
+  key: string,
+  { nowMs, holdMs }: Moment,
+  changes: Changes,
+): void {
+  const missing = must(known.get(key), 'only who is known is missing');
+  missing.missingSinceMs ??= nowMs;
+  const goneMs = missing.missingSinceMs + holdMs;
+  if (goneMs > nowMs) {
+    changes.dues.push(goneMs);
+    return;
+  }
+  known.delete(key);
+  changes.isChanged = true;
+}
+
 /** The well-formed entries: endpoints by node id, by `@endpoint` where there is no id. */
 function endpointsByNode(answer: readonly DiscoveredNode[]): {
   readonly endpoints: Map<string, Endpoint[]>;
-  readonly refused: readonly string[];
+  readonly refused: string[];
 } {
   const endpoints = new Map<string, Endpoint[]>();
   const refused: string[] = [];

@@ -1,15 +1,17 @@
 // Redis as a registry, with a real redis-server: the rules of all registries, and what only Redis has.
 
 import assert from 'node:assert/strict';
+import { createServer, type Socket } from 'node:net';
 import { test } from 'node:test';
 import { createClient } from 'redis';
+import { freePorts } from '../../test/support/ports.ts';
 import {
   announced,
   endpointOf,
   type RegistryBackend,
   registryRules,
 } from '../../test/support/registry-rules.ts';
-import { skipWithout, startServer, until } from '../../test/support/registry-servers.ts';
+import { redisCommand, redisPassword, skipWithout, startServer, until } from '../../test/support/registry-servers.ts';
 import { isKommanderError } from '../base/errors.ts';
 import { systemClock } from '../time/system-clock.ts';
 import { entriesMax } from './known-nodes.ts';
@@ -17,7 +19,6 @@ import { type RedisDiscoveryOptions, redisDiscovery } from './redis.ts';
 import { importRedis } from './redis-client.ts';
 
 const skip = skipWithout('redis-server');
-const password = 'correct horse';
 const nodeKey = (nodeId: string): string => `kommander:{kommander}:node:${nodeId}`;
 const indexKey = 'kommander:{kommander}:nodes';
 
@@ -28,14 +29,8 @@ interface RedisBackend extends RegistryBackend {
 }
 
 async function startRedis(): Promise<RedisBackend> {
-  const server = await startServer({
-    command: 'redis-server',
-    arguments: ({ ports: [port], directory }) => [
-      ...['--port', String(port), '--bind', '127.0.0.1', '--dir', directory],
-      ...['--save', '', '--appendonly', 'no', '--requirepass', password],
-    ],
-  });
-  const url = `redis://:${encodeURIComponent(password)}@127.0.0.1:${server.port}`;
+  const server = await startServer(redisCommand);
+  const url = `redis://:${encodeURIComponent(redisPassword)}@127.0.0.1:${server.port}`;
   const command = async (...parts: readonly string[]): Promise<unknown> => {
     const client = createClient({ url, socket: { reconnectStrategy: false } });
     client.on('error', () => {});
@@ -163,6 +158,28 @@ test('redis: a connection that hangs is left, and another one is made', {
   await until(() => a.events.some(({ name }) => name === 'registry-recovered'));
   await using _b = await announced(redis, 'b');
   await a.knows({ b: endpointOf('b') });
+});
+
+test('redis: a server that takes connections and says nothing is left, and tried again', { timeout: 60_000 }, async () => {
+  let connectionCount = 0;
+  const open = new Set<Socket>();
+  const silent = createServer((socket) => {
+    connectionCount += 1;
+    open.add(socket.on('error', () => {}).on('close', () => open.delete(socket)));
+  });
+  const [port = 0] = await freePorts(1);
+  await new Promise<void>((resolve) => silent.listen(port, '127.0.0.1', resolve));
+  try {
+    const url = `redis://127.0.0.1:${port}`;
+    const discovery = redisDiscovery({ url, timeoutMs: 50 });
+    const self = { nodeId: 'a', endpoint: endpointOf('a'), startId: 'one' };
+    await discovery.open(() => {}, { self, clock: systemClock, observer: () => {} });
+    await until(() => connectionCount > 3);
+    await discovery.close();
+    await until(() => open.size === 0);
+  } finally {
+    silent.close();
+  }
 });
 
 test('redis: without the package, open says how to install it', async () => {

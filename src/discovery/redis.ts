@@ -21,7 +21,7 @@ export interface RedisDiscoveryOptions extends RegistryOptions {
 }
 
 /**
- * Finds nodes through Redis (6 or newer; Valkey too) with the package `redis`.
+ * Finds nodes through Redis (6 or newer) with the package `redis`.
  *
  * @throws INVALID_OPTION at once; MISSING_DEPENDENCY at `open`, when the package is not installed
  */
@@ -85,28 +85,29 @@ function redisRegistry(
   // In braces: in a Redis cluster all keys of ours lie together.
   const prefix = `kommander:{${settings.cluster}}:`;
   const keys = [`${prefix}nodes`, `${prefix}node:${nodeId}`];
-  const name = `redis at ${url.host}`;
-  let connecting: Promise<RedisClient> | undefined;
+  let connection: { readonly client: RedisClient; readonly ready: Promise<unknown> } | undefined;
 
-  /** One connection for all questions. One that failed is left; the next question makes another. */
+  /** One connection for all questions. One that failed, or did not answer, is left; the next question makes another. */
   async function ask(command: readonly string[], signal: AbortSignal): Promise<unknown> {
-    connecting ??= connect();
-    const asked = connecting;
-    const giveUp = (): void => void asked.then(end, () => {});
-    signal.addEventListener('abort', giveUp);
+    connection ??= connect();
+    const used = connection;
+    const leave = (): void => {
+      if (connection === used) connection = undefined;
+      end(used.client);
+    };
+    signal.addEventListener('abort', leave);
     try {
-      const client = await asked;
-      return await client.sendCommand(command);
+      await used.ready;
+      return await used.client.sendCommand(command);
     } catch (error) {
-      if (connecting === asked) connecting = undefined;
-      giveUp();
+      leave();
       throw error;
     } finally {
-      signal.removeEventListener('abort', giveUp);
+      signal.removeEventListener('abort', leave);
     }
   }
 
-  async function connect(): Promise<RedisClient> {
+  function connect(): NonNullable<typeof connection> {
     const client = binding.createClient({
       url: url.href,
       socket: { reconnectStrategy: false, connectTimeout: settings.timeoutMs },
@@ -116,17 +117,11 @@ function redisRegistry(
     });
     // The question that meets the error reports it.
     client.on('error', () => {});
-    try {
-      await client.connect();
-    } catch (error) {
-      end(client);
-      throw new Error(`${name}: ${textOf(error)}`, { cause: error });
-    }
-    return client;
+    return { client, ready: client.connect() };
   }
 
   return {
-    name,
+    name: `redis at ${url.host}`,
     pauseMs: pollMs,
     announcer: {
       async announce(signal) {
@@ -142,8 +137,8 @@ function redisRegistry(
       return nodesOf(await ask(['EVAL', listScript, '1', `${prefix}nodes`, ...values], signal));
     },
     close() {
-      connecting?.then(end, () => {});
-      connecting = undefined;
+      if (connection !== undefined) end(connection.client);
+      connection = undefined;
     },
   };
 }
@@ -159,8 +154,4 @@ function nodesOf(reply: unknown): DiscoveredNode[] {
     nodes.push({ nodeId: texts[at] ?? '', endpoint: texts[at + 1] ?? '' });
   }
   return nodes;
-}
-
-function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

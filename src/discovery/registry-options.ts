@@ -1,5 +1,6 @@
 // The options that registries share: ranges and defaults, and what a URL of a registry may be.
 
+import { isNodeId, nodeIdRule } from '../base/endpoint.ts';
 import { KommanderError } from '../base/errors.ts';
 
 /** What every registry that nodes announce themselves in needs to know. */
@@ -31,8 +32,8 @@ export function registrySettings(
 ): RegistrySettings {
   checkNames(options, ['cluster', 'ttlMs', 'timeoutMs', ...otherOptions]);
   const { cluster = 'kommander' } = options;
-  if (typeof cluster !== 'string' || !/^[A-Za-z0-9._-]{1,64}$/.test(cluster)) {
-    throw invalidOption('cluster', `"${cluster}" is no name: use 1 to 64 of A-Z a-z 0-9 . _ -`);
+  if (typeof cluster !== 'string' || !isNodeId(cluster)) {
+    throw invalidOption('cluster', `is "${String(cluster).slice(0, 128)}"; it is ${nodeIdRule}`);
   }
   return {
     cluster,

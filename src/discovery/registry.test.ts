@@ -355,6 +355,29 @@ test('an answer with too many entries is not believed at all', async () => {
   await closed(made);
 });
 
+test('entries that are others in every answer do not pile up', async () => {
+  const made = await opened();
+  const half = entriesMax / 2;
+  for (let count = 0; count < 10; count++) {
+    const strangers = Array.from({ length: half }, (_, at) => ({
+      nodeId: `n${count * half + at}`,
+      endpoint: '10.1.0.1:1',
+    }));
+    made.registry.entries = [own, b, ...strangers];
+    await made.clock.run(pauseMs);
+  }
+  assert.equal(made.last()?.length, entriesMax);
+  assert.match(
+    String(made.said('registry-entries-refused')[0]?.fields.reason),
+    /no room for n\d+: 4096 nodes are known/,
+  );
+  // Those of before are gone in time, and there is room again.
+  made.registry.entries = [own, b, c];
+  await made.clock.run(2 * ttlMs);
+  assert.deepEqual(made.last(), [b, c]);
+  await closed(made);
+});
+
 test('an own entry that somebody removed is put back at once, and that is said', async () => {
   const made = await opened();
   await made.clock.run(renewalMs + pauseMs);
@@ -404,8 +427,8 @@ test('of two nodes that claim one id the one that is known stays, and that is sa
   await made.clock.run(4 * ttlMs);
   assert.deepEqual(made.reports, [[b]]);
   assert.deepEqual(
-    made.events.map(({ name, fields }) => [name, fields.claims]),
-    [['registry-id-claimed-twice', 'b: 10.0.0.2:8101, 10.0.0.9:8101']],
+    made.events.map(({ name, fields }) => [name, fields.nodeId, fields.endpoint, fields.claimedBy]),
+    [['node-id-claimed-twice', 'b', b.endpoint, rival.endpoint]],
   );
   // The one that is known goes: the other one has it.
   made.registry.entries = [own, rival];

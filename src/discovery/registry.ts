@@ -251,14 +251,19 @@ function noteAnswer(
 }
 
 function noteStrangeEntries(open: OpenRegistry, { refused, doubles }: AnswerOutcome): void {
-  sayOnce(open, 'registry-entries-refused', String([...refused].sort()), () => ({
-    count: refused.length,
-    reason: refused[0],
-  }));
-  const texts = [...doubles].map(([nodeId, endpoints]) => `${nodeId}: ${endpoints.join(', ')}`);
-  sayOnce(open, 'registry-id-claimed-twice', String(texts.sort()), () => ({
-    count: texts.length,
-    claims: texts[0],
+  const count = refused.length;
+  const [reason] = refused.toSorted();
+  const refusal = count === 0 ? '' : `${count} ${reason}`;
+  sayOnce(open, 'registry-entries-refused', refusal, () => ({ count, reason }));
+  const [[nodeId, [endpoint, claimedBy]] = ['', []]] = [...doubles].sort(([x], [y]) =>
+    x < y ? -1 : 1,
+  );
+  const claim = doubles.size === 0 ? '' : `${doubles.size} ${nodeId} ${endpoint} ${claimedBy}`;
+  sayOnce(open, 'node-id-claimed-twice', claim, () => ({
+    count: doubles.size,
+    nodeId,
+    endpoint,
+    claimedBy,
   }));
 }
 

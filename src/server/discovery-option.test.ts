@@ -47,7 +47,7 @@ test('a registry is named by the URL of its server', () => {
     'consul://127.0.0.1',
     'consuls://consul.example:8501?cluster=orders',
     'dns://_raft._tcp.raft.default.svc.cluster.local',
-    'dns://raft.example:8101?server=127.0.0.1:5353&server=[::1]',
+    'dns://_raft._tcp.raft.example?server=127.0.0.1:5353&server=[::1]',
   ]) {
     assert.ok(isDiscoveryOption(text), text);
     assert.equal(discoveryFor(text, ['a', 'b']).fixedNodes, undefined, text);
@@ -64,9 +64,10 @@ test('a bad URL of a registry is refused with what is bad about it, and without 
     ['etcd://u:secret@h/path', /takes no path/],
     ['etcd://u:secret@h?member=h:port', /option url is not valid/],
     ['consul://h?token-file=/none', /cannot be read: ENOENT/],
-    ['dns://raft.example', /option port is missing/],
-    ['dns://_raft._tcp.example:1', /option port is not needed/],
-    ['dns://raft.example:1?server=x', /option servers is not valid/],
+    ['dns://raft.example', /name of SRV records/],
+    ['dns://_raft._tcp.example:1', /name of SRV records/],
+    ['dns://_raft.example', /option name/],
+    ['dns://_raft._tcp.example?server=x', /option servers is not valid/],
   ] as const) {
     assert.match(problemOf(text), problem, text);
     assert.doesNotMatch(problemOf(text), /secret@/, text);

@@ -24,7 +24,7 @@ export const registrySchemes: Readonly<
   etcds: { form: 'etcds://…', make: makeEtcd },
   consul: { form: 'consul://HOST[:PORT][?cluster=NAME&token-file=PATH]', make: makeConsul },
   consuls: { form: 'consuls://…', make: makeConsul },
-  dns: { form: 'dns://NAME[:PORT][?server=ADDRESS[:PORT]]', make: makeDns },
+  dns: { form: 'dns://_PORT._tcp.NAME[?server=ADDRESS[:PORT]]', make: makeDns },
 };
 
 function makeRedis(url: URL): Discovery {
@@ -54,9 +54,12 @@ function makeConsul(url: URL, secretOf: (path: string) => string): Discovery {
 
 function makeDns(url: URL): Discovery {
   const servers = parametersOf(url, ['server']).getAll('server');
+  // A and AAAA records name no node ids, and a node connects to nobody without.
+  if (!url.hostname.startsWith('_') || url.port !== '') {
+    throw invalid('it needs the name of SRV records, _PORT._tcp.NAME: they say which node is where');
+  }
   return dnsDiscovery({
     name: url.hostname,
-    ...(url.port === '' ? {} : { port: Number(url.port) }),
     ...(servers.length === 0 ? {} : { servers }),
   });
 }

@@ -58,8 +58,8 @@ export const registryMutations: readonly Mutation[] = [
     edits: [
       {
         file: knownNodes,
-        find: 'const goneMs = each.missingSinceMs + holdMs;',
-        replace: 'const goneMs = each.missingSinceMs;',
+        find: 'const goneMs = missing.missingSinceMs + holdMs;',
+        replace: 'const goneMs = missing.missingSinceMs;',
       },
     ],
     says: 'A registry that was restarted empty makes all nodes disappear, and an entry that flaps is reported each time.',
@@ -77,6 +77,20 @@ export const registryMutations: readonly Mutation[] = [
       },
     ],
     says: 'What somebody wrote into the registry is reported as a node, well-formed or not.',
+    tests,
+    simulator,
+  },
+  {
+    id: 'registry-nodes-pile-up',
+    hazards: [13],
+    edits: [
+      {
+        file: knownNodes,
+        find: 'if (known.size >= entriesMax) {',
+        replace: 'if (known.size < 0) {',
+      },
+    ],
+    says: 'A registry whose entries are others in every answer fills the memory of the node.',
     tests,
     simulator,
   },

@@ -38,6 +38,35 @@ export interface ServerCommand {
   isUp?(port: number): Promise<boolean>;
 }
 
+/** What a redis-server of a test asks for. */
+export const redisPassword = 'correct horse';
+
+export const redisCommand: ServerCommand = {
+  command: 'redis-server',
+  arguments: ({ ports: [port], directory }) => [
+    ...['--port', String(port), '--bind', '127.0.0.1', '--dir', directory],
+    ...['--save', '', '--appendonly', 'no', '--requirepass', redisPassword],
+  ],
+};
+
+export const etcdCommand: ServerCommand = {
+  command: 'etcd',
+  arguments({ ports: [port, peerPort], directory }) {
+    const client = `http://127.0.0.1:${port}`;
+    const peer = `http://127.0.0.1:${peerPort}`;
+    return [
+      ...['--data-dir', `${directory}/data`],
+      ...['--listen-client-urls', client, '--advertise-client-urls', client],
+      ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer],
+      ...['--initial-cluster', `default=${peer}`],
+    ];
+  },
+  async isUp(port) {
+    const answer = await fetch(`http://127.0.0.1:${port}/health`).catch(() => undefined);
+    return (await answer?.text())?.includes('"true"') === true;
+  },
+};
+
 /** Starts a server on free ports. */
 export async function startServer(server: ServerCommand): Promise<RegistryServer> {
   const ports = await freePorts(2);
