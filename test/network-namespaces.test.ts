@@ -172,3 +172,28 @@ test('a machine on which nobody is heard is told of before a demo starts nodes t
     /^DISCOVERY_FAILED this machine carries no multicast on 127\.0\.0\.1 \(.*EADDRINUSE.*run the demo without/,
   );
 });
+
+test('a machine with very many interfaces uses 64 of them', (t) => {
+  const machines = networkNamespaces(t, { machines: 1 });
+  if (machines === undefined) return;
+  const [command = '', ...before] = machines[0]?.command ?? [];
+  const lines = Array.from({ length: 35 }, (_, at) => [
+    `link add x${at} type veth peer name y${at}`,
+    ...['x', 'y'].flatMap((side, half) => [
+      `addr add 10.99.${half}.${at + 1}/32 dev ${side}${at}`,
+      `link set ${side}${at} up`,
+    ]),
+  ]);
+  const made = spawnSync(command, [...before, 'ip', '-batch', '-'], {
+    input: lines.flat().join('\n'),
+  });
+  assert.equal(made.status, 0, String(made.stderr));
+  const sockets = new URL('../src/discovery/multicast-sockets.ts', import.meta.url).href;
+  const script = `
+    const { networkInterfaces } = require('node:os');
+    import('${sockets}').then(({ interfacesFor }) => {
+      console.log(Object.keys(networkInterfaces()).length, interfacesFor(4, undefined, () => {}).length);
+    });`;
+  const { stdout } = spawnSync(command, [...before, process.execPath, '-e', script]);
+  assert.equal(String(stdout), '72 64\n');
+});
