@@ -276,7 +276,7 @@ function sendWhileHeldUp(
 
 test('what waits in the socket while the process is held up is heard before anybody is taken for gone', async (t) => {
   const ownPort = nextPort();
-  const expiryMs = 300;
+  const expiryMs = 1_500;
   const discovery = multicastDiscovery({
     port: ownPort,
     interfaces: [loopback],
