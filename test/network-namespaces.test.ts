@@ -2,7 +2,7 @@
 // their cluster, and lose and find whoever was unplugged.
 
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -151,5 +151,49 @@ test('a machine on two networks hears each of them; a network that comes later i
   machines[2]?.setPlugged(0, true);
   await eventually('c hears a, on the first network', () => nodes[2]?.found === `${a} ${c}`);
   await eventually('a hears both', () => nodes[0]?.found === `${a} ${b} ${c}`);
-  assert.equal(nodes[1]?.found, `${a} ${b}`);
+  await eventually('b hears a, and c not', () => nodes[1]?.found === `${a} ${b}`);
+});
+
+test('a machine on which nobody is heard is told of before a demo starts nodes that would wait for ever', (t) => {
+  const machines = networkNamespaces(t, { machines: 1 });
+  if (machines === undefined) return;
+  const check = new URL('../src/server/demo/multicast-check.ts', import.meta.url).href;
+  const script = `
+    const socket = require('node:dgram').createSocket('udp4');
+    socket.bind(1900, async () => {
+      const { loopbackMulticast } = await import('${check}');
+      await loopbackMulticast().catch(({ code, message }) => console.log(code, message));
+      socket.close();
+    });`;
+  const [command = '', ...before] = machines[0]?.command ?? [];
+  const { stdout } = spawnSync(command, [...before, process.execPath, '-e', script]);
+  assert.match(
+    String(stdout),
+    /^DISCOVERY_FAILED this machine carries no multicast on 127\.0\.0\.1 \(.*EADDRINUSE.*run the demo without/,
+  );
+});
+
+test('a machine with very many interfaces uses 64 of them', (t) => {
+  const machines = networkNamespaces(t, { machines: 1 });
+  if (machines === undefined) return;
+  const [command = '', ...before] = machines[0]?.command ?? [];
+  const lines = Array.from({ length: 35 }, (_, at) => [
+    `link add x${at} type veth peer name y${at}`,
+    ...['x', 'y'].flatMap((side, half) => [
+      `addr add 10.99.${half}.${at + 1}/32 dev ${side}${at}`,
+      `link set ${side}${at} up`,
+    ]),
+  ]);
+  const made = spawnSync(command, [...before, 'ip', '-batch', '-'], {
+    input: lines.flat().join('\n'),
+  });
+  assert.equal(made.status, 0, String(made.stderr));
+  const sockets = new URL('../src/discovery/multicast-sockets.ts', import.meta.url).href;
+  const script = `
+    const { networkInterfaces } = require('node:os');
+    import('${sockets}').then(({ interfacesFor }) => {
+      console.log(Object.keys(networkInterfaces()).length, interfacesFor(4, undefined, () => {}).length);
+    });`;
+  const { stdout } = spawnSync(command, [...before, process.execPath, '-e', script]);
+  assert.equal(String(stdout), '72 64\n');
 });

@@ -5,25 +5,12 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type TestContext, test } from 'node:test';
+import { test } from 'node:test';
 import { must } from '../src/base/assert.ts';
-import { isKommanderError } from '../src/base/errors.ts';
-import { loopbackMulticast } from '../src/server/demo/multicast-check.ts';
 import { allReady, assertKeys, NodeProcess, writeKeys } from './server-node-process.ts';
 import { eventually, statusOf } from './server-support.ts';
+import { multicastOf } from './support/network-namespaces.ts';
 import { freePorts } from './support/ports.ts';
-
-/** The `--discovery` of this test's nodes; undefined when the machine carries none and the test is skipped. */
-async function discoveryOf(t: TestContext): Promise<string | undefined> {
-  try {
-    return await loopbackMulticast();
-  } catch (error) {
-    if (!isKommanderError(error, 'DISCOVERY_FAILED')) throw error;
-    if (process.env.KOMMANDER_NETWORK_FAULTS === 'required') throw error;
-    t.skip(error.message);
-    return undefined;
-  }
-}
 
 async function membersOf(node: NodeProcess): Promise<string> {
   const response = await fetch(`${node.url}/v1/members`);
@@ -36,7 +23,7 @@ async function membersOf(node: NodeProcess): Promise<string> {
 }
 
 test('servers form a cluster by multicast, survive one that comes back under another port, and take in no stranger', async (t) => {
-  const discovery = await discoveryOf(t);
+  const discovery = await multicastOf(t);
   if (discovery === undefined) return;
   const directory = mkdtempSync(join(tmpdir(), 'kommander-'));
   const ports = await freePorts(9);

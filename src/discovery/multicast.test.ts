@@ -201,6 +201,29 @@ test('with a secret nothing unsigned is believed, and nothing that is played aga
   assert.equal(discovery.stats().refusedCounts.clock, 1);
 });
 
+test('a node whose clock was far ahead is believed as soon as it is set right', async (t) => {
+  const options = { port: nextPort(), interfaces: [loopback], secrets: ['sixteen letters!'] };
+  const [a, b] = [multicastDiscovery(options), multicastDiscovery(options)];
+  t.after(() => Promise.all([a.close(), b.close()]));
+  const clock = virtualClock();
+  const aheadClock = virtualClock({ wallMs: clock.wallMs() + 600_000 });
+  const reports: string[] = [];
+  const context = contextOf('a', {}, clock);
+  await a.open((nodes) => reports.push(textOf(nodes)), context);
+  await b.open(() => {}, contextOf('b', {}, aheadClock));
+  await received(a, 2);
+  assert.equal(a.stats().refusedCounts.clock, 1);
+  assert.deepEqual(
+    context.observed.map(({ fields }) => fields.reason),
+    ['clock'],
+  );
+  aheadClock.jumpWall(-600_000);
+  await aheadClock.run(1_000);
+  await received(a, 3);
+  await clock.settle();
+  assert.deepEqual(reports, [self, `${self} b@127.0.0.1:98`]);
+});
+
 test('a process that claims the id of this node is reported, once, and not believed', async (t) => {
   const { clock, say, reports, observed } = await listener(t, { expiryMs: 600_000 });
   for (let count = 0; count < 4; count++) {
@@ -253,7 +276,7 @@ function sendWhileHeldUp(
 
 test('what waits in the socket while the process is held up is heard before anybody is taken for gone', async (t) => {
   const ownPort = nextPort();
-  const expiryMs = 300;
+  const expiryMs = 1_500;
   const discovery = multicastDiscovery({
     port: ownPort,
     interfaces: [loopback],

@@ -17,6 +17,7 @@ import {
   type NowMs,
   newAnnouncedNodes,
   presentNodes,
+  replayWindowMs,
 } from './announced-nodes.ts';
 import {
   type Announcement,
@@ -224,7 +225,9 @@ function refuseMissing(name: string, present: string): never {
 function announce(settings: Settings, session: Session, kind: Announcement['kind']): void {
   const { nodeId, startId, endpoint } = session.context.self;
   const at = now(session);
-  session.stamp = Math.max(at.wallMs, session.stamp + 1);
+  // A clock that was far ahead and was set right: what it has stamped was believed by nobody whose clock is right.
+  const isBeyond = session.table.isSigned && session.stamp - at.wallMs > replayWindowMs;
+  session.stamp = isBeyond ? at.wallMs : Math.max(at.wallMs, session.stamp + 1);
   const announcement = { kind, nodeId, startId, endpoint, stamp: session.stamp };
   // Heard here when it is said; what comes back from the network is a repetition.
   hear(session.table, announcement, at);

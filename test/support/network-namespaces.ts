@@ -1,10 +1,12 @@
-// Machines with a network of their own, as far as the system can pretend: network namespaces that hang on one bridge,
-// without a default route. That needs rights that not every machine gives; then a test is skipped and says why, unless
-// KOMMANDER_NETWORK_FAULTS=required asks for it to fail.
+// Machines with a network of their own, as far as the system can pretend: network namespaces that hang on bridges, without
+// a default route. And whether this machine carries multicast. Not every machine gives the rights; then a test is skipped
+// and says why, unless KOMMANDER_NETWORK_FAULTS=required asks for it to fail.
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import type { TestContext } from 'node:test';
+import { isKommanderError } from '../../src/base/errors.ts';
+import { loopbackMulticast } from '../../src/server/demo/multicast-check.ts';
 
 /** One of the machines. */
 export interface Namespace {
@@ -28,9 +30,7 @@ export function networkNamespaces(
   const probe = spawnSync('ip', ['netns', 'add', bridges]);
   if (probe.status !== 0) {
     const reason = probe.error?.message ?? String(probe.stderr).trim();
-    const problem = `no network namespace can be made: ${reason}`;
-    if (process.env.KOMMANDER_NETWORK_FAULTS === 'required') assert.fail(problem);
-    t.skip(problem);
+    skip(t, `no network namespace can be made: ${reason}`);
     return undefined;
   }
   t.after(() => {
@@ -62,6 +62,22 @@ export function networkNamespaces(
         ip(bridges, `link set plug${at}-${network} ${isPlugged ? 'up' : 'down'}`),
     };
   });
+}
+
+/** The `--discovery` of nodes that find each other on the loopback interface; undefined when the test is skipped. */
+export async function multicastOf(t: TestContext): Promise<string | undefined> {
+  try {
+    return await loopbackMulticast();
+  } catch (error) {
+    if (!isKommanderError(error, 'DISCOVERY_FAILED')) throw error;
+    skip(t, error.message);
+    return undefined;
+  }
+}
+
+function skip(t: TestContext, problem: string): void {
+  if (process.env.KOMMANDER_NETWORK_FAULTS === 'required') assert.fail(problem);
+  t.skip(problem);
 }
 
 function ip(namespace: string, command: string): void {

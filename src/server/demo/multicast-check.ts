@@ -1,9 +1,9 @@
 // Whether this machine carries multicast on its loopback interface: asked before the demo starts nodes that would wait for
 // each other. Two announcers that hear each other are the proof.
 
-import { KommanderError } from '../../base/errors.ts';
+import { isKommanderError, KommanderError } from '../../base/errors.ts';
 import { multicastDiscovery } from '../../discovery/multicast.ts';
-import type { DiscoveryContext } from '../../ports/discovery.ts';
+import type { Discovery, DiscoveryContext } from '../../ports/discovery.ts';
 import { silentObserver } from '../../ports/observer.ts';
 import { drawNonce } from '../../time/seed.ts';
 import { systemClock } from '../../time/system-clock.ts';
@@ -21,22 +21,31 @@ export async function loopbackMulticast(): Promise<string> {
   const first = multicastDiscovery({ cluster, interfaces: [interfaceAddress], intervalMs: 100 });
   const second = multicastDiscovery({ cluster, interfaces: [interfaceAddress], intervalMs: 100 });
   try {
-    const { promise: isHeard, resolve } = Promise.withResolvers<boolean>();
-    const timer = systemClock.setTimer(hearMsMax, () => resolve(false));
+    if (await hears(first, second)) {
+      return `multicast://?cluster=${cluster}&interface=${interfaceAddress}`;
+    }
+  } catch (error) {
+    if (!isKommanderError(error)) throw error;
+    throw unheard(error.message, error);
+  } finally {
+    await Promise.all([first.close(), second.close()]);
+  }
+  throw unheard(`nothing was heard within ${hearMsMax} ms`);
+}
+
+async function hears(first: Discovery, second: Discovery): Promise<boolean> {
+  const { promise: isHeard, resolve } = Promise.withResolvers<boolean>();
+  // A timer of the clock keeps no process alive; the sockets do.
+  const timer = systemClock.setTimer(hearMsMax, () => resolve(false));
+  try {
     await first.open((nodes) => {
       if (nodes.length === 2) resolve(true);
     }, contextOf('first'));
     await second.open(() => {}, contextOf('second'));
-    // A timer of the clock keeps no process alive; the sockets do.
-    if (!(await isHeard)) throw unheard(undefined);
-    timer.cancel();
-  } catch (error) {
-    if (error instanceof KommanderError && error.code === 'DISCOVERY_FAILED') throw unheard(error);
-    throw error;
+    return await isHeard;
   } finally {
-    await Promise.all([first.close(), second.close()]);
+    timer.cancel();
   }
-  return `multicast://?cluster=${cluster}&interface=${interfaceAddress}`;
 }
 
 function contextOf(name: string): DiscoveryContext {
@@ -44,8 +53,7 @@ function contextOf(name: string): DiscoveryContext {
   return { self, clock: systemClock, observer: silentObserver };
 }
 
-function unheard(cause: KommanderError | undefined): KommanderError {
-  const reason = cause?.message ?? `nothing was heard within ${hearMsMax} ms`;
+function unheard(reason: string, cause?: unknown): KommanderError {
   return new KommanderError(
     `this machine carries no multicast on ${interfaceAddress} (${reason}); run the demo without --discovery multicast`,
     { code: 'DISCOVERY_FAILED', cause },
