@@ -114,7 +114,7 @@ test('consul: the token is sent, and without it the failure says so', limits, as
 test('a registry that answers with no JSON, or without end, has failed', limits, async () => {
   for (const [body, message] of [
     ['<html>', /no JSON: "<html>"/],
-    ['x'.repeat(17_000_000), /longer than 16777216 bytes/],
+    ['x'.repeat(17_000_000), /longer than 16777216 characters/],
   ] as const) {
     const server = createServer((_request, response) => void response.end(body));
     const [port = 0] = await freePorts(1);

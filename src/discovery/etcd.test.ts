@@ -187,6 +187,7 @@ test('etcd: bad options are refused', () => {
     [{ url: 'redis://h' }, 'url', /http:\/\/host:port or https:\/\/host:port/],
     [{ url: [] }, 'url', /at least one/],
     [{ url: ['http://h', 'h'] }, 'url', /write it as/],
+    [{ url: 'http://root:%zz@h' }, 'url', /percent-encoded/],
     [{ url: 'http://h', ttlMs: Number.NaN }, 'ttlMs', /from 1000 to 3600000/],
   ];
   for (const [options, option, message] of refused) {

@@ -31,10 +31,11 @@ export function etcdDiscovery(options: EtcdDiscoveryOptions): Discovery {
   const settings = registrySettings(options, ['url']);
   const urls = [options.url].flat().map((url) => registryUrl(url, ['http', 'https']));
   if (urls.length === 0) throw invalidOption('url', 'is empty: name at least one member');
+  const user = userOf(urls);
   return registryDiscovery({
     ...settings,
     async connect(context) {
-      return etcdRegistry(urls, settings, context);
+      return etcdRegistry({ urls, user, settings, context });
     },
   });
 }
@@ -42,15 +43,34 @@ export function etcdDiscovery(options: EtcdDiscoveryOptions): Discovery {
 /** Changes that come in one bunch are looked at once. */
 const pauseMs = 200;
 
-function etcdRegistry(
-  urls: readonly URL[],
-  settings: RegistrySettings,
-  context: DiscoveryContext,
-): Registry {
+interface EtcdUser {
+  readonly name: string;
+  readonly password: string;
+}
+
+/** @throws INVALID_OPTION */
+function userOf(urls: readonly URL[]): EtcdUser | undefined {
+  const url = urls.find(({ username }) => username !== '');
+  if (url === undefined) return undefined;
+  try {
+    const [name, password] = [url.username, url.password].map(decodeURIComponent);
+    return { name: name ?? '', password: password ?? '' };
+  } catch {
+    throw invalidOption('url', 'is not valid: user or password are not percent-encoded');
+  }
+}
+
+function etcdRegistry(parts: {
+  readonly urls: readonly URL[];
+  readonly user: EtcdUser | undefined;
+  readonly settings: RegistrySettings;
+  readonly context: DiscoveryContext;
+}): Registry {
+  const { urls, user, settings, context } = parts;
   const { nodeId, endpoint } = context.self;
   const http = httpCaller(urls);
   const name = `etcd at ${http.hosts}`;
-  const ask = authenticated(http, urls);
+  const ask = authenticated(http, user);
   const prefix = `kommander/${settings.cluster}/`;
   const key = base64(`${prefix}${nodeId}`);
   // The key behind all that begin with the prefix: "0" comes after "/".
@@ -148,9 +168,8 @@ interface EtcdCall {
 /** Calls with a token when the URL names a user. One that is not taken any more is drawn again next time. */
 function authenticated(
   http: HttpCaller,
-  urls: readonly URL[],
+  user: EtcdUser | undefined,
 ): (call: EtcdCall) => Promise<unknown> {
-  const user = urls.find(({ username }) => username !== '');
   let token: string | undefined;
 
   async function post({ path, body, signal, lines }: EtcdCall): Promise<unknown> {
@@ -171,11 +190,8 @@ function authenticated(
 
   return async (call) => {
     if (user !== undefined && token === undefined) {
-      const body = {
-        name: decodeURIComponent(user.username),
-        password: decodeURIComponent(user.password),
-      };
-      const granted = await post({ path: '/v3/auth/authenticate', body, signal: call.signal });
+      const { signal } = call;
+      const granted = await post({ path: '/v3/auth/authenticate', body: user, signal });
       token = textOf(fieldOf(granted, 'token'));
     }
     return post(call);

@@ -4,8 +4,8 @@
 import * as http from 'node:http';
 import * as https from 'node:https';
 
-/** Bytes of one answer; a longer one is a failure. */
-const answerBytesMax = 16_777_216;
+/** Characters of one answer; a longer one is a failure. */
+const answerLengthMax = 16_777_216;
 
 export interface HttpCall {
   readonly method: 'GET' | 'PUT' | 'POST';
@@ -87,8 +87,8 @@ function request(url: URL, agent: http.Agent, call: HttpCall): Promise<HttpAnswe
     response.on('error', reject);
     response.on('data', (piece: string) => {
       text += piece;
-      if (text.length > answerBytesMax) {
-        response.destroy(new Error(`the answer is longer than ${answerBytesMax} bytes`));
+      if (text.length > answerLengthMax) {
+        response.destroy(new Error(`the answer is longer than ${answerLengthMax} characters`));
       } else if (call.isEnough?.(text) === true) {
         settle();
         sent.destroy();

@@ -197,6 +197,7 @@ test('redis: bad options are refused, and a refused URL is not shown', () => {
   const refused: [RedisDiscoveryOptions, string, RegExp][] = [
     [{ url: 'http://:secret@host:1' }, 'url', /redis:\/\/host:port or rediss:\/\/host:port/],
     [{ url: 'secret' }, 'url', /write it as/],
+    [{ url: 'redis://h/secret' }, 'url', /number of a database/],
     [{ url: 'redis://h', pollMs: 99 }, 'pollMs', /from 100 to 600000/],
     [{ url: 'redis://h', ttlMs: 999 }, 'ttlMs', /from 1000 to 3600000/],
     [{ url: 'redis://h', timeoutMs: 1.5 }, 'timeoutMs', /from 10 to 60000/],

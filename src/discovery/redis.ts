@@ -7,6 +7,7 @@ import { importRedis, type RedisBinding, type RedisClient } from './redis-client
 import { type Registry, registryDiscovery } from './registry.ts';
 import {
   integerOption,
+  invalidOption,
   type RegistryOptions,
   type RegistrySettings,
   registrySettings,
@@ -28,6 +29,9 @@ export interface RedisDiscoveryOptions extends RegistryOptions {
 export function redisDiscovery(options: RedisDiscoveryOptions): Discovery {
   const settings = registrySettings(options, ['url', 'pollMs']);
   const url = registryUrl(options.url, ['redis', 'rediss']);
+  if (!/^(?:\/\d*)?$/.test(url.pathname)) {
+    throw invalidOption('url', 'is not valid: behind the host stands the number of a database');
+  }
   const pollMs = integerOption('pollMs', options.pollMs, {
     min: 100,
     max: 600_000,
