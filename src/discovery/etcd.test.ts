@@ -8,7 +8,12 @@ import {
   type RegistryBackend,
   registryRules,
 } from '../../test/support/registry-rules.ts';
-import { etcdCommand, skipWithout, startServer, until } from '../../test/support/registry-servers.ts';
+import {
+  etcdCommand,
+  skipWithout,
+  startServer,
+  until,
+} from '../../test/support/registry-servers.ts';
 import { isKommanderError } from '../base/errors.ts';
 import { type EtcdDiscoveryOptions, etcdDiscovery } from './etcd.ts';
 import { fieldOf, listOf } from './http-caller.ts';

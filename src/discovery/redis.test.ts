@@ -11,7 +11,13 @@ import {
   type RegistryBackend,
   registryRules,
 } from '../../test/support/registry-rules.ts';
-import { redisCommand, redisPassword, skipWithout, startServer, until } from '../../test/support/registry-servers.ts';
+import {
+  redisCommand,
+  redisPassword,
+  skipWithout,
+  startServer,
+  until,
+} from '../../test/support/registry-servers.ts';
 import { isKommanderError } from '../base/errors.ts';
 import { systemClock } from '../time/system-clock.ts';
 import { entriesMax } from './known-nodes.ts';
@@ -160,7 +166,9 @@ test('redis: a connection that hangs is left, and another one is made', {
   await a.knows({ b: endpointOf('b') });
 });
 
-test('redis: a server that takes connections and says nothing is left, and tried again', { timeout: 60_000 }, async () => {
+test('redis: a server that takes connections and says nothing is left, and tried again', {
+  timeout: 60_000,
+}, async () => {
   let connectionCount = 0;
   const open = new Set<Socket>();
   const silent = createServer((socket) => {

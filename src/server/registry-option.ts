@@ -56,7 +56,9 @@ function makeDns(url: URL): Discovery {
   const servers = parametersOf(url, ['server']).getAll('server');
   // A and AAAA records name no node ids, and a node connects to nobody without.
   if (!url.hostname.startsWith('_') || url.port !== '') {
-    throw invalid('it needs the name of SRV records, _PORT._tcp.NAME: they say which node is where');
+    throw invalid(
+      'it needs the name of SRV records, _PORT._tcp.NAME: they say which node is where',
+    );
   }
   return dnsDiscovery({
     name: url.hostname,
