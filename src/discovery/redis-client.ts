@@ -15,7 +15,7 @@ export interface RedisBinding {
 
 export interface RedisClient {
   /** A client without a listener for errors ends the process. */
-  on(event: 'error', listener: (error: Error) => void): unknown;
+  on(event: 'error' | 'connect', listener: () => void): unknown;
   connect(): Promise<unknown>;
   sendCommand(command: readonly string[]): Promise<unknown>;
   /** What is under way rejects. Throws when the client is closed already. */

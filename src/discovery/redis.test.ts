@@ -173,7 +173,12 @@ test('redis: a server that takes connections and says nothing is left, and tried
   const open = new Set<Socket>();
   const silent = createServer((socket) => {
     connectionCount += 1;
-    open.add(socket.on('error', () => {}).on('close', () => open.delete(socket)));
+    open.add(
+      socket
+        .resume()
+        .on('error', () => {})
+        .on('close', () => open.delete(socket)),
+    );
   });
   const [port = 0] = await freePorts(1);
   await new Promise<void>((resolve) => silent.listen(port, '127.0.0.1', resolve));

@@ -89,7 +89,7 @@ function redisRegistry(
   // In braces: in a Redis cluster all keys of ours lie together.
   const prefix = `kommander:{${settings.cluster}}:`;
   const keys = [`${prefix}nodes`, `${prefix}node:${nodeId}`];
-  let connection: { readonly client: RedisClient; readonly ready: Promise<unknown> } | undefined;
+  let connection: Connection | undefined;
 
   /** One connection for all questions. One that failed, or did not answer, is left; the next question makes another. */
   async function ask(command: readonly string[], signal: AbortSignal): Promise<unknown> {
@@ -97,7 +97,7 @@ function redisRegistry(
     const used = connection;
     const leave = (): void => {
       if (connection === used) connection = undefined;
-      end(used.client);
+      leaveConnection(used);
     };
     signal.addEventListener('abort', leave);
     try {
@@ -111,7 +111,7 @@ function redisRegistry(
     }
   }
 
-  function connect(): NonNullable<typeof connection> {
+  function connect(): Connection {
     const client = binding.createClient({
       url: url.href,
       socket: { reconnectStrategy: false, connectTimeout: settings.timeoutMs },
@@ -121,7 +121,12 @@ function redisRegistry(
     });
     // The question that meets the error reports it.
     client.on('error', () => {});
-    return { client, ready: client.connect() };
+    const made = { client, ready: client.connect(), isConnected: false, isLeft: false };
+    client.on('connect', () => {
+      made.isConnected = true;
+      if (made.isLeft) leaveConnection(made);
+    });
+    return made;
   }
 
   return {
@@ -141,14 +146,25 @@ function redisRegistry(
       return nodesOf(await ask(['EVAL', listScript, '1', `${prefix}nodes`, ...values], signal));
     },
     close() {
-      if (connection !== undefined) end(connection.client);
+      if (connection !== undefined) leaveConnection(connection);
       connection = undefined;
     },
   };
 }
 
-function end(client: RedisClient): void {
-  if (client.isOpen) client.destroy();
+interface Connection {
+  readonly client: RedisClient;
+  /** Resolves when questions can be asked. */
+  readonly ready: Promise<unknown>;
+  /** The socket is connected. Questions are not yet taken. */
+  isConnected: boolean;
+  isLeft: boolean;
+}
+
+/** Ends a connection; one that is not made yet is ended as soon as it is: the client would forget its socket otherwise. */
+function leaveConnection(connection: Connection): void {
+  connection.isLeft = true;
+  if (connection.isConnected && connection.client.isOpen) connection.client.destroy();
 }
 
 function nodesOf(reply: unknown): DiscoveredNode[] {
