@@ -17,11 +17,10 @@ import type {
   Wal,
   WalBatch,
   WalContents,
-  WalStats,
 } from '../ports/wal.ts';
 import { type Entry, type LogIndex, payloadBytesOf } from '../raft/types.ts';
 import { missing } from './damage.ts';
-import { type Files, isOutOfSpace } from './files.ts';
+import type { Files } from './files.ts';
 import type { ScannedPartition } from './gathered-partition.ts';
 import { directoryFiles } from './node-files.ts';
 import {
@@ -43,13 +42,8 @@ import {
 import { scanStore } from './rocksdb-scan.ts';
 import { emptyRunIndex, popRuns, pushRun, type RunIndex, runOf, shiftRuns } from './run-index.ts';
 import { fileSnapshots } from './snapshot-files.ts';
-import {
-  afterBatch,
-  checkReadRange,
-  dropsLog,
-  emptyPartition,
-  isEmptyWrite,
-} from './stored-partition.ts';
+import { storeShell } from './store-shell.ts';
+import { checkReadRange, dropsLog, emptyPartition, isEmptyWrite } from './stored-partition.ts';
 
 export type { RocksDbDirectory } from './rocksdb-directory.ts';
 export type {
@@ -78,7 +72,6 @@ export interface RocksDbWalOptions {
 }
 
 const reserveBytesByDefault = 134_217_728;
-const noStats: WalStats = { writeCount: 0, syncCount: 0, entryCount: 0, bytesWritten: 0 };
 
 interface RocksDbPartition {
   stored: StoredPartition;
@@ -87,12 +80,19 @@ interface RocksDbPartition {
 }
 
 interface OpenStore {
-  readonly handle: RocksDbHandle;
-  readonly partitions: Map<PartitionId, RocksDbPartition>;
+  handle: RocksDbHandle;
+  partitions: Map<PartitionId, RocksDbPartition>;
   /** Number of the last batch that was written. */
   lastBatch: number;
   /** Number of the last batch that is known to be synced. Invariant: syncedBatch <= lastBatch */
   syncedBatch: number;
+  /** `lastBatch` when RocksDB was opened: what was written before is in its tables. */
+  openedBatch: number;
+  interruption: Interruption | undefined;
+  /** A batch for which the index in memory is ahead of the store. */
+  putting: Promise<number | undefined> | undefined;
+  /** Reads that use the handle. */
+  readonly reading: Set<Promise<unknown>>;
 }
 
 /** RocksDB met the end of the disk: it goes on reading, and writes nothing more until it is opened again. */
@@ -122,236 +122,152 @@ export function rocksdbWal(options: RocksDbWalOptions): Wal {
     directory = fileDirectory(path),
     snapshotFiles = directoryFiles(path, 'snapshots'),
   } = options;
-  const snapshots = fileSnapshots(snapshotFiles, (byteLength) =>
-    checkRoom(reserveBytes + byteLength),
-  );
   if (!Number.isSafeInteger(reserveBytes) || reserveBytes < 0) {
     throw new KommanderError(`option reserveBytes is ${reserveBytes}; it is a number of bytes`, {
       code: 'INVALID_OPTION',
       details: { option: 'reserveBytes' },
     });
   }
-  let opening: Promise<{ store: OpenStore; contents: WalContents }> | undefined;
-  let closing: Promise<void> | undefined;
-  let store: OpenStore | undefined;
-  let interruption: Interruption | undefined;
-  let failure: KommanderError | undefined;
-  let isClosing = false;
-  let writing: Promise<void> | undefined;
-  /** A batch for which the index in memory is ahead of the store. */
-  let putting: Promise<void> | undefined;
-  const reading = new Set<Promise<unknown>>();
-  let stats = noStats;
-
-  function checkOpen(): OpenStore {
-    if (failure !== undefined) throw failure;
-    if (store === undefined || isClosing)
-      throw new KommanderError(`the log store ${path} is not open`, { code: 'NODE_CLOSED' });
-    return store;
-  }
-
-  function fail(cause: unknown): KommanderError {
-    failure = new KommanderError(`the log store ${path} failed: ${String(cause)}`, {
-      code: 'WAL_FAILED',
-      details: { path },
-      cause,
-    });
-    interruption?.end();
-    return failure;
-  }
-
   /** @throws DISK_FULL */
   function checkRoom(neededBytes: number): void {
-    let freeBytes: number;
-    try {
-      freeBytes = directory.freeBytes();
-    } catch (error) {
-      throw fail(error);
-    }
+    const freeBytes = directory.freeBytes();
     if (freeBytes < neededBytes) throw noRoom(path, { freeBytes, neededBytes });
   }
 
-  async function open(): Promise<WalContents> {
-    if (failure !== undefined) throw failure;
-    if (opening !== undefined)
-      throw new KommanderError(`the log store ${path} is already open`, { code: 'WAL_LOCKED' });
-    opening = openStore(options, directory);
-    try {
-      const opened = await opening;
-      store = opened.store;
-      stats = noStats;
-      return opened.contents;
-    } catch (error) {
-      opening = undefined;
-      throw isKommanderError(error) ? error : failedToOpen(path, error);
-    }
-  }
-
-  async function write(batch: WalBatch): Promise<void> {
-    checkOpen();
-    assert(writing === undefined, 'one write at a time');
-    writing = commit(batch);
-    try {
-      await writing;
-    } finally {
-      writing = undefined;
-    }
-  }
-
-  async function commit(batch: WalBatch): Promise<void> {
-    checkRoom(reserveBytes + contentBytes(batch));
-    const current = interruption === undefined ? checkOpen() : await resume(interruption);
-    const after = afterBatch((id) => current.partitions.get(id)?.stored, batch);
-    putting = put(current, batch, after);
-    try {
-      await putting;
-    } finally {
-      putting = undefined;
-    }
-  }
-
-  /** From the first change on, every failure is final: the index in memory may be ahead of the store. */
-  async function put(
-    current: OpenStore,
-    batch: WalBatch,
-    after: readonly StoredPartition[],
-  ): Promise<void> {
-    const batchNumber = current.lastBatch + 1;
-    const operations = [batchMark(current, batchNumber)];
-    try {
-      for (let i = 0; i < batch.writes.length; i++) {
-        const part = batch.writes[i] as PartitionWrite;
-        if (isEmptyWrite(part)) continue;
-        const partition = partitionOf(current, part.partitionId);
-        const straddledIndex = straddledRun(partition, part);
-        if (straddledIndex !== undefined)
-          operations.push(await shortenedRun(current, operations, { part, straddledIndex }));
-        planWrite(partition, { part, after: after[i] as StoredPartition, operations });
-      }
-      for (const [name, value] of batch.meta) {
-        operations.push({
-          key: metaKey(name),
-          value: value === undefined ? undefined : encodeMeta(value),
-        });
-      }
-      // A synced batch without content still is a barrier: what was written before it must get its sync.
-      if (operations.length > 1 || batch.sync) {
-        await current.handle.write(operations, { sync: batch.sync });
-        current.lastBatch = batchNumber;
-        if (batch.sync) current.syncedBatch = batchNumber;
-      }
-    } catch (error) {
-      if (!isKommanderError(error, 'DISK_FULL')) throw fail(error);
-      await interrupt(current, batchNumber);
-      throw error;
-    }
-    stats = countedIn(stats, batch, operations);
-  }
-
-  /** RocksDB refused the batch and all that follow. The index in memory goes back to what is stored: reads go on. */
-  async function interrupt(current: OpenStore, batchNumber: number): Promise<void> {
-    try {
-      const { partitions, lastBatch } = await scanStore(current.handle);
-      assert(lastBatch === current.lastBatch, 'a refused batch cannot be read');
-      store = { ...current, partitions: indexOf(partitions) };
-    } catch (error) {
-      throw fail(error);
-    }
-    const { promise: ended, resolve: end } = Promise.withResolvers<void>();
-    interruption = { batchNumber, isClosed: false, ended, end };
-  }
-
   /** Opens the store again. @throws DISK_FULL there is not enough room for that yet */
-  async function resume(current: Interruption): Promise<OpenStore> {
-    const before = checkOpen();
-    try {
-      // The logs go once their tables are written, which are a little larger at worst.
-      checkRoom(Math.ceil((await directory.logBytes()) * 1.25));
-      if (!current.isClosed) {
-        current.isClosed = true;
-        await Promise.allSettled([...reading]);
-        await before.handle.close();
+  async function resume(store: OpenStore, interruption: Interruption): Promise<void> {
+    // The logs go once their tables are written, which are a little larger at worst.
+    checkRoom(Math.ceil((await directory.logBytes()) * 1.25));
+    if (!interruption.isClosed) {
+      interruption.isClosed = true;
+      await Promise.allSettled([...store.reading]);
+      await store.handle.close();
+    }
+    const before = store.syncedBatch;
+    const { handle, partitions, lastBatch, syncedBatch } = (await openStore(options, directory))
+      .store;
+    Object.assign(store, { handle, partitions, lastBatch, syncedBatch, openedBatch: lastBatch });
+    store.interruption = undefined;
+    // What a sync covered is there, and what was refused is not: otherwise nothing that was said is to be believed.
+    assert(lastBatch >= before, 'what was synced is there');
+    assert(lastBatch < interruption.batchNumber, 'what was refused is not there');
+    interruption.end();
+  }
+
+  return storeShell<OpenStore>({
+    path,
+    snapshots: fileSnapshots(snapshotFiles, (byteLength) => checkRoom(reserveBytes + byteLength)),
+    open: () => openStore(options, directory),
+    stored: ({ partitions }, partitionId) => partitions.get(partitionId)?.stored,
+    async makeReady(store, batch) {
+      checkRoom(reserveBytes + contentBytes(batch));
+      if (store.interruption !== undefined) await resume(store, store.interruption);
+    },
+    async write(store, batch, after) {
+      store.putting = put(store, batch, after);
+      try {
+        return await store.putting;
+      } finally {
+        store.putting = undefined;
       }
-      const { store: after } = await openStore(options, directory);
-      store = after;
-      interruption = undefined;
-      // What a sync covered is there, and what was refused is not: otherwise nothing that was said is to be believed.
-      assert(after.lastBatch >= before.syncedBatch, 'what was synced is there');
-      assert(after.lastBatch < current.batchNumber, 'what was refused is not there');
-      current.end();
-      return after;
-    } catch (error) {
-      throw isKommanderError(error, 'DISK_FULL') ? error : fail(error);
-    }
-  }
+    },
+    read,
+    letGo: ({ interruption }) => interruption?.end(),
+    close,
+  });
+}
 
-  async function read(range: ReadRange): Promise<readonly Entry[]> {
-    if (interruption?.isClosed === true) await interruption.ended;
-    const task = readStored(range);
-    reading.add(task);
-    try {
-      return await task;
-    } finally {
-      reading.delete(task);
-    }
+/** From the first change on, every failure is final: the index in memory may be ahead of the store. */
+async function put(
+  store: OpenStore,
+  batch: WalBatch,
+  after: readonly StoredPartition[],
+): Promise<number | undefined> {
+  const batchNumber = store.lastBatch + 1;
+  const operations = [batchMark(store, batchNumber)];
+  for (let i = 0; i < batch.writes.length; i++) {
+    const part = batch.writes[i] as PartitionWrite;
+    if (isEmptyWrite(part)) continue;
+    const partition = partitionOf(store, part.partitionId);
+    const straddledIndex = straddledRun(partition, part);
+    if (straddledIndex !== undefined)
+      operations.push(await shortenedRun(store, operations, { part, straddledIndex }));
+    planWrite(partition, { part, after: after[i] as StoredPartition, operations });
   }
-
-  /** What seems to be missing while a batch is written is looked for again when it is. */
-  async function readStored(range: ReadRange): Promise<Entry[]> {
-    const before = putting;
-    try {
-      return await readNow(range);
-    } catch (error) {
-      if (before === undefined || !isKommanderError(error, 'WAL_CORRUPT')) throw error;
-    }
-    await Promise.allSettled([before]);
-    return readNow(range);
+  for (const [name, value] of batch.meta) {
+    operations.push({
+      key: metaKey(name),
+      value: value === undefined ? undefined : encodeMeta(value),
+    });
   }
-
-  async function readNow(range: ReadRange): Promise<Entry[]> {
-    const current = checkOpen();
-    const partition = current.partitions.get(range.partitionId);
-    checkReadRange(partition?.stored, range);
-    const { runs } = must(partition, 'a checked range is of a stored partition');
-    try {
-      return await readEntries(current.handle, runs, range);
-    } catch (error) {
-      throw isKommanderError(error, 'WAL_CORRUPT') ? error : fail(error);
-    }
+  // A synced batch without content still is a barrier: what was written before it must get its sync.
+  if (operations.length === 1 && !batch.sync) return undefined;
+  try {
+    await store.handle.write(operations, { sync: batch.sync });
+  } catch (error) {
+    if (isKommanderError(error, 'DISK_FULL')) await interrupt(store, batchNumber);
+    throw error;
   }
+  store.lastBatch = batchNumber;
+  if (batch.sync) store.syncedBatch = batchNumber;
+  return bytesOf(operations);
+}
 
-  async function release(): Promise<void> {
-    await Promise.allSettled([opening]);
-    isClosing = true;
-    interruption?.end();
-    await Promise.allSettled([writing, ...reading]);
-    const last = interruption?.isClosed === true ? undefined : store;
-    // Without a sync since the open, everything is in tables.
-    const isProvable = failure === undefined && interruption === undefined && stats.syncCount > 0;
-    store = undefined;
-    interruption = undefined;
-    try {
-      if (last !== undefined) await closeStore(last, isProvable);
-    } catch (error) {
-      throw isKommanderError(error) ? error : fail(error);
-    } finally {
-      isClosing = false;
-      opening = undefined;
-    }
+/** RocksDB refused the batch and all that follow. The index in memory goes back to what is stored: reads go on. */
+async function interrupt(store: OpenStore, batchNumber: number): Promise<void> {
+  try {
+    const { partitions, lastBatch } = await scanStore(store.handle);
+    assert(lastBatch === store.lastBatch, 'a refused batch cannot be read');
+    store.partitions = indexOf(partitions);
+  } catch (cause) {
+    throw new Error(`what a full disk has left cannot be read: ${String(cause)}`, { cause });
   }
+  const { promise: ended, resolve: end } = Promise.withResolvers<void>();
+  store.interruption = { batchNumber, isClosed: false, ended, end };
+}
 
-  async function close(): Promise<void> {
-    // Nothing to wait for: an open that follows at once is not to be disturbed.
-    if (opening === undefined && closing === undefined) return;
-    closing ??= release();
-    try {
-      await closing;
-    } finally {
-      closing = undefined;
-    }
+async function read(store: OpenStore, range: ReadRange): Promise<readonly Entry[]> {
+  if (store.interruption?.isClosed === true) {
+    await store.interruption.ended;
+    if (store.interruption !== undefined) throw new Error('the store was not opened again');
   }
+  const task = readBesideWrite(store, range);
+  store.reading.add(task);
+  try {
+    return await task;
+  } finally {
+    store.reading.delete(task);
+  }
+}
 
-  return { durable: true, snapshots, open, write, read, stats: () => stats, close };
+/** What seems to be missing while a batch is written is looked for again when it is. */
+async function readBesideWrite(store: OpenStore, range: ReadRange): Promise<Entry[]> {
+  const { putting } = store;
+  try {
+    return await readNow(store, range);
+  } catch (error) {
+    if (putting === undefined || !isKommanderError(error, 'WAL_CORRUPT')) throw error;
+  }
+  await Promise.allSettled([putting]);
+  return readNow(store, range);
+}
+
+async function readNow({ handle, partitions }: OpenStore, range: ReadRange): Promise<Entry[]> {
+  const partition = partitions.get(range.partitionId);
+  checkReadRange(partition?.stored, range);
+  const { runs } = must(partition, 'a checked range is of a stored partition');
+  return readEntries(handle, runs, range);
+}
+
+async function close(store: OpenStore, isSound: boolean): Promise<void> {
+  const { interruption, syncedBatch, openedBatch, handle } = store;
+  if (interruption?.isClosed === true) return;
+  try {
+    if (isSound && interruption === undefined && syncedBatch > openedBatch)
+      await proveLastBatch(store);
+  } finally {
+    await handle.close();
+  }
 }
 
 async function openStore(
@@ -367,7 +283,9 @@ async function openStore(
     await checkNothingLost(path, directory, { identity: handle.identity, lastBatch });
     const partitions = indexOf(scanned);
     // What RocksDB has recovered it has written to synced files before it opens.
-    const store = { handle, partitions, lastBatch, syncedBatch: lastBatch };
+    const batches = { lastBatch, syncedBatch: lastBatch, openedBatch: lastBatch };
+    const idle = { interruption: undefined, putting: undefined, reading: new Set<never>() };
+    const store: OpenStore = { handle, partitions, ...batches, ...idle };
     return { store, contents: { partitions: scanned.map(({ stored }) => stored), meta } };
   } catch (error) {
     await handle.close();
@@ -391,14 +309,6 @@ async function openHandle(
     if (isKommanderError(error, 'WAL_LOCKED')) await directory.dropKeptLogs(keptLogs);
     throw error;
   }
-}
-
-function failedToOpen(path: string, cause: unknown): KommanderError {
-  return new KommanderError(`the log store ${path} cannot be opened: ${String(cause)}`, {
-    code: isOutOfSpace(cause) ? 'DISK_FULL' : 'WAL_FAILED',
-    details: { path },
-    cause,
-  });
 }
 
 function noRoom(
@@ -439,14 +349,6 @@ async function checkNothingLost(
   await directory.forgetKeptLogs();
 }
 
-async function closeStore(store: OpenStore, isProvable: boolean): Promise<void> {
-  try {
-    if (isProvable) await proveLastBatch(store);
-  } finally {
-    await store.handle.close();
-  }
-}
-
 /**
  * Says that the last batch was synced, which no batch has said yet: damage to it would pass for a torn end. It is not synced
  * itself: without it, the store is what a killed process leaves.
@@ -467,21 +369,10 @@ function batchMark(store: OpenStore, batchNumber: number): RocksDbOperation {
   return { key: batchMarkKey, value };
 }
 
-function countedIn(
-  stats: WalStats,
-  batch: WalBatch,
-  operations: readonly RocksDbOperation[],
-): WalStats {
-  let entryCount = 0;
+function bytesOf(operations: readonly RocksDbOperation[]): number {
   let bytes = 0;
-  for (const part of batch.writes) entryCount += part.entries.length;
   for (const { key, value } of operations) bytes += key.byteLength + (value?.byteLength ?? 0);
-  return {
-    writeCount: stats.writeCount + 1,
-    syncCount: stats.syncCount + (batch.sync ? 1 : 0),
-    entryCount: stats.entryCount + entryCount,
-    bytesWritten: stats.bytesWritten + bytes,
-  };
+  return bytes;
 }
 
 function partitionOf(store: OpenStore, partitionId: PartitionId): RocksDbPartition {

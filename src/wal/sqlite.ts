@@ -4,7 +4,7 @@
 // it again, shorter; compaction inside a run only moves the mark, and the row goes when the mark has passed it.
 
 import { assert, must } from '../base/assert.ts';
-import { isKommanderError, KommanderError } from '../base/errors.ts';
+import { isKommanderError } from '../base/errors.ts';
 import { decodeRun, encodeRuns, readRunHeader } from '../ports/run.ts';
 import type {
   PartitionId,
@@ -14,7 +14,6 @@ import type {
   Wal,
   WalBatch,
   WalContents,
-  WalStats,
 } from '../ports/wal.ts';
 import { type Entry, type LogIndex, payloadBytes } from '../raft/types.ts';
 import { decoded, missing } from './damage.ts';
@@ -41,13 +40,8 @@ import {
 import { databaseName, schemaVersion } from './sqlite-store.ts';
 import { claimStoreDirectory, type StoreFormat } from './store-directory.ts';
 import { lockStore, type StoreLock } from './store-lock.ts';
-import {
-  afterBatch,
-  checkReadRange,
-  dropsLog,
-  emptyPartition,
-  isEmptyWrite,
-} from './stored-partition.ts';
+import { type StoreEvents, storeShell } from './store-shell.ts';
+import { checkReadRange, dropsLog, emptyPartition, isEmptyWrite } from './stored-partition.ts';
 
 export interface SqliteWalOptions {
   /** Directory of the store. It is made when it is missing; one process may have it open at a time. */
@@ -66,7 +60,6 @@ const workerProgram: URL = new URL(
 const readsAtOnceMax = 4;
 /** Rows that one request asks for. */
 const rowsPerReadMax = 512;
-const noStats: WalStats = { writeCount: 0, syncCount: 0, entryCount: 0, bytesWritten: 0 };
 
 interface SqlitePartition {
   stored: StoredPartition;
@@ -79,6 +72,7 @@ interface SqlitePartition {
 interface OpenStore {
   readonly connection: SqliteConnection;
   readonly lock: StoreLock;
+  readonly turns: Turns;
   readonly identity: string;
   readonly partitions: Map<PartitionId, SqlitePartition>;
   lastRowId: number;
@@ -98,140 +92,62 @@ interface OpenStore {
  * on.
  */
 export function sqliteWal({ path }: SqliteWalOptions): Wal {
-  const snapshots = fileSnapshots(directoryFiles(path, 'snapshots'));
-  let opening: Promise<{ store: OpenStore; contents: WalContents }> | undefined;
-  let closing: Promise<void> | undefined;
-  let store: OpenStore | undefined;
-  let failure: KommanderError | undefined;
-  let writing: Promise<void> | undefined;
-  const reading = new Set<Promise<unknown>>();
-  const turns = newTurns(readsAtOnceMax);
-  let stats = noStats;
-
-  function checkOpen(): OpenStore {
-    if (failure !== undefined) throw failure;
-    if (store !== undefined) return store;
-    throw new KommanderError(`the log store ${path} is not open`, { code: 'NODE_CLOSED' });
-  }
-
-  function fail(cause: unknown): KommanderError {
-    failure ??= new KommanderError(`the log store ${path} failed: ${String(cause)}`, {
-      code: 'WAL_FAILED',
-      details: { path },
-      cause,
-    });
-    return failure;
-  }
-
-  async function open(): Promise<WalContents> {
-    if (failure !== undefined) throw failure;
-    if (opening !== undefined)
-      throw new KommanderError(`the log store ${path} is already open`, { code: 'WAL_LOCKED' });
-    opening = openStore(path, fail);
-    try {
-      const opened = await opening;
-      store = opened.store;
-      stats = noStats;
-      return opened.contents;
-    } catch (error) {
-      opening = undefined;
-      throw error;
-    }
-  }
-
-  async function write(batch: WalBatch): Promise<void> {
-    const current = checkOpen();
-    assert(writing === undefined, 'one write at a time');
-    const after = afterBatch((id) => current.partitions.get(id)?.stored, batch);
-    writing = commit(current, batch, after);
-    try {
-      await writing;
-    } finally {
-      writing = undefined;
-    }
-  }
-
-  async function commit(
-    current: OpenStore,
-    batch: WalBatch,
-    after: readonly StoredPartition[],
-  ): Promise<void> {
-    const { restore } = savedIndex(current, batch);
-    let byteLength = 0;
-    try {
-      const operations = planBatch(current, batch, after);
-      // A synced batch without content still is a barrier: what was written before it must get its sync.
-      if (operations.length > 0 || batch.sync) {
-        operations.push(batchMark(current));
-        byteLength = await writeTo(current.connection, operations, batch.sync);
-        current.lastBatch += 1;
-        if (batch.sync) current.syncedBatch = current.lastBatch;
+  return storeShell<OpenStore>({
+    path,
+    snapshots: fileSnapshots(directoryFiles(path, 'snapshots')),
+    open: (events) => openStore(path, events),
+    stored: ({ partitions }, partitionId) => partitions.get(partitionId)?.stored,
+    write,
+    async read(store, range) {
+      checkReadRange(store.partitions.get(range.partitionId)?.stored, range);
+      return store.turns.take(() => readUndisturbed(store, range));
+    },
+    async close({ connection, lock }, isSound) {
+      try {
+        await connection.close();
+      } catch (error) {
+        // A store that failed before has told so already.
+        if (isSound) throw error;
+      } finally {
+        lock.release();
       }
-    } catch (error) {
-      if (!isKommanderError(error, 'DISK_FULL')) throw fail(error);
-      restore();
-      current.undoneCount += 1;
-      throw error;
-    }
-    stats = countedIn(stats, batch, byteLength);
-  }
+    },
+  });
+}
 
-  async function read(range: ReadRange): Promise<readonly Entry[]> {
-    const current = checkOpen();
-    checkReadRange(current.partitions.get(range.partitionId)?.stored, range);
-    const task = turns.take(() => readUndisturbed(current, range));
-    reading.add(task);
-    try {
-      return await task;
-    } catch (error) {
-      const isTold =
-        isKommanderError(error, 'WAL_CORRUPT') || isKommanderError(error, 'INVALID_ARGUMENT');
-      throw isTold ? error : fail(error);
-    } finally {
-      reading.delete(task);
-    }
+async function write(
+  store: OpenStore,
+  batch: WalBatch,
+  after: readonly StoredPartition[],
+): Promise<number | undefined> {
+  const { restore } = savedIndex(store, batch);
+  try {
+    const operations = planBatch(store, batch, after);
+    // A synced batch without content still is a barrier: what was written before it must get its sync.
+    if (operations.length === 0 && !batch.sync) return undefined;
+    operations.push(batchMark(store));
+    const byteLength = await writeTo(store.connection, operations, batch.sync);
+    store.lastBatch += 1;
+    if (batch.sync) store.syncedBatch = store.lastBatch;
+    return byteLength;
+  } catch (error) {
+    if (!isKommanderError(error, 'DISK_FULL')) throw error;
+    restore();
+    store.undoneCount += 1;
+    throw error;
   }
-
-  async function release(): Promise<void> {
-    const [opened] = await Promise.allSettled([opening]);
-    const last = opened.status === 'fulfilled' ? opened.value?.store : undefined;
-    store = undefined;
-    await Promise.allSettled([writing, ...reading]);
-    try {
-      await last?.connection.close();
-    } catch (error) {
-      // A store that failed before has told so already.
-      if (failure === undefined) throw fail(error);
-    } finally {
-      last?.lock.release();
-      opening = undefined;
-    }
-  }
-
-  async function close(): Promise<void> {
-    // Nothing to wait for: an open that follows at once is not to be disturbed.
-    if (opening === undefined && closing === undefined) return;
-    closing ??= release();
-    try {
-      await closing;
-    } finally {
-      closing = undefined;
-    }
-  }
-
-  return { durable: true, snapshots, open, write, read, stats: () => stats, close };
 }
 
 async function openStore(
   path: string,
-  onFailure: (error: KommanderError) => void,
+  events: StoreEvents,
 ): Promise<{ store: OpenStore; contents: WalContents }> {
   await claimStoreDirectory(path, sqliteFormat);
   // SQLite locks its database as well. But no tool could take that lock without changing files, and so keep nodes out.
   const lock = await lockStore(path);
   let isOpen = false;
   const connection = openConnection(workerProgram, (error) => {
-    if (isOpen) onFailure(error);
+    if (isOpen) events.failed(error);
   });
   try {
     const {
@@ -251,7 +167,8 @@ async function openStore(
     const { identity, batchNumber } = mark;
     // What was recovered the worker has synced before it answered.
     const batches = { lastBatch: batchNumber, syncedBatch: batchNumber, undoneCount: 0 };
-    const store = { connection, lock, identity, partitions, lastRowId, ...batches };
+    const turns = newTurns(readsAtOnceMax);
+    const store = { connection, lock, identity, partitions, lastRowId, turns, ...batches };
     return { store, contents: { partitions: scanned.map(({ stored }) => stored), meta } };
   } catch (error) {
     await Promise.allSettled([connection.close()]);
@@ -442,17 +359,6 @@ function partitionOf(store: OpenStore, partitionId: PartitionId): SqlitePartitio
 function batchMark({ identity, lastBatch, syncedBatch }: OpenStore): SqliteOperation {
   const mark = encodeBatchMark({ identity, batchNumber: lastBatch + 1, syncedBatch });
   return { kind: OperationKind.putMark, mark };
-}
-
-function countedIn(stats: WalStats, batch: WalBatch, byteLength: number): WalStats {
-  let entryCount = 0;
-  for (const part of batch.writes) entryCount += part.entries.length;
-  return {
-    writeCount: stats.writeCount + 1,
-    syncCount: stats.syncCount + (batch.sync ? 1 : 0),
-    entryCount: stats.entryCount + entryCount,
-    bytesWritten: stats.bytesWritten + byteLength,
-  };
 }
 
 /** Reads what is stored once all batches before are; what a full disk took back is read again as it was. */

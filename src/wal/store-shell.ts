@@ -159,6 +159,8 @@ export function storeShell<Store>(engine: StoreEngine<Store>): Wal {
       engine.letGo?.(last);
       await Promise.allSettled([writing, ...reading]);
       await engine.close(last, failure === undefined);
+    } catch (error) {
+      throw isKommanderError(error) ? error : fail(error);
     } finally {
       opening = undefined;
     }

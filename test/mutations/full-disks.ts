@@ -258,8 +258,8 @@ export const fullDiskMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/wal/rocksdb.ts',
-        find: 'interruption === undefined ? checkOpen() : await resume(interruption)',
-        replace: 'checkOpen()',
+        find: '      if (store.interruption !== undefined) await resume(store, store.interruption);\n',
+        replace: '',
       },
       {
         file: 'src/wal/rocksdb.ts',
@@ -277,7 +277,7 @@ export const fullDiskMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/wal/rocksdb.ts',
-        find: 'store = { ...current, partitions: indexOf(partitions) };',
+        find: '    store.partitions = indexOf(partitions);\n',
         replace: '',
       },
     ],
@@ -294,7 +294,7 @@ export const fullDiskMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/wal/rocksdb.ts',
-        find: "assert(after.lastBatch >= before.syncedBatch, 'what was synced is there');",
+        find: "assert(lastBatch >= before, 'what was synced is there');",
         replace: '',
       },
     ],
@@ -308,7 +308,7 @@ export const fullDiskMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/wal/rocksdb.ts',
-        find: "assert(after.lastBatch < current.batchNumber, 'what was refused is not there');",
+        find: "assert(lastBatch < interruption.batchNumber, 'what was refused is not there');",
         replace: '',
       },
     ],

@@ -115,8 +115,8 @@ export const logStoreMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/wal/rocksdb.ts',
-        find: 'await current.handle.write(operations, { sync: batch.sync });',
-        replace: 'await current.handle.write(operations, { sync: false });',
+        find: 'await store.handle.write(operations, { sync: batch.sync });',
+        replace: 'await store.handle.write(operations, { sync: false });',
       },
     ],
     says: 'The store writes without a sync, and counts one.',
@@ -129,8 +129,8 @@ export const logStoreMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/wal/rocksdb.ts',
-        find: 'if (operations.length > 1 || batch.sync) {',
-        replace: 'if (operations.length > 1) {',
+        find: 'if (operations.length === 1 && !batch.sync) return undefined;',
+        replace: 'if (operations.length === 1) return undefined;',
       },
     ],
     says: 'A synced batch without content does not sync what was written before it.',
@@ -157,9 +157,9 @@ export const logStoreMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/wal/rocksdb.ts',
-        find: 'await current.handle.write(operations, { sync: batch.sync });',
+        find: 'await store.handle.write(operations, { sync: batch.sync });',
         replace:
-          'await current.handle\n          .write(operations, { sync: batch.sync })\n          .catch(() => current.handle.write(operations, { sync: batch.sync }));',
+          'await store.handle\n      .write(operations, { sync: batch.sync })\n      .catch(() => store.handle.write(operations, { sync: batch.sync }));',
       },
     ],
     says: 'A write whose sync failed is tried again, and believed when it succeeds.',
@@ -187,7 +187,7 @@ export const logStoreMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/wal/rocksdb.ts',
-        find: 'await interrupt(current, batchNumber);\n      throw error;',
+        find: "if (isKommanderError(error, 'DISK_FULL')) await interrupt(store, batchNumber);\n    throw error;",
         replace: '',
       },
     ],
@@ -230,8 +230,8 @@ export const logStoreMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/wal/rocksdb.ts',
-        find: 'if (batch.sync) current.syncedBatch = batchNumber;',
-        replace: 'current.syncedBatch = batchNumber;',
+        find: 'if (batch.sync) store.syncedBatch = batchNumber;',
+        replace: 'store.syncedBatch = batchNumber;',
       },
     ],
     says: 'Batches that were never synced count as synced: losing them keeps the store from opening.',

@@ -25,8 +25,8 @@ export const sqliteMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/wal/sqlite.ts',
-        find: 'if (operations.length > 0 || batch.sync) {',
-        replace: 'if (operations.length > 0) {',
+        find: 'if (operations.length === 0 && !batch.sync) return undefined;',
+        replace: 'if (operations.length === 0) return undefined;',
       },
     ],
     says: 'A synced batch without content does not sync what SQLite has written before it.',
@@ -56,17 +56,17 @@ export const sqliteMutations: readonly Mutation[] = [
     simulator: { blind },
   },
   {
-    id: 'sqlite-failed-write-forgotten',
+    id: 'failed-write-forgotten',
     hazards: [39],
     edits: [
       {
-        file: 'src/wal/sqlite.ts',
-        find: "if (!isKommanderError(error, 'DISK_FULL')) throw fail(error);",
-        replace: "if (!isKommanderError(error, 'DISK_FULL')) throw error;",
+        file: 'src/wal/store-shell.ts',
+        find: "throw isKommanderError(error, 'DISK_FULL') ? error : fail(error);",
+        replace: 'throw error;',
       },
     ],
-    says: 'The SQLite store goes on after a sync that failed, and believes the next one.',
-    tests: ['src/wal/sqlite-disk.test.ts'],
+    says: 'A log store goes on after a write or a sync that failed, and believes the next one.',
+    tests: ['src/wal/rocksdb.test.ts', 'src/wal/sqlite-disk.test.ts'],
     simulator: { blind },
   },
   {
@@ -97,8 +97,8 @@ export const sqliteMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/wal/sqlite.ts',
-        find: 'if (batch.sync) current.syncedBatch = current.lastBatch;',
-        replace: 'current.syncedBatch = current.lastBatch;',
+        find: 'if (batch.sync) store.syncedBatch = store.lastBatch;',
+        replace: 'store.syncedBatch = store.lastBatch;',
       },
     ],
     says: 'Batches that SQLite never synced count as synced: losing them keeps the store from opening.',
@@ -144,7 +144,7 @@ export const sqliteMutations: readonly Mutation[] = [
   {
     id: 'sqlite-full-disk-not-undone',
     hazards: [41],
-    edits: [{ file: 'src/wal/sqlite.ts', find: '      restore();\n', replace: '' }],
+    edits: [{ file: 'src/wal/sqlite.ts', find: '    restore();\n', replace: '' }],
     says: 'After a batch that a full disk refused, the index in memory says that it is stored.',
     tests: ['src/wal/sqlite-disk.test.ts'],
     simulator: { blind },
