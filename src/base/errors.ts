@@ -40,6 +40,7 @@ export type ErrorCode =
   | 'NODE_COPIED'
   | 'READMISSION_REFUSED'
   | 'TRANSPORT_FAILED'
+  | 'DISCOVERY_FAILED'
   | 'CLOCK_DRIFT'
   | 'MISSING_DEPENDENCY'
   | 'MALFORMED_MESSAGE'
@@ -241,6 +242,11 @@ export const errorCatalogue: Readonly<Record<ErrorCode, CatalogueEntry>> = {
     false,
     false,
     'The transport could not listen or was refused. See `cause`; check address and port.',
+  ),
+  DISCOVERY_FAILED: entry(
+    false,
+    false,
+    'Discovery cannot look for nodes. See the message and `cause`: an interface, a group, a port, a registry.',
   ),
   CLOCK_DRIFT: entry(
     true,

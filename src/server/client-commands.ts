@@ -174,7 +174,7 @@ interface StatusJson {
   readonly node: string;
   readonly clusterId: string;
   readonly state: string;
-  readonly roster: readonly { node: string; endpoint: string; reachable: boolean }[];
+  readonly roster: readonly { node: string; endpoint: string | null; reachable: boolean }[];
   readonly partitions: readonly Readonly<Record<string, string | number | null>>[];
 }
 
@@ -190,7 +190,8 @@ function statusTable(status: StatusJson): string {
   ];
   const rows = status.partitions.map((each) => columns.map((name) => String(each[name] ?? '-')));
   const roster = status.roster.map(
-    ({ node, endpoint, reachable }) => `${node}=${endpoint}${reachable ? '' : ' (unreachable)'}`,
+    ({ node, endpoint, reachable }) =>
+      `${node}=${endpoint ?? '?'}${reachable ? '' : ' (unreachable)'}`,
   );
   return [
     `node ${status.node} is ${status.state}, cluster ${status.clusterId}`,
@@ -204,7 +205,7 @@ interface MembersJson {
   readonly members: readonly {
     readonly node: string;
     readonly replica: number;
-    readonly endpoint: string;
+    readonly endpoint: string | null;
     readonly reachable: boolean;
     readonly refused: boolean;
     readonly voterOf: readonly number[];
@@ -218,7 +219,7 @@ function membersTable({ members }: MembersJson): string {
   const rows = members.map((member) => [
     member.node,
     String(member.replica),
-    member.endpoint,
+    member.endpoint ?? '?',
     memberState(member),
     idsText(member.voterOf),
     idsText(member.learnerOf),

@@ -1,6 +1,13 @@
 // Decoders of what peers send: frames, the stream that carries them, greetings, answers.
 
+import { createHmac } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http2';
+import { MalformedBytesError } from '../../src/base/bytes.ts';
+import {
+  type Announcement,
+  decodeAnnouncement,
+  encodeAnnouncement,
+} from '../../src/discovery/announcement.ts';
 import type { Frame, FrameItem } from '../../src/ports/transport.ts';
 import { Lane } from '../../src/ports/transport.ts';
 import { sampleEntries, sampleItems } from '../../src/testing/sample-frames.ts';
@@ -90,7 +97,43 @@ function headersOf(bytes: Uint8Array): IncomingHttpHeaders {
 
 const identity = { clusterId: 'clüster/1', nodeId: 'node-a', incarnation: 12, startId: 'abc123' };
 
+const announced: Announcement = {
+  ...{ kind: 'here', nodeId: 'node-a', startId: 'abc123', endpoint: '[::1]:8001' },
+  stamp: 1_800_000_000_000,
+};
+
+/** Announcements of multicast discovery, signed or not. */
+function announcements(name: string, secrets: readonly string[]): Decoder {
+  const group = { cluster: 'shop', secrets };
+  return decoderOf({
+    name,
+    covers: secrets.length > 0 ? [] : ['discovery/announcement.ts#decodeAnnouncement'],
+    form: 'bytes',
+    samples: [
+      encodeAnnouncement(group, announced),
+      encodeAnnouncement(group, { ...announced, kind: 'goodbye' }),
+    ],
+    decode(bytes): Announcement {
+      const taken = decodeAnnouncement(group, bytes);
+      // It says why instead of throwing.
+      if (typeof taken === 'string') throw new MalformedBytesError(taken);
+      return taken;
+    },
+    encode: (announcement) => encodeAnnouncement(group, announcement),
+    throws: ['MalformedBytesError'],
+    bytesPerByte: 64,
+    reseal(bytes) {
+      const [secret] = secrets;
+      if (secret === undefined || bytes.byteLength < 32) return bytes;
+      const body = bytes.subarray(0, -32);
+      return Buffer.concat([body, createHmac('sha256', secret).update(body).digest()]);
+    },
+  });
+}
+
 export const wireDecoders: readonly Decoder[] = [
+  announcements('announcement', []),
+  announcements('signed-announcement', ['s3cret']),
   decoderOf({
     name: 'frame',
     covers: [],
