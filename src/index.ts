@@ -54,7 +54,7 @@ export {
 } from './host/inspection.ts';
 export { openNode } from './host/node.ts';
 export type { Clock, HybridClock, Timer, Timestamp } from './ports/clock.ts';
-export type { DiscoveredNode, Discovery } from './ports/discovery.ts';
+export type { DiscoveredNode, Discovery, DiscoveryContext } from './ports/discovery.ts';
 export type { ObservedEvent, Observer } from './ports/observer.ts';
 export { decodeRun, encodeRuns } from './ports/run.ts';
 export type {

@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { eventually } from './server-support.ts';
+import { multicastOf } from './support/network-namespaces.ts';
 
 const entryFile = fileURLToPath(new URL('../src/server/main.ts', import.meta.url));
 const lyingFile = fileURLToPath(new URL('./demo-lying-server.ts', import.meta.url));
@@ -79,6 +80,15 @@ test('a demo that kills a leader loses nothing and prints one line of JSON', asy
     'c',
     'c.log',
   ]);
+});
+
+test('the nodes of a demo find each other by multicast', async (t) => {
+  if ((await multicastOf(t)) === undefined) return;
+  const demo = startDemo(t, '--discovery', 'multicast', '--seconds', '2', '--json');
+  assert.equal(await exitCode(demo), 0, demo.stderr);
+  const summary = JSON.parse(demo.stdout) as Record<string, number>;
+  assert.equal(summary.lost, 0);
+  assert.ok((summary.acknowledged ?? 0) > 0);
 });
 
 for (const wal of ['segment', 'sqlite']) {

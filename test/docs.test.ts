@@ -11,6 +11,12 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { consulDiscovery } from '../src/discovery/consul.ts';
+import { dnsDiscovery } from '../src/discovery/dns.ts';
+import { etcdDiscovery } from '../src/discovery/etcd.ts';
+import { checkedMulticastOptions } from '../src/discovery/multicast.ts';
+import { redisDiscovery } from '../src/discovery/redis.ts';
+import { registrySettings } from '../src/discovery/registry-options.ts';
 import { staticDiscovery } from '../src/discovery/static.ts';
 import type { NodeOptions, NodeStatus } from '../src/host/api.ts';
 import { metaKeys } from '../src/host/meta.ts';
@@ -195,6 +201,58 @@ test('the reference has every option of the gRPC transport, with the bounds and 
     // `backoffMsMax` begins at another option.
     if (name !== 'backoffMsMax') assert.equal(numbersIn(range)[0], Number(bounds[1]), name);
     assert.equal(numbersIn(shown)[0], byDefault, name);
+  }
+});
+
+test('the reference has every option of multicast, with the bounds and the default of the code', () => {
+  const rows = rowsOf(section(read(reference), '## discovery'));
+  const defaults = checkedMulticastOptions({});
+  const names = Object.keys(defaults).filter((name) => name !== 'family');
+  assert.deepEqual([...rows.keys()].sort(), names.sort());
+  for (const name of ['port', 'intervalMs'] as const) {
+    const refusal = messageOf(() => checkedMulticastOptions({ [name]: Number.NaN }));
+    const [, ...bounds] = /between (\d+) and (\d+)/.exec(refusal) ?? [];
+    const [range = '', shown = ''] = rows.get(name)?.slice(-2) ?? [];
+    assert.deepEqual(numbersIn(range), bounds.map(Number), name);
+    assert.equal(numbersIn(shown)[0], defaults[name], name);
+  }
+  assert.equal(numbersIn(rows.get('expiryMs')?.at(-1) ?? '')[0], defaults.expiryMs);
+  for (const name of ['group', 'cluster'] as const) {
+    assert.equal(rows.get(name)?.at(-1), `\`${defaults[name]}\``);
+  }
+});
+
+test('the reference has every option of the registries, with the bounds and the defaults of the code', () => {
+  const rows = rowsOf(section(read(reference), '## registries'));
+  const registries: Readonly<Record<string, (options: object) => unknown>> = {
+    redis: (options) => redisDiscovery({ url: 'redis://h', ...options }),
+    etcd: (options) => etcdDiscovery({ url: 'http://h', ...options }),
+    consul: (options) => consulDiscovery({ url: 'http://h', ...options }),
+    dns: (options) => dnsDiscovery({ name: 'h', port: 1, ...options }),
+  };
+  const described = new Set<string>();
+  for (const [registry, make] of Object.entries(registries)) {
+    const refusal = messageOf(() => make({ noOption: 1 }));
+    const names = /the options are (.*)$/.exec(refusal)?.[1]?.split(', ') ?? [];
+    assert.ok(names.length > 1, 'the code lists its options');
+    for (const name of names) {
+      const [, of = '', , range = ''] = rows.get(name) ?? [];
+      assert.ok(of === 'all' || of.split(', ').includes(registry), `${name} of ${registry}`);
+      described.add(name);
+      const bounds = /whole number from (\d+) to (\d+)/.exec(
+        refusalOf(() => make({ [name]: Number.NaN })) ?? '',
+      );
+      if (bounds === null) continue;
+      for (const bound of bounds.slice(1, 3)) {
+        assert.ok(numbersIn(range).includes(Number(bound)), `${name} of ${registry}: ${bound}`);
+      }
+    }
+  }
+  assert.deepEqual([...rows.keys()].sort(), [...described].sort());
+  const { cluster, ...defaults } = registrySettings({}, []);
+  assert.equal(rows.get('cluster')?.at(-1), `\`${cluster}\``);
+  for (const [name, byDefault] of Object.entries(defaults)) {
+    assert.equal(numbersIn(rows.get(name)?.at(-1) ?? '')[0], byDefault, name);
   }
 });
 

@@ -2,7 +2,7 @@
 // asks of them.
 
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -63,7 +63,7 @@ export class NodeProcess {
   another(): { readonly exited: Promise<number | null>; readonly stderr: string } {
     const at = this.#flags.indexOf('--http');
     const flags = this.#flags.with(at + 1, '127.0.0.1:0');
-    const child = spawn(process.execPath, [entryFile, 'serve', ...flags], { stdio: 'pipe' });
+    const child = spawnServer(flags);
     // When all that it printed is here, too.
     const exited = once(child, 'close').then(([code]) => code as number | null);
     const outcome = { exited, stderr: '' };
@@ -74,7 +74,7 @@ export class NodeProcess {
   }
 
   #spawn(): ChildProcess {
-    const child = spawn(process.execPath, [entryFile, 'serve', ...this.#flags], { stdio: 'pipe' });
+    const child = spawnServer(this.#flags);
     child.stdout.on('data', (text) => {
       this.stdout += text;
     });
@@ -83,6 +83,13 @@ export class NodeProcess {
     });
     return child;
   }
+}
+
+/** Variables that say how tests run are no options of a server, which would refuse them. */
+function spawnServer(flags: readonly string[]): ChildProcessWithoutNullStreams {
+  const others = Object.entries(process.env).filter(([name]) => !name.startsWith('KOMMANDER_'));
+  const env = Object.fromEntries(others);
+  return spawn(process.execPath, [entryFile, 'serve', ...flags], { stdio: 'pipe', env });
 }
 
 /** Opens a cluster in directories of its own. `directoryOf` puts a node's data elsewhere. */

@@ -11,6 +11,8 @@ export function serveOptions(
     nodeId,
     members,
     listen: members[nodeId] ?? '',
+    advertise: members[nodeId] ?? '',
+    discovery: 'static',
     http: '127.0.0.1:0',
     data: undefined,
     wal: 'memory',

@@ -21,14 +21,16 @@ export class NodeProcess {
   #requestCount = 0;
   #exit = '';
 
-  /** @param niceness of the process and all its threads, 0 … 19 */
-  constructor(nodeId: NodeId, niceness = 0) {
+  /** @param isYielding it runs only when no other process wants the core (Linux: `chrt --idle`) */
+  constructor(nodeId: NodeId, isYielding = false) {
     this.nodeId = nodeId;
     const entry = new URL('./cluster-node.ts', import.meta.url);
+    const { execPath, execArgv } = process;
+    const command = isYielding ? ['chrt', '--idle', '0', execPath] : [execPath];
     this.#child = fork(entry, {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-      execPath: 'nice',
-      execArgv: ['-n', String(niceness), process.execPath, ...process.execArgv],
+      execPath: must(command[0], 'a command has a name'),
+      execArgv: [...command.slice(1), ...execArgv],
     });
     this.#child.on('message', (message) => {
       const reply = message as ReplyMessage;
@@ -95,7 +97,7 @@ export interface Cluster extends AsyncDisposable {
   /** Leaders of partitions 1 … n. */
   readonly leaders: readonly NodeProcess[];
   /** Starts another process for a node whose process was ended, on the same store. */
-  restart(ended: NodeProcess, niceness: number): NodeProcess;
+  restart(ended: NodeProcess, isYielding: boolean): NodeProcess;
   /** Opens the node of a process that was restarted. */
   open(node: NodeProcess): Promise<void>;
 }
@@ -126,8 +128,8 @@ async function tryStart(options: ClusterOptions): Promise<Cluster> {
     const request = { nodeId, members, partitions, wal, path, tableBytes };
     await node.ask('open', { ...request, snapshotsFrom: snapshotsFrom ?? 'leader' });
   };
-  const restart = (ended: NodeProcess, niceness: number): NodeProcess => {
-    const node = new NodeProcess(ended.nodeId, niceness);
+  const restart = (ended: NodeProcess, isYielding: boolean): NodeProcess => {
+    const node = new NodeProcess(ended.nodeId, isYielding);
     nodes[nodes.indexOf(ended)] = node;
     return node;
   };

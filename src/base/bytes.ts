@@ -215,9 +215,15 @@ export function writeUint53(target: Uint8Array, offset: number, value: number): 
 
 /** The safe integer in the 8 bytes at `offset`; whoever calls has checked that they are there. @throws MalformedBytesError */
 export function readUint53(bytes: Uint8Array, offset: number): number {
+  const value = tryReadUint53(bytes, offset);
+  if (value === undefined) throw new MalformedBytesError('integer above 2^53 - 1');
+  return value;
+}
+
+/** The same; undefined when the integer is above 2^53 - 1. */
+export function tryReadUint53(bytes: Uint8Array, offset: number): number | undefined {
   const high = readUint32(bytes, offset + 4);
-  if (high > 0x1f_ffff) throw new MalformedBytesError('integer above 2^53 - 1');
-  return high * 0x1_0000_0000 + readUint32(bytes, offset);
+  return high > 0x1f_ffff ? undefined : high * 0x1_0000_0000 + readUint32(bytes, offset);
 }
 
 function readUint32(bytes: Uint8Array, offset: number): number {

@@ -40,6 +40,7 @@ export type ErrorCode =
   | 'NODE_COPIED'
   | 'READMISSION_REFUSED'
   | 'TRANSPORT_FAILED'
+  | 'DISCOVERY_FAILED'
   | 'CLOCK_DRIFT'
   | 'MISSING_DEPENDENCY'
   | 'MALFORMED_MESSAGE'
@@ -242,6 +243,11 @@ export const errorCatalogue: Readonly<Record<ErrorCode, CatalogueEntry>> = {
     false,
     'The transport could not listen or was refused. See `cause`; check address and port.',
   ),
+  DISCOVERY_FAILED: entry(
+    false,
+    false,
+    'Discovery cannot look for nodes. See the message and `cause`: an interface, a group, a port, a registry.',
+  ),
   CLOCK_DRIFT: entry(
     true,
     false,
@@ -324,6 +330,25 @@ export const errorCatalogue: Readonly<Record<ErrorCode, CatalogueEntry>> = {
 export type ErrorDetails = Readonly<
   Record<string, string | number | boolean | undefined | readonly (string | number)[]>
 >;
+
+/** Whether somebody else's value is a code of the catalogue. */
+export function isErrorCode(value: unknown): value is ErrorCode {
+  return typeof value === 'string' && Object.hasOwn(errorCatalogue, value);
+}
+
+/** Whether somebody else's value can be the details of an error. */
+export function isErrorDetails(value: unknown): value is ErrorDetails {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
+  return Object.values(value).every((fact: unknown) =>
+    Array.isArray(fact)
+      ? fact.every(isListedFact)
+      : typeof fact === 'boolean' || isListedFact(fact),
+  );
+}
+
+function isListedFact(fact: unknown): boolean {
+  return typeof fact === 'string' || Number.isFinite(fact);
+}
 
 /** Every failure that a caller can meet. */
 export class KommanderError extends Error {

@@ -40,25 +40,26 @@ export function evenRanges(partitionCount: number): readonly HashRange[] {
     fromHash: Math.floor((position * hashEnd) / partitionCount),
     endHash: Math.floor(((position + 1) * hashEnd) / partitionCount),
   }));
-  checkRanges(ranges);
+  assert(brokenRuleOf(ranges) === undefined, 'Invariant: the ranges divide all hashes');
   return ranges;
 }
 
-/** Checks that `ranges` are in order and cover every hash exactly once. */
-export function checkRanges(ranges: readonly HashRange[]): void {
+/** Which rule `ranges` break, in words; undefined when they are in order and cover every hash exactly once. */
+export function brokenRuleOf(ranges: readonly HashRange[]): string | undefined {
   let endHash = 0;
-  for (const range of ranges) {
-    assert(range.fromHash === endHash, 'Invariant: a range begins where the one before it ends');
-    assert(range.endHash > range.fromHash, 'Invariant: a range is not empty');
+  for (const { partitionId, ...range } of ranges) {
+    if (partitionId < 1 || partitionId > partitionCountMax) return 'a range has a partition';
+    if (range.fromHash !== endHash) return 'a range begins where the one before it ends';
+    if (range.endHash <= range.fromHash) return 'a range is not empty';
     endHash = range.endHash;
   }
-  assert(endHash === hashEnd, 'Invariant: the ranges cover every hash');
+  return endHash === hashEnd ? undefined : 'the ranges cover every hash';
 }
 
 /**
  * The owner of a hash.
  *
- * @param ranges as `checkRanges` wants them
+ * @param ranges in order, and covering every hash (`brokenRuleOf`)
  */
 export function partitionOfHash(ranges: readonly HashRange[], hash: number): PartitionId {
   assert(hash >= 0, 'a hash is not negative');

@@ -5,7 +5,7 @@ import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.ts';
 import type { Endpoint, NodeId } from '../ports/transport.ts';
 import type { PartitionId } from '../ports/wal.ts';
 import type { ReplicaId } from '../raft/types.ts';
-import { checkRanges, evenRanges, type HashRange, partitionCountMax } from './hash-ranges.ts';
+import { brokenRuleOf, evenRanges, type HashRange, partitionCountMax } from './hash-ranges.ts';
 
 export interface RosterMember {
   readonly nodeId: NodeId;
@@ -14,7 +14,8 @@ export interface RosterMember {
    * each time that it was readmitted. Never given to another node, and never twice.
    */
   readonly replicaId: ReplicaId;
-  readonly endpoint: Endpoint;
+  /** Undefined when it was named without one: discovery finds it. */
+  readonly endpoint: Endpoint | undefined;
   /** The nonce of the directory that it was readmitted with; undefined while it is the one of the genesis. */
   readonly nonce: string | undefined;
 }
@@ -43,10 +44,10 @@ const formatVersion = 1;
 /**
  * The first state of a static cluster: the same on every node that was given the same members.
  *
- * @param members 1 … `memberCountMax` node ids and their endpoints
+ * @param members 1 … `memberCountMax` node ids, with their endpoints or without
  */
 export function genesisState(
-  members: ReadonlyMap<NodeId, Endpoint>,
+  members: ReadonlyMap<NodeId, Endpoint | undefined>,
   partitionCount: number,
 ): SystemState {
   const sorted = [...members].sort(([a], [b]) => (a < b ? -1 : 1));
@@ -113,7 +114,7 @@ export function encodeSystemState(state: SystemState): Uint8Array {
   for (const member of state.members) {
     writer.text(member.nodeId);
     writer.varint(member.replicaId);
-    writer.text(member.endpoint);
+    writer.text(member.endpoint ?? '');
     writer.text(member.nonce ?? '');
   }
   writer.varint(state.ranges.length);
@@ -137,7 +138,12 @@ export function decodeSystemState(bytes: Uint8Array): SystemState {
     const replicaId = reader.varint();
     const endpoint = reader.text();
     const nonce = reader.text();
-    members.push({ nodeId, replicaId, endpoint, nonce: nonce === '' ? undefined : nonce });
+    members.push({
+      nodeId,
+      replicaId,
+      endpoint: endpoint === '' ? undefined : endpoint,
+      nonce: nonce === '' ? undefined : nonce,
+    });
   }
   const rangeCount = reader.varint();
   if (rangeCount > partitionCountMax) throw new MalformedBytesError(`${rangeCount} hash ranges`);
@@ -150,6 +156,7 @@ export function decodeSystemState(bytes: Uint8Array): SystemState {
     fromHash = endHash;
   }
   if (reader.remaining !== 0) throw new MalformedBytesError('bytes behind a system state');
-  checkRanges(ranges);
+  const broken = brokenRuleOf(ranges);
+  if (broken !== undefined) throw new MalformedBytesError(`hash ranges break the rule: ${broken}`);
   return { members, ranges };
 }

@@ -3,9 +3,17 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isKommanderError } from '../base/errors.ts';
-import type { DiscoveredNode } from '../ports/discovery.ts';
+import type { DiscoveredNode, DiscoveryContext } from '../ports/discovery.ts';
+import { silentObserver } from '../ports/observer.ts';
 import { discoveryContract } from '../testing/discovery-contract.ts';
+import { systemClock } from '../time/system-clock.ts';
 import { staticDiscovery } from './static.ts';
+
+const context: DiscoveryContext = {
+  self: { nodeId: 'a', endpoint: '127.0.0.1:8001', startId: 'one' },
+  clock: systemClock,
+  observer: silentObserver,
+};
 
 discoveryContract({ test: (name, body) => test(`static discovery: ${name}`, body) }, async () => ({
   discovery: staticDiscovery({ a: '127.0.0.1:8001', b: '[::1]:8002', c: 'node-c.example:8003' }),
@@ -19,7 +27,7 @@ discoveryContract({ test: (name, body) => test(`static discovery: ${name}`, body
 test('a list of endpoints is reported without node ids, before open resolves', async () => {
   const reports: (readonly DiscoveredNode[])[] = [];
   const discovery = staticDiscovery(['127.0.0.1:8001', '127.0.0.1:8002']);
-  await discovery.open((nodes) => reports.push(nodes));
+  await discovery.open((nodes) => reports.push(nodes), context);
   assert.deepEqual(reports, [
     [
       { nodeId: undefined, endpoint: '127.0.0.1:8001' },
@@ -35,7 +43,7 @@ test('a later change of the caller’s list changes nothing', async () => {
   let reported: readonly DiscoveredNode[] = [];
   await discovery.open((nodes) => {
     reported = nodes;
-  });
+  }, context);
   assert.equal(reported.length, 1);
 });
 

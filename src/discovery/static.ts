@@ -24,6 +24,7 @@ export function staticDiscovery(
   checkNodes(known);
   let state: 'new' | 'open' | 'closed' = 'new';
   return {
+    ...(Array.isArray(nodes) ? {} : { fixedNodes: { ...(nodes as Record<NodeId, Endpoint>) } }),
     async open(changed) {
       assert(state === 'new', 'a discovery is opened once');
       state = 'open';

@@ -155,7 +155,8 @@ export interface NodeStatus {
   readonly endpoint: Endpoint;
   readonly roster: readonly {
     readonly nodeId: NodeId;
-    readonly endpoint: Endpoint;
+    /** Where it is reached; undefined until discovery has found it. */
+    readonly endpoint: Endpoint | undefined;
     readonly reachable: boolean;
     /** Its number in every group; another one after each readmission. */
     readonly replicaId: ReplicaId;
@@ -336,13 +337,18 @@ export interface NodeOptions {
   readonly nodeId: NodeId;
   /** `host:port` to listen on. Port 0 takes a free one. */
   readonly listen: Endpoint;
-  /** Where peers reach this node, when that is not what the member list says: they are told at every connection. */
+  /**
+   * Where peers reach this node, when that is neither what the member list says nor where it listens: they are told at
+   * every connection, and discovery announces it.
+   */
   readonly advertise?: Endpoint;
   /**
-   * All first members, this node included: the same list on every node. They form the cluster together, once.
-   * Default: what `discovery` reports at the start, when it names node ids.
+   * All first members, this node included: the same list on every node. They form the cluster together, once, as soon as
+   * they reach each other. Either `{ id: endpoint }`, or a list of ids, whose endpoints `discovery` finds.
+   * Default: the nodes of `staticDiscovery({ id: endpoint })`; none of a discovery that finds nodes. A node with a stored
+   * state knows its members and needs no list.
    */
-  readonly members?: Readonly<Record<NodeId, Endpoint>>;
+  readonly members?: Readonly<Record<NodeId, Endpoint>> | readonly NodeId[];
   /** Application partitions, 1 … 65535 (default 1). Partition 0 is always there. The same on every first member. */
   readonly partitions?: number;
   readonly wal: Wal;

@@ -3,12 +3,8 @@
 
 import { createHash } from 'node:crypto';
 import { ByteReader, ByteWriter, MalformedBytesError, utf8Bytes, utf8Text } from '../base/bytes.ts';
-import {
-  type ErrorCode,
-  type ErrorDetails,
-  errorCatalogue,
-  KommanderError,
-} from '../base/errors.ts';
+import { type ErrorDetails, isErrorCode, isErrorDetails, KommanderError } from '../base/errors.ts';
+import { shownJson } from '../base/shown-json.ts';
 import type { Timestamp } from '../ports/clock.ts';
 import type { NodeId } from '../ports/transport.ts';
 import type { PartitionId } from '../ports/wal.ts';
@@ -151,9 +147,7 @@ function fieldsOf(value: unknown): {
     unknown
   >;
   const bad = (name: string): KommanderError =>
-    corruptBackup(
-      `its manifest has a bad "${name}": ${JSON.stringify(fields[name])?.slice(0, 100)}`,
-    );
+    corruptBackup(`its manifest has a bad "${name}": ${shownJson(fields[name], 100)}`);
   return {
     text(name) {
       const field = fields[name];
@@ -301,12 +295,10 @@ export function backupFailure({ code, message, details }: KommanderError): Uint8
 /** @throws BACKUP_CORRUPT it says nothing */
 export function decodeFailure(bytes: Uint8Array): KommanderError {
   try {
-    const { code, message, details } = JSON.parse(utf8Text(bytes)) as {
-      readonly code: ErrorCode;
-      readonly message: string;
-      readonly details: ErrorDetails;
-    };
-    if (code in errorCatalogue) return new KommanderError(String(message), { code, details });
+    const parsed: unknown = JSON.parse(utf8Text(bytes));
+    const { code, message, details } = (parsed ?? {}) as Readonly<Record<string, unknown>>;
+    if (typeof message === 'string' && isErrorCode(code))
+      return new KommanderError(message, { code, details: isErrorDetails(details) ? details : {} });
   } catch (error) {
     if (!(error instanceof SyntaxError || error instanceof MalformedBytesError)) throw error;
   }

@@ -13,7 +13,7 @@ import {
   type SystemState,
 } from '../cluster/system-state.ts';
 import { decodeRun, readRunHeader, runHeaderBytes } from '../ports/run.ts';
-import type { Endpoint, NodeId } from '../ports/transport.ts';
+import type { NodeId } from '../ports/transport.ts';
 import type { LogBase, PartitionWrite, Wal } from '../ports/wal.ts';
 import {
   type ConfState,
@@ -23,6 +23,7 @@ import {
   proposedEntry,
 } from '../raft/types.ts';
 import { drawNonce } from '../time/seed.ts';
+import type { NodeOptions } from './api.ts';
 import { type BackupDirectory, openBackup, piecesOfCopy } from './backup-directory.ts';
 import {
   type BackupLog,
@@ -34,7 +35,7 @@ import {
 } from './backup-format.ts';
 import { clusterIdOf, encodeGenesis, restoredGenesis } from './genesis.ts';
 import { encodeNumber, metaKeys } from './meta.ts';
-import { checkMembers, invalidOption } from './options.ts';
+import { checkMembers, type FirstMembers, invalidOption } from './options.ts';
 import {
   decodeDescriptor,
   encodeDescriptor,
@@ -56,7 +57,7 @@ export interface RestoreOptions {
   /** That member. */
   readonly nodeId: NodeId;
   /** All first members of the new cluster, the same on every one of them; they may be others than in the old one. */
-  readonly members: Readonly<Record<NodeId, Endpoint>>;
+  readonly members: NonNullable<NodeOptions['members']>;
 }
 
 export interface RestoreResult {
@@ -126,10 +127,7 @@ export async function restoreBackup(options: RestoreOptions): Promise<RestoreRes
  *
  * @returns the system state of the new cluster: the old partition map and the new members
  */
-async function checkBackup(
-  backup: BackupDirectory,
-  members: ReadonlyMap<NodeId, Endpoint>,
-): Promise<SystemState> {
+async function checkBackup(backup: BackupDirectory, members: FirstMembers): Promise<SystemState> {
   const { partitions } = backup.manifest;
   let system: SystemState | undefined;
   for (const copy of partitions) {

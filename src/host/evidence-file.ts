@@ -14,6 +14,9 @@ const format = 'kommander-evidence';
 /** Grows when older programs cannot read the file any more. */
 const version = 1;
 
+/** Lists and objects within each other in one line; those of a core are a few. */
+const levelsMax = 64;
+
 /** Files that are kept in a directory; the oldest ones go. */
 const filesMax = 16;
 const namePattern = /^evidence-[\dTZ.-]+-.*\.ndjson$/;
@@ -50,20 +53,45 @@ export function parseEvidence(text: string): EvidenceBundle {
     throw malformed('this is no file of evidence: its first line does not say so');
   }
   if (heading.version !== version) {
+    const library = shownFact(heading.libraryVersion) ?? 'of the node that wrote it';
     throw malformed(
-      `the file has version ${heading.version} of the format, and this program reads ${version}; use kommander ${heading.libraryVersion ?? 'of the node that wrote it'}`,
+      `the file has version ${shownFact(heading.version)} of the format, and this program reads ${version}; use kommander ${library}`,
     );
   }
   checkWhole(text, lines);
-  // The checksum says that the library wrote it.
+  // The checksum says that the library wrote it; what a replay walks through is looked at all the same.
   const { format: _format, version: _version, config, ...bundle } = heading as Heading;
-  const { begin } = parseLine(lines[1]) as { readonly begin: CoreState };
-  const { end } = parseLine(lines.at(-3)) as { readonly end: CoreState };
-  const cycles = lines.slice(2, -3).map((line): RecordedCycle => {
-    const input = parseLine(line) as InputLine;
-    return 'steps' in input ? input : { times: 1, steps: [input] };
-  });
+  const { begin } = parseLine(lines[1]) as { readonly begin?: CoreState };
+  const { end } = parseLine(lines.at(-3)) as { readonly end?: CoreState };
+  const isWhole = [config, begin, end, bundle.replicaIds].every((each) => isObject(each));
+  if (!isWhole || begin === undefined || end === undefined) throw malformed(nonsense);
+  const cycles = lines.slice(2, -3).map(parseCycle);
   return { ...bundle, record: { config, begin, cycles, end } };
+}
+
+const nonsense =
+  'the file has the right checksum and says nothing: it was not written by this library';
+
+/** What stands in the heading may be anything. */
+function shownFact(value: unknown): string | undefined {
+  return typeof value === 'string' || typeof value === 'number' ? String(value) : undefined;
+}
+
+function parseCycle(line: string): RecordedCycle {
+  const input = parseLine(line) as InputLine;
+  const cycle = 'steps' in input ? input : { times: 1, steps: [input] };
+  const { times, steps }: { readonly times: unknown; readonly steps: unknown } = cycle;
+  const isCount = Number.isSafeInteger(times) && Number(times) >= 1;
+  if (isCount && Array.isArray(steps) && steps.every(isStep)) return cycle;
+  throw malformed(nonsense);
+}
+
+function isStep(step: unknown): boolean {
+  return isObject(step) && 'input' in step && isObject(step.input);
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null;
 }
 
 function checkWhole(text: string, lines: readonly string[]): void {
@@ -81,11 +109,22 @@ function checkWhole(text: string, lines: readonly string[]): void {
 function parseLine(line = ''): object {
   try {
     const value: unknown = JSON.parse(line);
-    return typeof value === 'object' && value !== null ? value : {};
+    return isObject(value) && !isDeep(line) ? value : {};
   } catch (error) {
     if (error instanceof SyntaxError) return {};
     throw error;
   }
+}
+
+/** Whether valid JSON is deeper than this library writes it: it can be parsed at any depth, but not written or compared. */
+function isDeep(line: string): boolean {
+  let levels = 0;
+  for (const [bracket] of line.matchAll(/"(?:[^"\\]|\\.)*"|[[{\]}]/g)) {
+    if (bracket === '[' || bracket === '{') levels += 1;
+    else if (bracket === ']' || bracket === '}') levels -= 1;
+    if (levels > levelsMax) return true;
+  }
+  return false;
 }
 
 function malformed(message: string): KommanderError {

@@ -5,17 +5,12 @@
 
 import { createHash } from 'node:crypto';
 import { must } from '../base/assert.ts';
-import { ByteReader, ByteWriter } from '../base/bytes.ts';
-import { isKommanderError, KommanderError } from '../base/errors.ts';
+import { ByteReader, ByteWriter, MalformedBytesError } from '../base/bytes.ts';
+import { KommanderError } from '../base/errors.ts';
 import { decodeSystemState, encodeSystemState, type SystemState } from '../cluster/system-state.ts';
-import {
-  type Endpoint,
-  type GenesisAcceptance,
-  type GenesisItem,
-  Lane,
-  type NodeId,
-} from '../ports/transport.ts';
+import { type GenesisAcceptance, type GenesisItem, Lane, type NodeId } from '../ports/transport.ts';
 import type { ReplicaId } from '../raft/types.ts';
+import { noteEndpoint } from './endpoints.ts';
 import { failNode, refuseNode } from './failure.ts';
 import type { Host } from './host.ts';
 import { decodedFact, metaKeys } from './meta.ts';
@@ -135,7 +130,8 @@ function readGenesis(bytes: Uint8Array): Genesis {
       details: { version },
     });
   }
-  const isComplete = reader.uint8() === 1;
+  const completeness = reader.uint8();
+  if (completeness > 1) throw new MalformedBytesError(`completeness ${completeness}`);
   const origin = version === restoredVersion ? reader.text() : undefined;
   const record = decodeSystemState(reader.view(reader.varint()));
   const admissions = new Map<NodeId, Admission>();
@@ -144,7 +140,10 @@ function readGenesis(bytes: Uint8Array): Genesis {
     const nodeId = reader.text();
     admissions.set(nodeId, { nonce: reader.text(), replicaId: reader.varint() });
   }
+  if (reader.remaining !== 0) throw new MalformedBytesError('bytes behind a genesis record');
+  if (admissions.size !== count) throw new MalformedBytesError('a node that is admitted twice');
   const recordHash = hashOf(record, origin);
+  const isComplete = completeness === 1;
   return { record, origin, recordHash, admissions, isComplete, strangers: new Map() };
 }
 
@@ -179,7 +178,7 @@ export function handleGenesis(
   const { genesis, settings } = host;
   const presented = item.acceptances.find(({ nodeId }) => nodeId === from);
   if (item.recordHash !== genesis.recordHash || presented === undefined) return;
-  if (item.endpoint !== undefined) noteAdvertised(host, from, item.endpoint);
+  if (item.endpoint !== undefined) noteEndpoint(host, from, item.endpoint);
   if (item.complete) {
     const known = item.acceptances.find(({ nodeId }) => nodeId === settings.nodeId);
     if (!isOwn(host, known, from)) return;
@@ -253,18 +252,6 @@ function notOurs(host: Host, peer: NodeId | undefined): void {
   const { nodeId } = host.settings;
   if (host.genesis.isComplete) failNode(host, replaced(nodeId, peer));
   else refuseNode(host, wiped(nodeId, peer));
-}
-
-/** A member says where it is reached: it knows better than the list that the cluster was formed with. */
-function noteAdvertised(host: Host, peer: NodeId, endpoint: Endpoint): void {
-  if (host.advertised.get(peer) === endpoint) return;
-  try {
-    host.transport.setPeer(peer, endpoint);
-    host.advertised.set(peer, endpoint);
-  } catch (error) {
-    if (!isKommanderError(error, 'INVALID_OPTION')) throw error;
-    host.observe({ level: 'warn', name: 'endpoint-refused', fields: { peer, error } });
-  }
 }
 
 /**

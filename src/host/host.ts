@@ -35,6 +35,8 @@ export interface Host {
   readonly events: EventHub;
   readonly genesis: Genesis;
   readonly incarnation: number;
+  /** Drawn anew at every start: tells two processes with one directory apart. */
+  readonly startId: string;
   /** Node ids and their present numbers in every group. A readmission changes them (`genesis.ts`). */
   readonly replicaIds: Map<NodeId, ReplicaId>;
   readonly nodeIds: Map<ReplicaId, NodeId>;
@@ -50,8 +52,8 @@ export interface Host {
   failure: KommanderError | undefined;
   endpoint: Endpoint;
   readonly reachable: Set<NodeId>;
-  /** Where peers say that they are reached. */
-  readonly advertised: Map<NodeId, Endpoint>;
+  /** Where peers are reached, as far as it is known (`endpoints.ts`). */
+  readonly endpoints: Map<NodeId, Endpoint>;
 
   /** Partitions whose core may have something to hand out. */
   readonly dirty: Set<Partition>;

@@ -28,7 +28,8 @@ export interface NodeFacts {
   readonly members: readonly {
     readonly nodeId: NodeId;
     readonly replicaId: ReplicaId;
-    readonly endpoint: Endpoint;
+    /** Undefined when they were named by their ids alone. */
+    readonly endpoint: Endpoint | undefined;
   }[];
   /** Application partitions that the cluster was formed with. */
   readonly partitionCount: number;

@@ -25,7 +25,12 @@ export function encodeNumber(value: number): Uint8Array {
 /** @throws WAL_CORRUPT */
 export function decodeNumber(bytes: Uint8Array | undefined): number {
   if (bytes === undefined) return 0;
-  return decodedFact('a number', () => new ByteReader(bytes).uint53());
+  return decodedFact('a number', () => {
+    const reader = new ByteReader(bytes);
+    const value = reader.uint53();
+    if (reader.remaining !== 0) throw new MalformedBytesError('bytes behind a number');
+    return value;
+  });
 }
 
 /**

@@ -8,7 +8,6 @@ import { type Random, seededRandom } from '../base/random.ts';
 import { hashOfBytes } from '../cluster/hash-ranges.ts';
 import { genesisState, partitionIdsOf } from '../cluster/system-state.ts';
 import type { Timestamp } from '../ports/clock.ts';
-import type { DiscoveredNode } from '../ports/discovery.ts';
 import type { StateMachine } from '../ports/state-machine.ts';
 import type { Endpoint, NodeId } from '../ports/transport.ts';
 import type { PartitionId, StoredPartition, WalContents, WalEvents } from '../ports/wal.ts';
@@ -19,6 +18,7 @@ import { hybridClock } from '../time/hybrid-clock.ts';
 import { drawNonce } from '../time/seed.ts';
 import type { NodeListeners, NodeOptions } from './api.ts';
 import { newCheckpointSchedule } from './checkpoints.ts';
+import { connectMembers, noteDiscovered } from './endpoints.ts';
 import { type EventHub, eventHub } from './events.ts';
 import { stopPartition } from './failure.ts';
 import {
@@ -32,7 +32,13 @@ import {
 import type { Host } from './host.ts';
 import { noteReachable, noteRefused, receiveFrame } from './inbox.ts';
 import { checkRestored, decodedFact, decodeNumber, encodeNumber, metaKeys } from './meta.ts';
-import { checkOptions, invalidOption, type NodeSettings } from './options.ts';
+import {
+  checkFixedNodes,
+  checkOptions,
+  type FirstMembers,
+  invalidOption,
+  type NodeSettings,
+} from './options.ts';
 import { newOutbox } from './outbox.ts';
 import { openPartition, type Partition } from './partition.ts';
 import { guard, markDirty } from './ready-loop.ts';
@@ -51,13 +57,7 @@ export type CoreTrace = (partitionId: PartitionId, event: TraceEvent) => void;
 export async function openHost(options: NodeOptions, trace?: CoreTrace): Promise<Host> {
   const settings = checkOptions(options);
   checkFrames(settings, options.transport.frameBytesMax);
-  const discovered = new Map<NodeId, Endpoint>();
-  let changed = (): void => {};
-  await options.discovery.open((nodes) => {
-    noteDiscovered(discovered, nodes);
-    changed();
-  });
-  const members = settings.members ?? discovered;
+  const members = settings.members ?? checkFixedNodes(options.discovery);
   const opened: Closable[] = [options.discovery];
   let built: Host | undefined;
   const damages: Parameters<WalEvents['damaged']>[] = [];
@@ -75,16 +75,8 @@ export async function openHost(options: NodeOptions, trace?: CoreTrace): Promise
     await restoreAll(host, contents);
     opened.push(options.transport);
     await startListening(host);
-    const endpoints = (): Map<NodeId, Endpoint> =>
-      new Map([...(settings.members ?? []), ...discovered]);
-    // A bad list at the start is the caller's to mend; later on nobody could catch what is thrown.
-    connectPeers(host, endpoints(), (_peer, error) => {
-      throw error;
-    });
-    changed = () =>
-      connectPeers(host, endpoints(), (peer, error) => {
-        host.observe({ level: 'warn', name: 'endpoint-refused', fields: { peer, error } });
-      });
+    connectMembers(host, members);
+    await startDiscovery(host);
     // Peers may have had their say already.
     if (host.genesis.isComplete && host.state === 'forming') host.state = 'running';
     startTimer(host);
@@ -119,18 +111,11 @@ function checkFrames(settings: NodeSettings, frameBytesMax: number | undefined):
   }
 }
 
-function noteDiscovered(discovered: Map<NodeId, Endpoint>, nodes: readonly DiscoveredNode[]): void {
-  discovered.clear();
-  for (const { nodeId, endpoint } of nodes) {
-    if (nodeId !== undefined) discovered.set(nodeId, endpoint);
-  }
-}
-
 async function buildHost(
   options: NodeOptions,
   settings: NodeSettings,
   known: {
-    readonly members: ReadonlyMap<NodeId, Endpoint>;
+    readonly members: FirstMembers;
     readonly contents: WalContents;
     readonly trace: CoreTrace | undefined;
   },
@@ -180,6 +165,7 @@ async function buildHost(
     events,
     genesis,
     incarnation,
+    startId: drawNonce(),
     replicaIds,
     nodeIds: new Map([...replicaIds].map(([nodeId, replicaId]) => [replicaId, nodeId])),
     partitions,
@@ -190,7 +176,7 @@ async function buildHost(
     failure: undefined,
     endpoint: settings.listen,
     reachable: new Set(),
-    advertised: new Map(),
+    endpoints: new Map(),
     dirty: new Set(),
     toApply: new Set(),
     isTurnScheduled: false,
@@ -316,7 +302,7 @@ function attach(events: EventHub, listeners: NodeListeners): void {
 /** The genesis record that this node accepted before, or the one that it accepts now. */
 function readGenesis(
   settings: NodeSettings,
-  members: ReadonlyMap<NodeId, Endpoint>,
+  members: FirstMembers,
   contents: WalContents,
 ): Genesis {
   const { nodeId, partitions } = settings;
@@ -327,6 +313,12 @@ function readGenesis(
       throw new KommanderError(
         'the store has partitions but no genesis record: it is no directory of this version, or it is damaged',
         { code: 'WAL_CORRUPT' },
+      );
+    }
+    if (members.size === 0) {
+      throw invalidOption(
+        'members',
+        'is missing: name all first members, the same on every node; what discovery finds makes nobody a member',
       );
     }
     if (!members.has(nodeId))
@@ -445,10 +437,10 @@ function reasonOf(error: Error): Error {
 }
 
 async function startListening(host: Host): Promise<void> {
-  const { settings, genesis, incarnation } = host;
+  const { settings, genesis, incarnation, startId } = host;
   const { nodeId } = settings;
   host.endpoint = await host.transport.open({
-    identity: { clusterId: clusterIdOf(genesis), nodeId, incarnation, startId: drawNonce() },
+    identity: { clusterId: clusterIdOf(genesis), nodeId, incarnation, startId },
     listen: settings.listen,
     clock: settings.clock,
     observer: host.observe,
@@ -460,24 +452,16 @@ async function startListening(host: Host): Promise<void> {
   if (settings.advertise !== undefined) host.endpoint = settings.advertise;
 }
 
-/** Membership comes from the roster; discovery only says where a member is. */
-function connectPeers(
-  host: Host,
-  endpoints: ReadonlyMap<NodeId, Endpoint>,
-  refused: (peer: NodeId, error: KommanderError) => void,
-): void {
-  if (host.state === 'closed' || host.state === 'failed') return;
-  for (const member of host.genesis.record.members) {
-    if (member.nodeId === host.settings.nodeId) continue;
-    const { nodeId } = member;
-    const endpoint = host.advertised.get(nodeId) ?? endpoints.get(nodeId) ?? member.endpoint;
-    try {
-      host.transport.setPeer(nodeId, endpoint);
-    } catch (error) {
-      if (!isKommanderError(error, 'INVALID_OPTION')) throw error;
-      refused(nodeId, error);
-    }
-  }
+/** It learns where this node listens, and may find peers while it opens. */
+async function startDiscovery(host: Host): Promise<void> {
+  const { nodeId, clock, members, advertise } = host.settings;
+  const endpoint = advertise ?? members?.get(nodeId) ?? host.endpoint;
+  const found = new Map<NodeId, Endpoint>();
+  await host.discovery.open((nodes) => noteDiscovered(host, found, nodes), {
+    self: { nodeId, endpoint, startId: host.startId },
+    clock,
+    observer: host.observe,
+  });
 }
 
 /** All first members have accepted, or this one was readmitted: from now on this node takes part. */

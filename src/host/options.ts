@@ -5,6 +5,7 @@ import { isNodeId, nodeIdRule, parseEndpoint } from '../base/endpoint.ts';
 import { KommanderError } from '../base/errors.ts';
 import { memberCountMax } from '../cluster/system-state.ts';
 import type { Clock } from '../ports/clock.ts';
+import type { Discovery } from '../ports/discovery.ts';
 import { type ObservedEvent, type Observer, silentObserver } from '../ports/observer.ts';
 import type { StateMachine } from '../ports/state-machine.ts';
 import type { Endpoint, NodeId } from '../ports/transport.ts';
@@ -84,12 +85,15 @@ const knownOptions: ReadonlySet<string> = new Set<keyof NodeOptions>([
   ...(Object.keys(numericOptions) as NumericOption[]),
 ]);
 
+/** All first members, and where they are as far as the list says. */
+export type FirstMembers = ReadonlyMap<NodeId, Endpoint | undefined>;
+
 /** Options with every default filled in. */
 export interface NodeSettings extends Readonly<Record<NumericOption, number>> {
   readonly nodeId: NodeId;
   readonly listen: Endpoint;
   readonly advertise: Endpoint | undefined;
-  readonly members: ReadonlyMap<NodeId, Endpoint> | undefined;
+  readonly members: FirstMembers | undefined;
   readonly stateMachine: ((partitionId: PartitionId) => StateMachine) | undefined;
   readonly clock: Clock;
   readonly seed: number;
@@ -188,12 +192,42 @@ function checkNumber(name: string, value: number | undefined, bounds: Bounds): n
 }
 
 /** @throws INVALID_OPTION */
-export function checkMembers(
-  members: Readonly<Record<NodeId, Endpoint>>,
-): ReadonlyMap<NodeId, Endpoint> {
-  if (!isObject(members) || Array.isArray(members)) {
-    throw invalidOption('members', 'is no object of node ids and endpoints');
+export function checkMembers(members: NonNullable<NodeOptions['members']>): FirstMembers {
+  if (!isObject(members)) {
+    throw invalidOption(
+      'members',
+      'is neither a list of node ids nor an object with their endpoints',
+    );
   }
+  const checked = Array.isArray(members)
+    ? checkIds(members)
+    : checkEndpoints(members as Readonly<Record<NodeId, Endpoint>>);
+  if (checked.size === 0) throw invalidOption('members', 'is empty; list every first member');
+  if (checked.size > memberCountMax) {
+    throw invalidOption(
+      'members',
+      `lists ${checked.size} nodes; a cluster has at most ${memberCountMax}`,
+    );
+  }
+  return checked;
+}
+
+/** The first members of a discovery that is a written list; of any other one none. @throws INVALID_OPTION */
+export function checkFixedNodes({ fixedNodes }: Discovery): FirstMembers {
+  return fixedNodes === undefined ? new Map() : checkMembers(fixedNodes);
+}
+
+function checkIds(nodeIds: readonly NodeId[]): FirstMembers {
+  const checked = new Map<NodeId, undefined>();
+  for (const nodeId of nodeIds) {
+    checkNodeId('members', nodeId);
+    if (checked.has(nodeId)) throw invalidOption('members', `names "${nodeId}" twice`);
+    checked.set(nodeId, undefined);
+  }
+  return checked;
+}
+
+function checkEndpoints(members: Readonly<Record<NodeId, Endpoint>>): FirstMembers {
   const checked = new Map<NodeId, Endpoint>();
   const owners = new Map<Endpoint, NodeId>();
   for (const [nodeId, endpoint] of Object.entries(members)) {
@@ -208,13 +242,6 @@ export function checkMembers(
     }
     owners.set(endpoint, nodeId);
     checked.set(nodeId, endpoint);
-  }
-  if (checked.size === 0) throw invalidOption('members', 'is empty; list every first member');
-  if (checked.size > memberCountMax) {
-    throw invalidOption(
-      'members',
-      `lists ${checked.size} nodes; a cluster has at most ${memberCountMax}`,
-    );
   }
   return checked;
 }

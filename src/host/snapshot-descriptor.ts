@@ -77,6 +77,9 @@ export function decodeDescriptor(bytes: Uint8Array): SnapshotDescriptor {
     byteLength: reader.varint(),
   }));
   if (reader.remaining > 0) throw new MalformedBytesError('bytes behind a snapshot descriptor');
+  if (!/^[a-z0-9-]{0,128}$/.test(name)) throw new MalformedBytesError('a bad name of a snapshot');
+  if (name === '' && (facts.byteLength > 0 || facts.checksum > 0))
+    throw new MalformedBytesError('bytes of a snapshot that is nowhere');
   const partBytes = parts.reduce((sum, part) => sum + part.byteLength, 0);
   if (partBytes !== facts.byteLength)
     throw new MalformedBytesError('the parts of a snapshot are not the whole');
@@ -114,5 +117,7 @@ export function receivedPlace(
   name: string,
 ): { readonly partitionId: PartitionId; readonly index: LogIndex } | undefined {
   const match = /^p(\d+)-i(\d+)-b\d+-c[0-9a-f]+$/.exec(name);
-  return match === null ? undefined : { partitionId: Number(match[1]), index: Number(match[2]) };
+  const [partitionId, index] = [Number(match?.[1]), Number(match?.[2])];
+  const isPlace = Number.isSafeInteger(partitionId) && Number.isSafeInteger(index);
+  return isPlace ? { partitionId, index } : undefined;
 }

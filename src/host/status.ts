@@ -20,7 +20,7 @@ export function statusOf(host: Host): NodeStatus {
     endpoint: host.endpoint,
     roster: host.system.members.map((member) => ({
       nodeId: member.nodeId,
-      endpoint: member.nodeId === nodeId ? host.endpoint : member.endpoint,
+      endpoint: member.nodeId === nodeId ? host.endpoint : host.endpoints.get(member.nodeId),
       reachable: member.nodeId === nodeId || host.reachable.has(member.nodeId),
       replicaId: host.replicaIds.get(member.nodeId) ?? member.replicaId,
       refused:

@@ -6,6 +6,7 @@ import type { Command } from 'commander';
 import { KommanderError } from '../base/errors.ts';
 import { type BackupManifest, formatTimestamp, restoreBackup, saveBackup } from '../index.ts';
 import { addCommand, request, type Target } from './client-commands.ts';
+import { isIdList } from './discovery-option.ts';
 import { type OptionEntry, readServeOptions, serveOptionTable } from './serve-options.ts';
 
 interface BackupFlags extends Target {
@@ -17,7 +18,13 @@ interface RestoreFlags extends Readonly<Record<string, string | undefined>> {
 }
 
 /** What of `serve` says where a member keeps its log, and who the members are. */
-const restoreOptions: ReadonlySet<string> = new Set(['nodeId', 'members', 'data', 'wal']);
+const restoreOptions: ReadonlySet<string> = new Set([
+  'nodeId',
+  'members',
+  'discovery',
+  'data',
+  'wal',
+]);
 
 /** Adds the commands; `addOptions` gives a command options of `serve`. */
 export function addBackupCommands(
@@ -81,14 +88,16 @@ function summary(
 
 async function runRestore({ from, ...flags }: RestoreFlags): Promise<void> {
   const options = readServeOptions({ flags, environment: process.env });
-  const { nodeId, members, data, wal } = options;
+  const { nodeId, members, discovery, data, wal } = options;
   if (data !== undefined) await checkEmpty(data);
   const { openWal } = await import('./serve.ts');
   const restored = await restoreBackup({ directory: from, wal: openWal(options), nodeId, members });
-  const memberList = Object.entries(members).map(([id, endpoint]) => `${id}=${endpoint}`);
+  const memberList = isIdList(members)
+    ? members
+    : Object.entries(members).map(([id, endpoint]) => `${id}=${endpoint}`);
   process.stdout.write(
     `restored node ${nodeId} of cluster ${restored.clusterId}; when every member is, start it with\n` +
-      `  kommander serve --node-id ${nodeId} --data ${data} --wal ${wal} --partitions ${restored.partitions} --members ${memberList.join()}\n`,
+      `  kommander serve --node-id ${nodeId} --data ${data} --wal ${wal} --partitions ${restored.partitions} --members ${memberList.join()} --discovery '${discovery}'\n`,
   );
 }
 

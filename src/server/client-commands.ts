@@ -2,9 +2,10 @@
 // print its errors as they are, with what the caller needs to know before trying again.
 
 import type { Command } from 'commander';
-import { KommanderError } from '../base/errors.ts';
+import { isErrorCode, isErrorDetails, KommanderError } from '../base/errors.ts';
 import type { HttpErrorBody } from './http-errors.ts';
 import { alignedLines } from './table.ts';
+import { withoutSlashes } from './urls.ts';
 
 const defaultUrl = 'http://127.0.0.1:7101';
 /** Milliseconds until a request is given up: longer than any wait inside the server. */
@@ -118,13 +119,31 @@ export async function request(
     throw noAnswer(target.http, error);
   }
   if (response.ok) return response;
-  const body = (await response.json()) as HttpErrorBody;
-  throw new KommanderError(body.message, { code: body.code, details: body.details });
+  throw await failureOf(target.http, response);
+}
+
+/** What the server says; or that it is no node: then a proxy may have answered after the node had done what was asked. */
+async function failureOf(url: string, response: Response): Promise<KommanderError> {
+  let body: unknown;
+  try {
+    body = await response.json();
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) return noAnswer(url, error);
+  }
+  const { code, message, details } = (body ?? {}) as {
+    readonly [Name in keyof HttpErrorBody]?: unknown;
+  };
+  if (isErrorCode(code) && typeof message === 'string')
+    return new KommanderError(message, { code, details: isErrorDetails(details) ? details : {} });
+  return new KommanderError(
+    `${url} answers with status ${response.status} and not as a node does: check the address, and what stands before the node`,
+    { code: 'OUTCOME_UNKNOWN', details: { status: response.status } },
+  );
 }
 
 function baseUrl(text: string): string {
   const withScheme = /^https?:\/\//.test(text) ? text : `http://${text}`;
-  if (URL.canParse(withScheme)) return withScheme.replace(/\/+$/, '');
+  if (URL.canParse(withScheme)) return withoutSlashes(withScheme);
   throw new KommanderError(`--http: "${text}" is no URL such as ${defaultUrl}`, {
     code: 'INVALID_OPTION',
     details: { option: 'http', value: text },
@@ -155,7 +174,7 @@ interface StatusJson {
   readonly node: string;
   readonly clusterId: string;
   readonly state: string;
-  readonly roster: readonly { node: string; endpoint: string; reachable: boolean }[];
+  readonly roster: readonly { node: string; endpoint: string | null; reachable: boolean }[];
   readonly partitions: readonly Readonly<Record<string, string | number | null>>[];
 }
 
@@ -171,7 +190,8 @@ function statusTable(status: StatusJson): string {
   ];
   const rows = status.partitions.map((each) => columns.map((name) => String(each[name] ?? '-')));
   const roster = status.roster.map(
-    ({ node, endpoint, reachable }) => `${node}=${endpoint}${reachable ? '' : ' (unreachable)'}`,
+    ({ node, endpoint, reachable }) =>
+      `${node}=${endpoint ?? '?'}${reachable ? '' : ' (unreachable)'}`,
   );
   return [
     `node ${status.node} is ${status.state}, cluster ${status.clusterId}`,
@@ -185,7 +205,7 @@ interface MembersJson {
   readonly members: readonly {
     readonly node: string;
     readonly replica: number;
-    readonly endpoint: string;
+    readonly endpoint: string | null;
     readonly reachable: boolean;
     readonly refused: boolean;
     readonly voterOf: readonly number[];
@@ -199,7 +219,7 @@ function membersTable({ members }: MembersJson): string {
   const rows = members.map((member) => [
     member.node,
     String(member.replica),
-    member.endpoint,
+    member.endpoint ?? '?',
     memberState(member),
     idsText(member.voterOf),
     idsText(member.learnerOf),

@@ -176,7 +176,10 @@ class StateReader {
   readonly #bodyBytes: number;
   #keyCount: number | undefined;
   /** What came and is not read yet. */
-  #rest = new Uint8Array(0);
+  #rest: Uint8Array[] = [];
+  #restBytes = 0;
+  /** No sooner is there a record in the rest: else a long one would be copied with every piece of it. */
+  #wantedBytes = 0;
   #pushedBytes = 0;
   #checksum = 0;
 
@@ -189,11 +192,19 @@ class StateReader {
     const bodyBytes = Math.max(0, Math.min(piece.byteLength, this.#bodyBytes - this.#pushedBytes));
     this.#checksum = crc32(piece.subarray(0, bodyBytes), this.#checksum);
     this.#pushedBytes += piece.byteLength;
-    const joined = new Uint8Array(this.#rest.byteLength + piece.byteLength);
-    joined.set(this.#rest);
-    joined.set(piece, this.#rest.byteLength);
+    // The next piece may be written over this one.
+    this.#rest.push(new Uint8Array(piece));
+    this.#restBytes += piece.byteLength;
+    const isLast = this.#pushedBytes >= this.#bodyBytes;
+    if (isLast || this.#restBytes >= this.#wantedBytes) this.#readRest();
+  }
+
+  #readRest(): void {
+    const rest = Buffer.concat(this.#rest);
     const footInRest = Math.max(0, this.#pushedBytes - this.#bodyBytes);
-    const reader = new ByteReader(joined, 0, joined.byteLength - footInRest);
+    const reader = new ByteReader(rest, 0, Math.max(0, rest.byteLength - footInRest));
+    if (this.#keyCount === undefined && reader.remaining > 0 && rest[0] !== formatVersion)
+      throw new MalformedBytesError(`unknown version ${rest[0]}`);
     while (reader.remaining > 0) {
       const { at } = reader;
       if (this.#tryRead(reader)) continue;
@@ -202,7 +213,9 @@ class StateReader {
     }
     // A record that is longer than the rest of the state, or than any, is none.
     if (reader.remaining > recordBytesMax) throw new MalformedBytesError('a record without end');
-    this.#rest = joined.slice(reader.at);
+    this.#rest = [rest.subarray(reader.at)];
+    this.#restBytes = rest.byteLength - reader.at;
+    this.#wantedBytes = reader.remaining * 2;
   }
 
   /** @returns false when more bytes are needed */
@@ -218,9 +231,8 @@ class StateReader {
   }
 
   #readHead(reader: ByteReader): void {
-    const version = reader.uint8();
-    if (version !== formatVersion) throw new MalformedBytesError(`unknown version ${version}`);
-    reader.skip(3);
+    // The version, which was checked, and three zeros.
+    reader.skip(4);
     this.#keyCount = reader.varint();
   }
 
@@ -234,9 +246,9 @@ class StateReader {
   }
 
   finish(): ReadonlyMap<string, StoredValue> {
-    if (this.#rest.byteLength !== footBytes)
+    if (this.#restBytes !== footBytes)
       throw new MalformedBytesError('it is cut off, damaged or of an unknown version');
-    const checksum = new ByteReader(this.#rest).uint32();
+    const checksum = new ByteReader(Buffer.concat(this.#rest)).uint32();
     if (checksum !== this.#checksum) throw new MalformedBytesError('the checksum does not match');
     if (this.#values.size !== this.#keyCount)
       throw new MalformedBytesError(`${this.#values.size} keys instead of ${this.#keyCount}`);

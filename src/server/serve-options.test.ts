@@ -24,6 +24,8 @@ test('three options are enough, the others have stated defaults', () => {
     nodeId: 'a',
     members: { a: '127.0.0.1:8001', b: '127.0.0.1:8002', c: '127.0.0.1:8003' },
     listen: '127.0.0.1:8001',
+    advertise: '127.0.0.1:8001',
+    discovery: 'static',
     http: '127.0.0.1:7101',
     data: '/tmp/a',
     wal: 'rocksdb',
@@ -64,6 +66,8 @@ test('every option can be given as a variable, the config file too', () => {
     nodeId: 'b',
     members,
     listen: '127.0.0.1:9002',
+    advertise: 'node-b.example:9002',
+    discovery: 'multicast://239.1.2.3:1901?cluster=x',
     http: '[::1]:0',
     data: 'd',
     wal: 'memory',
@@ -110,7 +114,13 @@ test('a bad value is refused with its name, the value, where it came from and th
     [{ nodeId: 'z' }, /--node-id: "z" is not among the members \(a, b, c\)/],
     [{ members: 'a=127.0.0.1:8001,a=127.0.0.1:8002' }, /--members: .* different ids and endpoints/],
     [{ members: 'a=127.0.0.1:8001,b=127.0.0.1:8001' }, /--members/],
-    [{ members: 'a' }, /--members/],
+    [{ members: 'a,b,a' }, /--members/],
+    [{ advertise: 'a:0' }, /--advertise: "a:0" is not valid: .* port above 0/],
+    [
+      { discovery: 'pigeon' },
+      /--discovery: "pigeon" is not valid: expected one of static, multicast/,
+    ],
+    [{ discovery: 'redis://:secret@h:x' }, /--discovery: "redis:\/\/…@h:x" is not valid/],
     [{ members: '' }, /--members/],
     [{ tickMs: '4' }, /--tick-ms: "4" is not valid: expected an integer from 5 to 10000/],
     [{ electionTicks: '2' }, /--election-ticks: "2"/],
@@ -125,6 +135,26 @@ test('a bad value is refused with its name, the value, where it came from and th
     assert.match(error.message, /valid options: --node-id, --members, .*--config/);
     assert.equal(error.details.option, Object.keys(bad)[0]);
   }
+});
+
+test('members may be named by id alone where discovery finds them', () => {
+  const { data } = complete;
+  const found = { nodeId: 'b', members: 'a, b,c', data, discovery: 'multicast' };
+  const options = readServeOptions({ flags: found, environment: {} });
+  assert.deepEqual(options.members, ['a', 'b', 'c']);
+  assert.equal(options.listen, '127.0.0.1:8001');
+  const file = JSON.stringify({ ...found, members: ['a', 'b'], listen: '0.0.0.0:9000' });
+  const sources = { flags: { config: 'k' }, environment: {}, readText: () => file };
+  assert.deepEqual(readServeOptions(sources).members, ['a', 'b']);
+  assert.equal(readServeOptions(sources).advertise, '0.0.0.0:9000');
+  // A list finds nobody.
+  const { message } = refusal({ flags: { ...found, discovery: 'static' }, environment: {} });
+  assert.match(
+    message,
+    /^--discovery: "static" is not valid: it finds nobody, and --members names no/,
+  );
+  const { message: unknown } = refusal({ flags: { ...found, nodeId: 'd' }, environment: {} });
+  assert.match(unknown, /--node-id: "d" is not among the members \(a, b, c\)/);
 });
 
 test('all problems are told at once, each with its origin', () => {

@@ -6,7 +6,16 @@ import { readFileSync } from 'node:fs';
 import * as v from 'valibot';
 import { isNodeId, nodeIdRule, parseEndpoint } from '../base/endpoint.ts';
 import { KommanderError } from '../base/errors.ts';
+import { shownJson } from '../base/shown-json.ts';
 import type { Endpoint, NodeId } from '../ports/transport.ts';
+import {
+  discoveryFor,
+  discoveryForms,
+  isDiscoveryOption,
+  isIdList,
+  type MemberList,
+  withoutPassword,
+} from './discovery-option.ts';
 
 /** How an option is called and explained. */
 export interface OptionEntry {
@@ -29,8 +38,12 @@ const snapshotSources = ['leader', 'followers'] as const;
 /** What a server needs to know; checked and complete. */
 export interface ServeOptions {
   readonly nodeId: NodeId;
-  readonly members: Readonly<Record<NodeId, Endpoint>>;
+  readonly members: MemberList;
   readonly listen: Endpoint;
+  /** Where others reach this node. */
+  readonly advertise: Endpoint;
+  /** A form of `discovery-option.ts`. */
+  readonly discovery: string;
   readonly http: Endpoint;
   readonly data: string | undefined;
   readonly wal: WalName;
@@ -49,12 +62,22 @@ export const serveOptionTable: readonly OptionEntry[] = [
   {
     name: 'members',
     placeholder: 'LIST',
-    help: 'all first members, the same on every node: a=127.0.0.1:8001,b=127.0.0.1:8002,…',
+    help: 'all first members, the same on every node: a=127.0.0.1:8001,b=127.0.0.1:8002,… or a,b,… where discovery finds them',
   },
   {
     name: 'listen',
     placeholder: 'HOST:PORT',
-    help: 'where other nodes reach this one (default: what the member list says)',
+    help: 'where this node listens for others (default: what the member list says, otherwise 127.0.0.1:8001)',
+  },
+  {
+    name: 'advertise',
+    placeholder: 'HOST:PORT',
+    help: 'where others reach this node (default: what the member list says, otherwise --listen)',
+  },
+  {
+    name: 'discovery',
+    placeholder: 'HOW',
+    help: `how nodes find each other: ${discoveryForms} (default: static, the member list)`,
   },
   {
     name: 'http',
@@ -156,7 +179,10 @@ export function readServeOptions(sources: OptionSources): ServeOptions {
         return { name, problem: `${origin}: there is no such option` };
       }
       if (given[name] === undefined) return { name, problem: `${origin} is required` };
-      return { name, problem: `${origin}: ${shown(given[name])} is not valid: ${issue.message}` };
+      const value = given[name];
+      const isUrl = name === 'discovery' && typeof value === 'string';
+      const text = shownJson(isUrl ? withoutPassword(value) : value, 200);
+      return { name, problem: `${origin}: ${text} is not valid: ${issue.message}` };
     }),
   );
 }
@@ -192,20 +218,31 @@ function endpointOption(portMin: 0 | 1): v.GenericSchema<unknown, Endpoint> {
 }
 
 const membersExpected =
-  'expected id=host:port,id=host:port,… with different ids and endpoints (in the file: {"id": "host:port", …})';
+  'expected id=host:port,id=host:port,… with different ids and endpoints (in the file: {"id": "host:port", …}), or id,id,… (in the file: ["id", …])';
 
-const membersOption: v.GenericSchema<unknown, Readonly<Record<NodeId, Endpoint>>> = v.pipe(
+const membersOption: v.GenericSchema<unknown, MemberList> = v.pipe(
   v.union(
-    [v.pipe(v.string(), v.transform(parseMemberList)), v.record(v.string(), v.string())],
+    [
+      v.pipe(v.string(), v.transform(parseMemberList)),
+      v.array(v.string()),
+      v.record(v.string(), v.string()),
+    ],
     membersExpected,
   ),
   v.check((members) => areMembers(members), membersExpected),
 );
 
+const discoveryExpected = `expected one of ${discoveryForms}`;
+
 const serveSchema = v.strictObject({
   nodeId: v.pipe(v.string(`expected ${nodeIdRule}`), v.check(isNodeId, `expected ${nodeIdRule}`)),
   members: membersOption,
   listen: v.optional(endpointOption(1)),
+  advertise: v.optional(endpointOption(1)),
+  discovery: v.optional(
+    v.pipe(v.string(discoveryExpected), v.check(isDiscoveryOption, discoveryExpected)),
+    'static',
+  ),
   http: v.optional(endpointOption(0), '127.0.0.1:7101'),
   data: v.optional(v.pipe(v.string(), v.minLength(1, 'expected the path of a directory'))),
   wal: v.optional(choiceOption(walNames), 'rocksdb'),
@@ -232,18 +269,22 @@ const serveSchema = v.strictObject({
 
 /** What one option cannot know of another. */
 function completed(checked: v.InferOutput<typeof serveSchema>): ServeOptions {
-  const { nodeId, members, wal, data } = checked;
-  const advertised = Object.entries(members).find(([id]) => id === nodeId)?.[1];
-  if (advertised === undefined) {
-    const ids = Object.keys(members).join(', ');
-    const problem = `--node-id: "${nodeId}" is not among the members (${ids})`;
+  const { nodeId, members, discovery, wal, data } = checked;
+  const ids = idsOf(members);
+  if (!ids.includes(nodeId)) {
+    const problem = `--node-id: "${nodeId}" is not among the members (${ids.join(', ')})`;
     throw badOptions([{ name: 'nodeId', problem }]);
   }
   if (wal !== 'memory' && data === undefined) {
     const problem = `--data is required with --wal ${wal}: the directory of the durable log`;
     throw badOptions([{ name: 'data', problem }]);
   }
-  return { ...checked, data, listen: checked.listen ?? advertised };
+  discoveryFor(discovery, members);
+  const listed = isIdList(members)
+    ? undefined
+    : Object.entries(members).find(([id]) => id === nodeId)?.[1];
+  const listen = checked.listen ?? listed ?? '127.0.0.1:8001';
+  return { ...checked, data, listen, advertise: checked.advertise ?? listed ?? listen };
 }
 
 function checkVariables(environment: Readonly<Record<string, string | undefined>>): void {
@@ -289,7 +330,8 @@ function badOptions(
   });
 }
 
-function parseMemberList(text: string): Record<string, string> {
+function parseMemberList(text: string): MemberList {
+  if (!text.includes('=')) return text.split(',').map((part) => part.trim());
   const members = new Map<string, string>();
   for (const part of text.split(',')) {
     const [nodeId = '', endpoint = ''] = part.trim().split('=', 2);
@@ -299,12 +341,17 @@ function parseMemberList(text: string): Record<string, string> {
   return Object.fromEntries(members);
 }
 
-function areMembers(members: Readonly<Record<string, string>>): boolean {
-  const ids = Object.keys(members);
-  const endpoints = Object.values(members);
+function idsOf(members: MemberList): readonly NodeId[] {
+  return isIdList(members) ? members : Object.keys(members);
+}
+
+function areMembers(members: MemberList): boolean {
+  const ids = idsOf(members);
+  const endpoints = isIdList(members) ? [] : Object.values(members);
   return (
     ids.length > 0 &&
     ids.every(isNodeId) &&
+    new Set(ids).size === ids.length &&
     endpoints.every((endpoint) => isEndpoint(endpoint, 1)) &&
     new Set(endpoints).size === endpoints.length
   );
@@ -322,8 +369,4 @@ function isEndpoint(text: string, portMin: 0 | 1): boolean {
 
 function kebabCase(name: string): string {
   return name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-}
-
-function shown(value: unknown): string {
-  return JSON.stringify(value).slice(0, 200);
 }

@@ -4,7 +4,6 @@
 
 import { join } from 'node:path';
 import { must, unreachable } from '../base/assert.ts';
-import { staticDiscovery } from '../discovery/static.ts';
 import { type KommanderNode, openNode } from '../index.ts';
 import type { Observer } from '../ports/observer.ts';
 import type { Endpoint } from '../ports/transport.ts';
@@ -14,6 +13,7 @@ import { memoryWal } from '../wal/memory.ts';
 import { rocksdbWal } from '../wal/rocksdb.ts';
 import { segmentWal } from '../wal/segment.ts';
 import { sqliteWal } from '../wal/sqlite.ts';
+import { discoveryFor } from './discovery-option.ts';
 import { type HttpApi, openHttpApi } from './http-api.ts';
 import { KeyValueMachine } from './key-value.ts';
 import { openLog } from './log.ts';
@@ -40,6 +40,7 @@ export interface Server {
  * @throws what `openNode` and `openHttpApi` throw; nothing stays open then
  */
 export async function openServer(options: ServeOptions, observer: Observer): Promise<Server> {
+  const discovery = discoveryFor(options.discovery, options.members);
   const api = await openHttpApi({ listen: options.http, observer });
   try {
     const machines = new Map<PartitionId, KeyValueMachine>();
@@ -47,12 +48,12 @@ export async function openServer(options: ServeOptions, observer: Observer): Pro
     const node = await openNode({
       nodeId: options.nodeId,
       listen: options.listen,
-      advertise: must(options.members[options.nodeId], 'the options know this node as a member'),
+      advertise: options.advertise,
       members: options.members,
       partitions: options.partitions,
       wal,
       transport: grpcTransport(),
-      discovery: staticDiscovery(options.members),
+      discovery,
       stateMachine: (partitionId) => {
         const machine = new KeyValueMachine();
         machines.set(partitionId, machine);

@@ -179,7 +179,9 @@ function headLines({ path, engine }: ClosedStore, { facts, survey }: WalReport):
   // Where something is damaged, a fact that is not there may be what was.
   if (nodeId === undefined || clusterId === undefined)
     return [head, survey.damageCount === 0 ? 'no node has used it yet' : unknown];
-  const list = members.map((member) => `${member.nodeId}=${member.endpoint}`).join(', ');
+  const list = members
+    .map(({ nodeId: id, endpoint }) => (endpoint === undefined ? id : `${id}=${endpoint}`))
+    .join(', ');
   return [
     head,
     `node ${nodeId}, cluster ${clusterId}, start ${incarnation}`,

@@ -8,9 +8,12 @@ import { decodeRun, readRunHeader } from '../ports/run.ts';
 import type { NodeId } from '../ports/transport.ts';
 import type { PartitionId } from '../ports/wal.ts';
 import type { Entry, LogIndex } from '../raft/types.ts';
+import { withoutSlashes } from './urls.ts';
 
 /** Milliseconds until a request is given up. */
 const requestMsMax = 30_000;
+/** Bytes of one answer: the largest entry of any setting, and the status of as many partitions as there can be. */
+const answerBytesMax = 67_108_864;
 
 /** A running peer, and the entries that it can give: above `compactedIndex`, up to `lastApplied`. */
 export interface LogPeer {
@@ -38,7 +41,7 @@ const statusSchema = v.object({
  */
 export function parsePeerUrls(list: string): string[] {
   return list.split(',').map((text) => {
-    if (/^https?:\/\//.test(text) && URL.canParse(text)) return text.replace(/\/+$/, '');
+    if (/^https?:\/\//.test(text) && URL.canParse(text)) return withoutSlashes(text);
     throw new KommanderError(
       `--from: "${text}" is no URL of a node's HTTP API such as http://127.0.0.1:7101`,
       { code: 'INVALID_OPTION', details: { option: 'from', value: text } },
@@ -111,6 +114,19 @@ function jsonOf(bytes: Uint8Array): unknown {
   }
 }
 
+/** Throws when it is more than a node would send. */
+async function bodyOf(response: Response): Promise<Uint8Array<ArrayBuffer>> {
+  const pieces: Uint8Array[] = [];
+  let byteLength = 0;
+  const body: AsyncIterable<Uint8Array> | readonly Uint8Array[] = response.body ?? [];
+  for await (const piece of body) {
+    pieces.push(piece);
+    byteLength += piece.byteLength;
+    if (byteLength > answerBytesMax) throw new Error(`it sends more than ${answerBytesMax} bytes`);
+  }
+  return new Uint8Array(Buffer.concat(pieces));
+}
+
 /** The whole answer: a connection may be lost in the middle of it. */
 async function get(
   url: string,
@@ -119,7 +135,7 @@ async function get(
   let bytes: Uint8Array<ArrayBuffer>;
   try {
     response = await fetch(url, { signal: AbortSignal.timeout(requestMsMax) });
-    bytes = new Uint8Array(await response.arrayBuffer());
+    bytes = await bodyOf(response);
   } catch (error) {
     const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
     throw noAnswer(url, String(cause));

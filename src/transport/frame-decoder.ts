@@ -6,10 +6,11 @@ import { MalformedBytesError, utf8Text } from '../base/bytes.ts';
 import {
   type ErrorCode,
   type ErrorDetails,
-  errorCatalogue,
+  isErrorCode,
+  isErrorDetails,
   KommanderError,
 } from '../base/errors.ts';
-import { decodeRun } from '../ports/run.ts';
+import { decodeRun, readRunHeader } from '../ports/run.ts';
 import type { Frame, FrameItem, GenesisAcceptance, SnapshotIdentity } from '../ports/transport.ts';
 import type { PartitionId } from '../ports/wal.ts';
 import type {
@@ -30,7 +31,7 @@ import {
   varintTag,
   wireType,
 } from './wire-fields.ts';
-import { FieldReader, WireReader } from './wire-reader.ts';
+import { checkListed, FieldReader, WireReader } from './wire-reader.ts';
 
 /** Broken items in one frame above which the frame itself is taken for broken: each one costs an exception. */
 const brokenItemsMax = 64;
@@ -51,6 +52,8 @@ export class FrameDecoder {
   readonly #item: WireReader = new WireReader();
   readonly #fields: FieldReader = new FieldReader(fieldMax);
   #items: FrameItem[] = [];
+  /** Items, entries, payloads and acceptances in the frame so far. */
+  #listedCount = 0;
   #unknownCount = 0;
   #brokenCount = 0;
   #firstProblem: string | undefined;
@@ -63,6 +66,7 @@ export class FrameDecoder {
    */
   decode(bytes: Uint8Array): DecodedFrame {
     this.#items = [];
+    this.#listedCount = 0;
     this.#unknownCount = 0;
     this.#brokenCount = 0;
     this.#firstProblem = undefined;
@@ -96,6 +100,7 @@ export class FrameDecoder {
       const item = this.#readItem(this.#item);
       if (item === undefined) this.#unknownCount += 1;
       else this.#items.push(item);
+      this.#listedCount += item === undefined ? 0 : 1 + listedIn(item);
     } catch (error) {
       if (!(error instanceof MalformedBytesError)) throw error;
       this.#brokenCount += 1;
@@ -103,6 +108,7 @@ export class FrameDecoder {
       if (this.#brokenCount > brokenItemsMax)
         throw new MalformedBytesError(`more than ${brokenItemsMax} broken items`);
     }
+    checkListed(this.#listedCount, bytes.byteLength);
   }
 
   /** @returns undefined for an item of an unknown kind */
@@ -279,13 +285,16 @@ const otherReaders: Readonly<Record<keyof typeof itemField, ItemReader>> = {
       refused: refused === undefined ? undefined : readRefusal(refused),
     };
   },
-  genesis: (fields) => ({
-    kind: 'genesis',
-    recordHash: utf8Text(fields.bytes(1) ?? noBytes),
-    complete: fields.flag(2),
-    acceptances: fields.repeatedBytes(3).map(readAcceptance),
-    endpoint: utf8Text(fields.bytes(4) ?? noBytes) || undefined,
-  }),
+  genesis: (fields) => {
+    const ofAcceptance = new FieldReader(fieldMax);
+    return {
+      kind: 'genesis',
+      recordHash: utf8Text(fields.bytes(1) ?? noBytes),
+      complete: fields.flag(2),
+      acceptances: fields.repeatedBytes(3).map((bytes) => readAcceptance(bytes, ofAcceptance)),
+      endpoint: utf8Text(fields.bytes(4) ?? noBytes) || undefined,
+    };
+  },
 };
 
 /** By field number of `FrameItem`. */
@@ -304,6 +313,14 @@ const itemReaders: readonly (ItemReader | undefined)[] = (() => {
   return readers;
 })();
 
+/** What an item holds several of. */
+function listedIn(item: FrameItem): number {
+  if (item.kind === 'propose') return item.payloads.length;
+  if (item.kind === 'genesis') return item.acceptances.length;
+  const isAppend = item.kind === 'raft' && item.message.type === 'appendEntries';
+  return isAppend ? item.message.entries.length : 0;
+}
+
 function replica(value: number): ReplicaId {
   if (value < 1 || value > int32Max) throw new MalformedBytesError(`replica id ${value}`);
   return value;
@@ -316,6 +333,13 @@ function required<T>(value: T | undefined, name: string): T {
 
 function readEntries(fields: FieldReader, prevLogIndex: number): readonly Entry[] {
   const runs = fields.repeatedBytes(7);
+  let entryCount = 0;
+  let byteLength = 0;
+  for (const run of runs) {
+    entryCount += readRunHeader(run).entryCount;
+    byteLength += run.byteLength;
+  }
+  checkListed(entryCount, byteLength);
   const [first] = runs;
   if (first === undefined) return [];
   const entries = decodeRun(owned(first));
@@ -395,8 +419,7 @@ function readAppended(bytes: Uint8Array): { readonly firstIndex: number; readonl
   return { firstIndex: fields.number(1), term: fields.number(2) };
 }
 
-function readAcceptance(bytes: Uint8Array): GenesisAcceptance {
-  const fields = new FieldReader(fieldMax);
+function readAcceptance(bytes: Uint8Array, fields: FieldReader): GenesisAcceptance {
   fields.read(bytes, 0, bytes.byteLength);
   return {
     nodeId: utf8Text(fields.bytes(1) ?? noBytes),
@@ -422,10 +445,6 @@ function readRefusal(bytes: Uint8Array): {
   };
 }
 
-function isErrorCode(code: string): code is ErrorCode {
-  return Object.hasOwn(errorCatalogue, code);
-}
-
 function readDetails(json: string): ErrorDetails {
   if (json === '') return {};
   let value: unknown;
@@ -434,13 +453,6 @@ function readDetails(json: string): ErrorDetails {
   } catch (error) {
     throw new MalformedBytesError(`details are no JSON: ${String(error)}`);
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value))
-    throw new MalformedBytesError('details are no JSON object');
-  for (const fact of Object.values(value)) {
-    const facts: readonly unknown[] = Array.isArray(fact) ? fact : [fact];
-    for (const single of facts)
-      if (!['string', 'number', 'boolean'].includes(typeof single))
-        throw new MalformedBytesError('details are not flat');
-  }
-  return value as ErrorDetails;
+  if (!isErrorDetails(value)) throw new MalformedBytesError('details are no flat JSON object');
+  return value;
 }

@@ -73,6 +73,22 @@ export class WireReader {
   }
 }
 
+/** Things that may be as short as the format allows. */
+const shortListedMax = 65_536;
+/** Nothing that a node sends many of is shorter: not an entry with a type, not an item, not an acceptance. */
+const listedBytesMin = 8;
+
+/**
+ * Checks how many things so many bytes list. Each becomes an object many times as large as the two bytes that could stand
+ * for it: what a peer sends may cost memory in proportion to its bytes, and no more.
+ *
+ * @throws MalformedBytesError
+ */
+export function checkListed(count: number, byteLength: number): void {
+  if (count > shortListedMax + byteLength / listedBytesMin)
+    throw new MalformedBytesError(`${count} things listed in ${byteLength} bytes`);
+}
+
 /**
  * Splits one message into its fields and remembers numbers and byte fields by field number; the last value of a
  * field counts. It is reused for message after message, so that reading a message allocates only what it returns.
@@ -110,6 +126,7 @@ export class FieldReader {
         const length = reader.varint();
         this.#ranges.push(field, reader.at, reader.at + length);
         reader.skip(length);
+        checkListed(this.#ranges.length / 3, end - start);
       } else reader.skipField(tag);
     }
   }

@@ -55,6 +55,10 @@ export function decodeBatchMark(bytes: Uint8Array): BatchMark {
   const syncedBatch = reader.uint53();
   const identity = reader.text();
   checkEnd(reader);
+  if (syncedBatch >= batchNumber)
+    throw new MalformedBytesError(`batch ${batchNumber} knows that ${syncedBatch} is synced`);
+  if (bytes.byteLength > batchMarkBytesMax)
+    throw new MalformedBytesError(`batch mark of ${bytes.byteLength} bytes`);
   return { identity, batchNumber, syncedBatch };
 }
 

@@ -26,6 +26,8 @@ export type ParsedKey =
       readonly firstIndex: LogIndex;
     };
 
+/** Behind the largest partition id. */
+const partitionIdEnd = 0x8000_0000;
 const partitionKeyBytes = 5;
 const runKeyBytes = 13;
 
@@ -39,17 +41,34 @@ export const batchMarkKey: Uint8Array = Uint8Array.of(KeyKind.batch, ...utf8Byte
 /** @throws MalformedBytesError not a key of this store */
 export function parseKey(key: Uint8Array): ParsedKey {
   const kind = key[0];
-  if (kind === KeyKind.batch && key.byteLength === batchMarkKey.byteLength) return { kind };
+  if (kind === KeyKind.batch && isBatchMarkKey(key)) return { kind };
   if (kind === KeyKind.meta) return { kind, name: utf8Text(key.subarray(1)) };
   if (kind === KeyKind.run && key.byteLength === runKeyBytes) {
     const firstIndex = readUint32BigEndian(key, 5) * 0x1_0000_0000 + readUint32BigEndian(key, 9);
-    return { kind, partitionId: readUint32BigEndian(key, 1), firstIndex };
+    if (!Number.isSafeInteger(firstIndex)) throw unknownKey(key);
+    return { kind, partitionId: partitionIn(key), firstIndex };
   }
   const isRecord =
     kind === KeyKind.hardState || kind === KeyKind.base || kind === KeyKind.compaction;
   if (isRecord && key.byteLength === partitionKeyBytes)
-    return { kind, partitionId: readUint32BigEndian(key, 1) };
-  throw new MalformedBytesError(`unknown key ${[...key.subarray(0, 32)].join(' ')}`);
+    return { kind, partitionId: partitionIn(key) };
+  throw unknownKey(key);
+}
+
+function isBatchMarkKey(key: Uint8Array): boolean {
+  return (
+    key.byteLength === batchMarkKey.byteLength && key.every((byte, i) => byte === batchMarkKey[i])
+  );
+}
+
+function partitionIn(key: Uint8Array): PartitionId {
+  const partitionId = readUint32BigEndian(key, 1);
+  if (partitionId >= partitionIdEnd) throw unknownKey(key);
+  return partitionId;
+}
+
+function unknownKey(key: Uint8Array): MalformedBytesError {
+  return new MalformedBytesError(`unknown key ${[...key.subarray(0, 32)].join(' ')}`);
 }
 
 /** Key of a node-wide fact. */

@@ -42,7 +42,7 @@ interface GatheredStore {
  *
  * @throws WAL_CORRUPT a record is damaged, or a run is missing or not where it belongs
  */
-export async function scanStore(handle: RocksDbHandle): Promise<ScannedStore> {
+export async function scanStore(handle: Pick<RocksDbHandle, 'scan'>): Promise<ScannedStore> {
   const store: GatheredStore = { partitions: new Map(), meta: new Map(), lastBatch: 0 };
   const scan = handle.scan({ from: keysFrom, end: keysEnd, chunkBytes });
   try {

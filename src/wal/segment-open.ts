@@ -225,7 +225,7 @@ async function readSealed(
   if (crc32(body) !== trailer.crc) return undefined;
   const { lastCrc, lastBatch } = trailer;
   try {
-    const summary = decodeFooter(body);
+    const summary = decodeFooter(body, trailer.offset);
     return { number, byteLength, summary, endOffset: undefined, lastCrc, lastBatch };
   } catch (error) {
     if (error instanceof MalformedBytesError) return undefined;

@@ -11,7 +11,7 @@ import { assert } from '../base/assert.ts';
 import {
   ByteReader,
   MalformedBytesError,
-  readUint53,
+  tryReadUint53,
   utf8Bytes,
   utf8Text,
   writeUint32,
@@ -23,6 +23,8 @@ import type { PartitionId } from '../ports/wal.ts';
 const recordHeaderBytes = 40;
 const recordAlignment = 8;
 const formatVersion = 1;
+/** Behind the largest partition id. */
+export const partitionIdEnd = 0x8000_0000;
 
 export const StreamKind = {
   /** Nothing but its header: the store was closed in good order. */
@@ -195,6 +197,12 @@ export function tryReadRecord(
   if (kind === StreamKind.run && bodyBytes < runHeaderBytes) return undefined;
   const coveredEnd = bodyOffset + (kind === StreamKind.run ? runHeaderBytes : bodyBytes);
   if (crc32(segment.subarray(offset + 4, coveredEnd)) !== crc) return undefined;
+  const previousCrc = reader.uint32();
+  const partitionId = reader.uint32();
+  const batchNumber = tryReadUint53(segment, offset + 24);
+  const syncedBatch = tryReadUint53(segment, offset + 32);
+  if (partitionId >= partitionIdEnd || batchNumber === undefined) return undefined;
+  if (syncedBatch === undefined || syncedBatch >= batchNumber) return undefined;
   return {
     kind,
     dropsLog: (flags & flagDropsLog) !== 0,
@@ -202,10 +210,10 @@ export function tryReadRecord(
     isLast: (flags & flagLast) !== 0,
     crc,
     segmentNumber,
-    previousCrc: reader.uint32(),
-    partitionId: reader.uint32(),
-    batchNumber: readUint53(segment, offset + 24),
-    syncedBatch: readUint53(segment, offset + 32),
+    previousCrc,
+    partitionId,
+    batchNumber,
+    syncedBatch,
     bodyOffset,
     bodyBytes,
     endOffset: offset + recordBytes(bodyBytes),

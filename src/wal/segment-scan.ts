@@ -3,8 +3,9 @@
 // every record says which batch was synced before it.
 
 import { crc32 } from 'node:zlib';
-import { ByteReader } from '../base/bytes.ts';
+import { ByteReader, MalformedBytesError } from '../base/bytes.ts';
 import { readRunHeader } from '../ports/run.ts';
+import type { LogIndex } from '../raft/types.ts';
 import { corrupt, decoded, type RecordPlace } from './damage.ts';
 import { type ReadRecord, StreamKind, tryReadRecord } from './segment-record.ts';
 import {
@@ -159,5 +160,15 @@ function placeOf(bytes: Uint8Array, record: ReadRecord, file: string): RecordPla
   const place = { record: kindNames[kind], file, offset };
   if (kind === StreamKind.fact || kind === StreamKind.closed) return place;
   if (kind !== StreamKind.run) return { partitionId, ...place };
-  return { partitionId, index: readRunHeader(bodyOf(bytes, record)).firstIndex, ...place };
+  return { partitionId, ...indexOf(bodyOf(bytes, record)), ...place };
+}
+
+/** Of a run's first entry, unless its header means nothing. */
+function indexOf(run: Uint8Array): { readonly index?: LogIndex } {
+  try {
+    return { index: readRunHeader(run).firstIndex };
+  } catch (error) {
+    if (error instanceof MalformedBytesError) return {};
+    throw error;
+  }
 }

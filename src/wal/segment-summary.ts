@@ -12,7 +12,7 @@ import {
   ByteReader,
   ByteWriter,
   MalformedBytesError,
-  readUint53,
+  tryReadUint53,
   writeUint32,
   writeUint53,
 } from '../base/bytes.ts';
@@ -26,7 +26,7 @@ import {
   decodeHardState,
   encodeHardState,
 } from './record.ts';
-import { decodeFact, type ReadRecord, StreamKind } from './segment-record.ts';
+import { decodeFact, partitionIdEnd, type ReadRecord, StreamKind } from './segment-record.ts';
 
 /** A run in the segment. */
 export interface SummaryRun {
@@ -228,11 +228,17 @@ export function readTrailer(
   const sealed = crc32(trailer.subarray(0, trailerSealedBytes));
   reader.skip(8);
   if (reader.uint32() !== sealed || number !== segmentNumber) return undefined;
-  return { offset, byteLength, crc, lastCrc, lastBatch: readUint53(trailer, 20) };
+  const lastBatch = tryReadUint53(trailer, 20);
+  return lastBatch === undefined ? undefined : { offset, byteLength, crc, lastCrc, lastBatch };
 }
 
-/** Reads a footer whose checksum was checked. @throws MalformedBytesError */
-export function decodeFooter(body: Uint8Array): SegmentSummary {
+/**
+ * Reads a footer whose checksum was checked.
+ *
+ * @param recordsEnd where the records end: no length that the footer names reaches beyond
+ * @throws MalformedBytesError
+ */
+export function decodeFooter(body: Uint8Array, recordsEnd: number): SegmentSummary {
   const reader = new ByteReader(body);
   const summary = emptySummary();
   summary.runCount = reader.varint();
@@ -243,7 +249,8 @@ export function decodeFooter(body: Uint8Array): SegmentSummary {
   }
   for (let left = reader.varint(); left > 0; left--) {
     const partitionId = reader.varint();
-    summary.partitions.set(partitionId, readPartition(reader));
+    if (partitionId >= partitionIdEnd) throw new MalformedBytesError(`partition ${partitionId}`);
+    summary.partitions.set(partitionId, readPartition(reader, recordsEnd));
   }
   if (reader.remaining !== 0) throw new MalformedBytesError('bytes behind the footer');
   return summary;
@@ -280,23 +287,35 @@ function writePartition(writer: ByteWriter, partition: PartitionSummary): void {
   writeRuns(writer, partition.runs);
 }
 
-function readPartition(reader: ByteReader): PartitionSummary {
+function readPartition(reader: ByteReader, recordsEnd: number): PartitionSummary {
   const flags = reader.varint();
   const hardState =
     (flags & hasHardState) === 0 ? undefined : decodeHardState(reader.view(reader.varint()));
-  const base = (flags & hasBase) === 0 ? undefined : readBase(reader);
+  const base = (flags & hasBase) === 0 ? undefined : readBase(reader, recordsEnd);
   const dropped = (flags & hasDropped) === 0 ? undefined : readMark(reader);
   const compaction = (flags & hasCompaction) === 0 ? undefined : readMark(reader);
   const cutIndex = reader.varint();
-  const moved = readRuns(reader);
-  return { hardState, base, dropped, compaction, cutIndex, moved, runs: readRuns(reader) };
+  const moved = readRuns(reader, recordsEnd);
+  const runs = readRuns(reader, recordsEnd);
+  return { hardState, base, dropped, compaction, cutIndex, moved, runs };
 }
 
-function readBase(reader: ByteReader): SummaryBase {
+function readBase(reader: ByteReader, recordsEnd: number): SummaryBase {
   const index = reader.varint();
   const term = reader.varint();
+  return { index, term, ...readPlace(reader, recordsEnd) };
+}
+
+/** Where a record's body is: whoever reads it believes the length. */
+function readPlace(
+  reader: ByteReader,
+  recordsEnd: number,
+): { readonly offset: number; readonly byteLength: number } {
   const offset = reader.varint();
-  return { index, term, offset, byteLength: reader.varint() };
+  const byteLength = reader.varint();
+  if (offset + byteLength > recordsEnd)
+    throw new MalformedBytesError(`${byteLength} bytes at ${offset} of ${recordsEnd}`);
+  return { offset, byteLength };
 }
 
 function readMark(reader: ByteReader): CompactionMark {
@@ -311,14 +330,13 @@ function writeRuns(writer: ByteWriter, runs: readonly SummaryRun[]): void {
   }
 }
 
-function readRuns(reader: ByteReader): SummaryRun[] {
+function readRuns(reader: ByteReader, recordsEnd: number): SummaryRun[] {
   const runs: SummaryRun[] = [];
   for (let left = reader.varint(); left > 0; left--) {
     const firstIndex = reader.varint();
     const term = reader.varint();
     const entryCount = reader.varint();
-    const offset = reader.varint();
-    runs.push({ firstIndex, term, entryCount, offset, byteLength: reader.varint() });
+    runs.push({ firstIndex, term, entryCount, ...readPlace(reader, recordsEnd) });
   }
   return runs;
 }

@@ -2,13 +2,16 @@
 // it honest without applying anything; `npm run mutate` applies it.
 
 import { backupMutations } from './backups.ts';
+import { discoveryMutations } from './discovery.ts';
 import { electionMutations } from './elections.ts';
 import { fullDiskMutations } from './full-disks.ts';
+import { hostileByteMutations } from './hostile-bytes.ts';
 import { logStoreMutations } from './log-store.ts';
 import { machineMutations } from './machines.ts';
 import { membershipMutations } from './membership.ts';
 import type { Mutation } from './mutation.ts';
 import { readMutations } from './reads.ts';
+import { registryMutations } from './registries.ts';
 import { replicationMutations } from './replication.ts';
 import { retentionMutations } from './retention.ts';
 import { segmentMutations } from './segments.ts';
@@ -30,6 +33,9 @@ export const catalogue: readonly Mutation[] = [
   ...retentionMutations,
   ...membershipMutations,
   ...backupMutations,
+  ...hostileByteMutations,
+  ...discoveryMutations,
+  ...registryMutations,
 ];
 
 /** The last hazard of the section "Membership and elasticity"; those behind it are of the process around the library. */

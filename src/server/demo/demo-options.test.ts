@@ -13,6 +13,7 @@ test('without flags the demo runs until it is stopped, durably, and kills nobody
     partitions: 8,
     data: '.kommander',
     clients: 64,
+    discovery: 'static',
   });
   const given = { seconds: '30', killLeaderEvery: '5', json: true, partitions: '16' };
   const options = readDemoOptions(given);
@@ -38,6 +39,7 @@ test('bad values are refused with their name, the value and the valid options', 
     ],
     [{ data: '' }, /--data: ""/],
     [{ clients: '-1' }, /--clients: "-1"/],
+    [{ discovery: 'x' }, /--discovery: "x" is not valid: expected static or multicast/],
   ];
   for (const [flags, message] of cases) {
     assert.throws(() => readDemoOptions(flags), { code: 'INVALID_OPTION', message });

@@ -16,6 +16,8 @@ export interface DemoOptions {
   /** Under it every run makes its own directory. */
   readonly data: string;
   readonly clients: number;
+  /** How the nodes find each other. */
+  readonly discovery: 'static' | 'multicast';
 }
 
 /** Flags, in the order of the help. */
@@ -43,6 +45,11 @@ export const demoOptionTable: readonly {
   { name: 'partitions', placeholder: 'N', help: 'partitions, 1 to 1024 (default: 8)' },
   { name: 'data', placeholder: 'DIR', help: 'where runs keep their data (default: ./.kommander)' },
   { name: 'clients', placeholder: 'N', help: 'concurrent writers, 1 to 1024 (default: 64)' },
+  {
+    name: 'discovery',
+    placeholder: 'HOW',
+    help: 'how the nodes find each other: static (default), or multicast on the loopback interface',
+  },
 ];
 
 function integer(min: number, max: number): v.GenericSchema<unknown, number> {
@@ -64,6 +71,10 @@ const demoSchema = v.strictObject({
   partitions: v.optional(integer(1, 1_024), '8'),
   data: v.optional(v.pipe(v.string(), v.minLength(1, 'expected a directory')), '.kommander'),
   clients: v.optional(integer(1, 1_024), '64'),
+  discovery: v.optional(
+    v.picklist(['static', 'multicast'], 'expected static or multicast'),
+    'static',
+  ),
 });
 
 /** @throws INVALID_OPTION the message names every bad option, its value and the valid ones */

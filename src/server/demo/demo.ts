@@ -8,8 +8,9 @@ import { type Random, seededRandom } from '../../base/random.ts';
 import { systemClock } from '../../time/system-clock.ts';
 import { Cluster, mustBecomeHealthy } from './cluster.ts';
 import type { DemoOptions } from './demo-options.ts';
-import { findFreePorts } from './free-ports.ts';
+import { findFreePorts, type NodePorts } from './free-ports.ts';
 import { type Load, startLoad } from './load.ts';
+import { loopbackMulticast } from './multicast-check.ts';
 import type { NodeProcess } from './node-process.ts';
 import {
   invitation,
@@ -60,13 +61,13 @@ export async function runDemo(options: DemoOptions, entryFile: string): Promise<
   const screen = options.json ? jsonScreen() : textScreen();
   const directory = makeRunDirectory(options.data, systemClock.wallMs());
   const ports = await findFreePorts(nodeIds.length);
-  const members = nodeIds.map((id, at) => `${id}=127.0.0.1:${ports[at]?.raft}`).join(',');
+  const { members, discovery } = await meeting(options, ports);
   const cluster = new Cluster(
     nodeIds.flatMap((nodeId, at) => {
       const { wal, partitions } = options;
       const own = ports[at];
       if (own === undefined) return [];
-      const where = { nodeId, ports: own, entryFile, directory, members };
+      const where = { nodeId, ports: own, entryFile, directory, members, discovery };
       return [{ ...where, wal, partitions, onUnexpectedExit: nodeEnded }];
     }),
   );
@@ -99,6 +100,18 @@ export async function runDemo(options: DemoOptions, entryFile: string): Promise<
   } finally {
     await cluster.stop();
   }
+}
+
+/** How the nodes know of each other, in the options of `serve`. */
+async function meeting(
+  { discovery }: DemoOptions,
+  ports: readonly NodePorts[],
+): Promise<{ readonly members: string; readonly discovery: string }> {
+  if (discovery === 'multicast') {
+    return { members: nodeIds.join(','), discovery: await loopbackMulticast() };
+  }
+  const members = nodeIds.map((id, at) => `${id}=127.0.0.1:${ports[at]?.raft}`).join(',');
+  return { members, discovery };
 }
 
 async function runLoad(run: Run, directory: string): Promise<number> {

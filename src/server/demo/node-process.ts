@@ -17,6 +17,8 @@ export interface NodeProcessOptions {
   /** The run's directory: data in `<nodeId>/`, log in `<nodeId>.log`. */
   readonly directory: string;
   readonly members: string;
+  /** `--discovery` of `serve`. */
+  readonly discovery: string;
   readonly partitions: number;
   readonly wal: string;
   /** Called when the process ends although nobody asked it to. */
@@ -108,10 +110,13 @@ export class NodeProcess {
   }
 
   #commandLine(): string[] {
-    const { nodeId, ports, entryFile, directory, members, partitions, wal } = this.#options;
+    const { nodeId, ports, entryFile, directory, members, discovery, partitions, wal } =
+      this.#options;
     const options = {
       'node-id': nodeId,
       members,
+      discovery,
+      listen: `127.0.0.1:${ports.raft}`,
       http: `127.0.0.1:${ports.http}`,
       data: join(directory, nodeId),
       partitions,
