@@ -244,7 +244,10 @@ async function restore(host: Host, partition: Partition, snapshot: Snapshot): Pr
   settleSkipped(partition, snapshot.index);
   // The state that the machine still gives is older, and about to go.
   await partition.snapshotting;
+  // Cleared with success alone: a machine that failed half-way never has a state to read again.
+  partition.isRestoring = true;
   await restoreMachine(host, partition, snapshot);
+  partition.isRestoring = false;
   releaseSnapshot(host, partition, storedName(snapshot.data));
   // Late answers of an earlier leader may have named places below the snapshot meanwhile.
   settleSkipped(partition, snapshot.index);

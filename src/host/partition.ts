@@ -64,6 +64,8 @@ export interface Partition {
 
   readonly applyUnits: ApplyUnit[];
   isApplying: boolean;
+  /** A snapshot takes the place of the machine's state. */
+  isRestoring: boolean;
   /** What the state machine has, inclusive. */
   lastApplied: LogIndex;
   /** Entries up to here, inclusive, were committed before this start: they are delivered as restored. */
@@ -207,6 +209,7 @@ export function openPartition(options: {
     reportedLeader: undefined,
     applyUnits: [],
     isApplying: false,
+    isRestoring: false,
     lastApplied: base.index,
     restoreThroughIndex: commitIndex,
     isRestored: commitIndex === base.index,
