@@ -101,6 +101,8 @@ export interface Partition {
   snapshotWait: SnapshotWait | undefined;
   /** The snapshot that is being received. */
   snapshotReceive: SnapshotReceive | undefined;
+  /** No other one is received before then, on the monotonic clock: the disk did not take the last one. */
+  receiveNotBeforeMs: number;
   /** The unfinished received one in the store. */
   snapshotDraft: string | undefined;
   /** Resolved when nothing is being written of one that is received; never rejected. */
@@ -230,6 +232,7 @@ export function openPartition(options: {
     checkpoints: newCheckpointCounts(base.index),
     checkpointProposals: 0,
     snapshotReceive: undefined,
+    receiveNotBeforeMs: 0,
     snapshotDraft: undefined,
     receiving: Promise.resolve(),
     stopped: undefined,
