@@ -6,7 +6,7 @@
 
 import { must } from '../base/assert.ts';
 import { MalformedBytesError } from '../base/bytes.ts';
-import { isKommanderError, KommanderError } from '../base/errors.ts';
+import { isKommanderError, KommanderError, withoutEffect } from '../base/errors.ts';
 import type { StateMachine } from '../ports/state-machine.ts';
 import type { LogBase, PartitionId } from '../ports/wal.ts';
 import { termAt } from '../raft/log.ts';
@@ -171,7 +171,7 @@ function takeSnapshot(
 function noteNotStored(host: Host, partition: Partition, failure: KommanderError): void {
   const { tickMs, electionTicks } = host.settings;
   partition.peerSnapshotNotBeforeMs = nowMs(host) + retryElectionTimeouts * tickMs * electionTicks;
-  partition.snapshotWait?.wait.fail(failure);
+  partition.snapshotWait?.wait.fail(withoutEffect(failure));
 }
 
 /** Resolves when entries may be applied again; calls `done` when it is over. */
