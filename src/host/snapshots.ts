@@ -332,6 +332,8 @@ function storeBase(
   base: LogBase,
   membersIndex: LogIndex = base.index,
 ): void {
+  // It may have stopped while its machine was asked: what is damaged stays as it is, for whoever looks into it.
+  if (partition.stopped !== undefined) return;
   const { log } = partition.raft;
   // A newer one was stored meanwhile.
   if (base.index < Math.max(log.compactedIndex, partition.baseIndex)) return;
