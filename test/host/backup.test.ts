@@ -106,6 +106,39 @@ test('a backup outlives snapshots that are taken meanwhile', async (t) => {
   assert.equal((await snapshotFiles(cluster)).length, 1, 'nobody needs the other one any more');
 });
 
+test('a log that a snapshot of the leader has replaced is copied once it begins behind that', async () => {
+  await using cluster = await opened({
+    machine: undefined,
+    settings: { trailingEntries: 0, logOnlyCompaction: 'checkpoint' },
+  });
+  await cluster.makeLeader('a');
+  await cluster.drive(cluster.node('a').replicate(1, 'put', text('old')));
+  await cluster.converge();
+  const backup = cluster.node('c').backup()[Symbol.asyncIterator]();
+  await cluster.drive(backup.next());
+  cluster.isolate(['c']);
+  await cluster.drive(cluster.node('a').replicate(1, 'put', text('new')));
+  await cluster.drive(cluster.node('a').checkpoint(1));
+  await cluster.run(20);
+  const { disk } = cluster.seat('c');
+  const appliedIndex = (): number => cluster.node('c').status().partitions[1]?.lastApplied ?? 0;
+  const before = appliedIndex();
+  cluster.network.heal();
+  disk.hold();
+  await cluster.until(
+    () => (cluster.node('c').status().partitions[1]?.compactedIndex ?? 0) > before,
+    'c has taken the snapshot',
+  );
+  const rest = (async (): Promise<void> => {
+    while ((await backup.next()).done !== true);
+  })();
+  rest.catch(() => {});
+  await cluster.run(20);
+  assert.equal(appliedIndex(), before);
+  disk.release();
+  await cluster.drive(rest);
+});
+
 test('the log of a partition without a machine is not compacted while it is copied', async (t) => {
   await using cluster = await opened({
     nodes: 1,
