@@ -1,3 +1,5 @@
+// What a node keeps in memory of entries that are applied, however many partitions it has.
+
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { RaftLog } from '../raft/log.ts';

@@ -1,3 +1,5 @@
+// Whom a leader asks to lead in its place when its own disk fails.
+
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Lane } from '../ports/transport.ts';
