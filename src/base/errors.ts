@@ -137,7 +137,11 @@ export const errorCatalogue: Readonly<Record<ErrorCode, CatalogueEntry>> = {
     true,
     'The connection or the leader was lost after the write was handed over. It may have committed.',
   ),
-  READ_TIMEOUT: entry(true, false, 'No quorum confirmed the read in time. Try again.'),
+  READ_TIMEOUT: entry(
+    true,
+    false,
+    'No quorum confirmed the read in time, or this node did not apply that far. Try again.',
+  ),
   ABORTED: entry(
     false,
     true,

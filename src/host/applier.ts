@@ -43,14 +43,15 @@ export type ApplyUnit =
   | { readonly kind: 'snapshot'; readonly why: 'peer' | 'checkpoint' }
   | { readonly kind: 'done'; readonly response: StorageApplied };
 
-/** Entries kept in the core's memory behind the applied index, so that followers need not be served from disk. */
-const cachedEntries = 4_096;
-/** Payload bytes of such entries; beyond, they are dropped as soon as they are applied. */
-const cachedBytesMax = 4_194_304;
+/** Entries that all partitions of a node keep in memory behind the applied index, so that followers need no disk. */
+const nodeCachedEntriesMax = 262_144;
+/** Payload bytes of such entries; a partition with more than its share drops them as soon as they are applied. */
+const nodeCachedBytesMax = 268_435_456;
+/** Of one partition, however many there are, and however few. */
+const cachedEntries = { min: 128, max: 4_096 } as const;
+const cachedBytes = { min: 16_384, max: 4_194_304 } as const;
 /** Payload bytes that wait in memory for a slow state machine; beyond, they wait in the store alone. */
 const unappliedBytesMax = 33_554_432;
-/** Copies are dropped in portions: each drop moves the rest of the list. */
-const trimEvery = 1_024;
 
 /** Takes committed entries of a `Ready`. */
 export function enqueueApply(host: Host, partition: Partition, request: StorageApply): void {
@@ -121,7 +122,7 @@ function execute(host: Host, partition: Partition, unit: ApplyUnit): Promise<voi
       return takeDueSnapshot(host, partition, unit.why);
     case 'done':
       stepPartition(host, partition, unit.response);
-      trimCache(partition);
+      trimCache(host, partition);
       markDirty(host, partition);
       return undefined;
   }
@@ -244,7 +245,10 @@ async function restore(host: Host, partition: Partition, snapshot: Snapshot): Pr
   settleSkipped(partition, snapshot.index);
   // The state that the machine still gives is older, and about to go.
   await partition.snapshotting;
+  // Cleared with success alone: a machine that failed half-way never has a state to read again.
+  partition.isRestoring = true;
   await restoreMachine(host, partition, snapshot);
+  partition.isRestoring = false;
   releaseSnapshot(host, partition, storedName(snapshot.data));
   // Late answers of an earlier leader may have named places below the snapshot meanwhile.
   settleSkipped(partition, snapshot.index);
@@ -284,19 +288,32 @@ function noteApplied(host: Host, partition: Partition, index: LogIndex): void {
 }
 
 /** Drops in-memory copies of old entries; slow followers are then served from the store. */
-export function trimCache(partition: Partition): void {
+export function trimCache(host: Host, partition: Partition): void {
   const { log } = partition.raft;
   if (log.tailBytes > unappliedBytesMax) {
     // The state machine is far behind: what it has not got yet is read again when its turn comes.
     trimLog(partition.raft, log.stableIndex);
     return;
   }
-  if (log.tail.length < trimEvery && log.tailBytes < cachedBytesMax) return;
-  const keep = log.tailBytes < cachedBytesMax ? cachedEntries : 0;
+  const partitionCount = host.settings.partitions + 1;
+  const entries = shareOf(nodeCachedEntriesMax, partitionCount, cachedEntries);
+  const bytes = shareOf(nodeCachedBytesMax, partitionCount, cachedBytes);
+  // Copies are dropped in portions: each drop moves the rest of the list.
+  const portion = entries / 4;
+  if (log.tail.length < portion && log.tailBytes < bytes) return;
+  const keep = log.tailBytes < bytes ? entries : 0;
   const throughIndex = log.appliedIndex - keep;
-  if (throughIndex - log.tailFirstIndex >= trimEvery || keep === 0) {
+  if (throughIndex - log.tailFirstIndex >= portion || keep === 0) {
     trimLog(partition.raft, throughIndex);
   }
+}
+
+function shareOf(
+  all: number,
+  partitionCount: number,
+  { min, max }: { readonly min: number; readonly max: number },
+): number {
+  return Math.min(max, Math.max(min, Math.floor(all / partitionCount)));
 }
 
 function applyFailed(

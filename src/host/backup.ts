@@ -125,6 +125,8 @@ function takeState(host: Host, partition: Partition, { signal }: BackupWork): Pr
 
 async function* copyLog(host: Host, partition: Partition, work: BackupWork): Copying<BackupLog> {
   const { log } = partition.raft;
+  // A snapshot of the leader has replaced the log, and is not taken in yet: the log of what is applied is gone.
+  while (partition.lastApplied < log.compactedIndex) await work.read(partition.id);
   const { lastApplied: index } = partition;
   const { compactedIndex: baseIndex, compactedTerm: baseTerm } = log;
   const term = must(termAt(log, index), 'the term of an applied entry is known');

@@ -1,7 +1,7 @@
 // What happens when something must not go on: one replica stops to protect its data, or the whole node does. Everybody
 // who waits gets an answer, and the reason is reported with its evidence.
 
-import { isKommanderError, KommanderError } from '../base/errors.ts';
+import { isKommanderError, KommanderError, withoutEffect } from '../base/errors.ts';
 import { keepEvidence } from './evidence.ts';
 import type { Host } from './host.ts';
 import { failLeaderWaits } from './leadership.ts';
@@ -77,5 +77,5 @@ export function failCallers(host: Host, partition: Partition, error: KommanderEr
   failReads(partition, error);
   failLeaderWaits(partition, error);
   failMembershipWaits(partition, error);
-  partition.snapshotWait?.wait.fail(error);
+  partition.snapshotWait?.wait.fail(withoutEffect(error));
 }

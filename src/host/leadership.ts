@@ -44,10 +44,12 @@ function takesPart(host: Host, partition: Partition): boolean {
  */
 export function handOverAll(host: Host): void {
   for (const partition of host.partitions.values()) {
+    if (!isLeading(host, partition)) continue;
     const { raft } = partition;
-    const [successor] = successors(raft);
-    if (!isLeading(host, partition) || successor === undefined) continue;
-    const peer = must(host.nodeIds.get(successor), 'voters are nodes of the roster');
+    // The former number of a member that is being readmitted votes for a while, and is no node's.
+    const successor = successors(raft).find((id) => host.nodeIds.has(id));
+    if (successor === undefined) continue;
+    const peer = must(host.nodeIds.get(successor), 'it was looked for');
     const message = {
       type: 'timeoutNow',
       from: raft.id,

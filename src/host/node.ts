@@ -30,7 +30,7 @@ import { OutgoingPayload, typeBytes, typeBytesMax } from './payload.ts';
 import { noReplica, notLeader } from './proposal-errors.ts';
 import { checkpointProposal, submitProposal } from './proposals.ts';
 import { readmissionOf, readmissionPayload, readmissionResult } from './readmission.ts';
-import { readResult, submitRead } from './reads.ts';
+import { submitLocalRead, submitRead } from './reads.ts';
 import { guard, markDirty } from './ready-loop.ts';
 import { holdLog } from './retention.ts';
 import { statusOf } from './status.ts';
@@ -69,7 +69,7 @@ export function nodeOf(host: Host): KommanderNode {
       ),
     read: (partitionId, { consistency = 'linearizable', forward = true, ...limits } = {}) =>
       waiting(host, partitionId, limits, (partition, wait) => {
-        if (consistency === 'local') return wait.succeed(readResult(partition));
+        if (consistency === 'local') return submitLocalRead(host, partition, wait);
         if (consistency !== 'linearizable') throw badArgument('consistency', consistency);
         if (!forward && partition.raft.role !== Role.leader) throw notLeader(host, partition);
         return submitRead(host, partition, wait);

@@ -64,6 +64,8 @@ export interface Partition {
 
   readonly applyUnits: ApplyUnit[];
   isApplying: boolean;
+  /** A snapshot takes the place of the machine's state. */
+  isRestoring: boolean;
   /** What the state machine has, inclusive. */
   lastApplied: LogIndex;
   /** Entries up to here, inclusive, were committed before this start: they are delivered as restored. */
@@ -99,6 +101,8 @@ export interface Partition {
   snapshotWait: SnapshotWait | undefined;
   /** The snapshot that is being received. */
   snapshotReceive: SnapshotReceive | undefined;
+  /** No other one is received before then, on the monotonic clock: the disk did not take the last one. */
+  receiveNotBeforeMs: number;
   /** The unfinished received one in the store. */
   snapshotDraft: string | undefined;
   /** Resolved when nothing is being written of one that is received; never rejected. */
@@ -207,6 +211,7 @@ export function openPartition(options: {
     reportedLeader: undefined,
     applyUnits: [],
     isApplying: false,
+    isRestoring: false,
     lastApplied: base.index,
     restoreThroughIndex: commitIndex,
     isRestored: commitIndex === base.index,
@@ -227,6 +232,7 @@ export function openPartition(options: {
     checkpoints: newCheckpointCounts(base.index),
     checkpointProposals: 0,
     snapshotReceive: undefined,
+    receiveNotBeforeMs: 0,
     snapshotDraft: undefined,
     receiving: Promise.resolve(),
     stopped: undefined,

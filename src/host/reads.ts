@@ -32,6 +32,17 @@ export function submitRead(host: Host, partition: Partition, read: ReadWait): vo
   markDirty(host, partition);
 }
 
+/**
+ * Adds a read of whatever is applied here. While a snapshot takes the place of the state, the machine may have half of
+ * it, which no entry ever led to: the read waits. @throws QUEUE_FULL
+ */
+export function submitLocalRead(host: Host, partition: Partition, read: ReadWait): void {
+  if (partition.readCount >= host.settings.queuedEntriesMax) throw tooManyReads(host, partition);
+  partition.readCount += 1;
+  partition.readsToApply.push({ index: partition.lastApplied, reads: [read] });
+  releaseReads(partition);
+}
+
 /** Asks for an index on behalf of all reads that wait. */
 export function askForReads(host: Host, partition: Partition): void {
   if (partition.readsQueued.length === 0 || partition.readRounds.size >= readRoundsMax) return;
@@ -56,9 +67,9 @@ export function noteReadState(host: Host, partition: Partition, state: ReadState
   if (partition.readsQueued.length > 0) markDirty(host, partition);
 }
 
-/** Lets reads go on whose index is applied. */
+/** Lets reads go on whose index is applied, unless the state is being replaced. */
 export function releaseReads(partition: Partition): void {
-  if (partition.readsToApply.length === 0) return;
+  if (partition.readsToApply.length === 0 || partition.isRestoring) return;
   const { lastApplied } = partition;
   const isReady = ({ index }: { readonly index: LogIndex }): boolean => index <= lastApplied;
   for (const { reads } of partition.readsToApply.filter(isReady)) {
@@ -68,7 +79,7 @@ export function releaseReads(partition: Partition): void {
   partition.readsToApply = partition.readsToApply.filter((waiting) => !isReady(waiting));
 }
 
-export function readResult(partition: Partition): ReadResult {
+function readResult(partition: Partition): ReadResult {
   return { index: partition.lastApplied, term: partition.raft.currentTerm };
 }
 
@@ -79,8 +90,8 @@ export function sweepReads(host: Host, partition: Partition): void {
   const now = nowMs(host);
   const isLed = leaderNode(host, partition) !== undefined;
   const late = isLed ? readTimeout(partition) : noLeader(partition);
-  const expire = (read: ReadWait): boolean => {
-    if (read.deadlineMs <= now) read.fail(late);
+  const expire = (read: ReadWait, why = late): boolean => {
+    if (read.deadlineMs <= now) read.fail(why);
     return !read.isSettled;
   };
   const retryTicks = Math.ceil(host.settings.electionTicks / 2);
@@ -91,9 +102,10 @@ export function sweepReads(host: Host, partition: Partition): void {
     again.push(...round.reads);
   }
   const queued = [...again, ...readsQueued];
-  partition.readsQueued = queued.filter(expire);
+  partition.readsQueued = queued.filter((read) => expire(read));
   partition.readCount -= queued.length - partition.readsQueued.length;
-  for (const { reads } of readsToApply) for (const read of reads) expire(read);
+  const behind = notApplied(partition);
+  for (const { reads } of readsToApply) for (const read of reads) expire(read, behind);
   for (const { reads } of readRounds.values()) for (const read of reads) expire(read);
   if (partition.readsQueued.length > 0) markDirty(host, partition);
 }
@@ -122,6 +134,14 @@ function tooManyReads(host: Host, partition: Partition): KommanderError {
 function readTimeout(partition: Partition): KommanderError {
   return new KommanderError(
     `no quorum of partition ${partition.id} confirmed the read in time; try again`,
+    { code: 'READ_TIMEOUT', details: { partitionId: partition.id } },
+  );
+}
+
+/** Whoever leads has answered, or was not asked: it is this node that is late. */
+function notApplied(partition: Partition): KommanderError {
+  return new KommanderError(
+    `this node has not applied partition ${partition.id} far enough in time: its state machine is slow, or takes in a snapshot; try again, or read on another node`,
     { code: 'READ_TIMEOUT', details: { partitionId: partition.id } },
   );
 }

@@ -6,7 +6,7 @@
 
 import { must } from '../base/assert.ts';
 import { MalformedBytesError } from '../base/bytes.ts';
-import { isKommanderError, KommanderError } from '../base/errors.ts';
+import { isKommanderError, KommanderError, withoutEffect } from '../base/errors.ts';
 import type { StateMachine } from '../ports/state-machine.ts';
 import type { LogBase, PartitionId } from '../ports/wal.ts';
 import { termAt } from '../raft/log.ts';
@@ -171,7 +171,7 @@ function takeSnapshot(
 function noteNotStored(host: Host, partition: Partition, failure: KommanderError): void {
   const { tickMs, electionTicks } = host.settings;
   partition.peerSnapshotNotBeforeMs = nowMs(host) + retryElectionTimeouts * tickMs * electionTicks;
-  partition.snapshotWait?.wait.fail(failure);
+  partition.snapshotWait?.wait.fail(withoutEffect(failure));
 }
 
 /** Resolves when entries may be applied again; calls `done` when it is over. */
@@ -332,6 +332,8 @@ function storeBase(
   base: LogBase,
   membersIndex: LogIndex = base.index,
 ): void {
+  // It may have stopped while its machine was asked: what is damaged stays as it is, for whoever looks into it.
+  if (partition.stopped !== undefined) return;
   const { log } = partition.raft;
   // A newer one was stored meanwhile.
   if (base.index < Math.max(log.compactedIndex, partition.baseIndex)) return;

@@ -318,7 +318,7 @@ function complete(host: Host, requests: readonly StorageRequest[]): void {
     if (partition.stopped !== undefined) continue;
     if (snapshot !== undefined) enqueueRestore(host, partition, snapshot);
     for (const response of responses) give(host, partition, response);
-    trimCache(partition);
+    trimCache(host, partition);
     markDirty(host, partition);
   }
 }

@@ -4,9 +4,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { utf8Bytes, utf8Text } from '../../src/base/bytes.ts';
+import { KommanderError } from '../../src/base/errors.ts';
 import { seededRandom } from '../../src/base/random.ts';
 import type { NodeOptions } from '../../src/host/api.ts';
 import type { StateMachine } from '../../src/ports/state-machine.ts';
+import type { WalEvents } from '../../src/ports/wal.ts';
 import { electionMs, type NodeCluster, nodeCluster, text } from '../support/node-cluster.ts';
 
 /** What one machine has on its disk: the texts of all entries, and the index of the last one. */
@@ -348,6 +350,48 @@ test('a snapshot for a peer that did not fit on the disk is not taken again at o
   cluster.seat('a').disk.snapshotState = 'good';
   await cluster.converge();
   assert.deepEqual(disk('c').written, disk('a').written);
+});
+
+test('a replica that stops while its machine says how far it is compacts nothing any more', async () => {
+  let answer: ((index: number) => void) | undefined;
+  let isHeld = false;
+  const disk = machineDisk();
+  await using cluster = nodeCluster({
+    nodes: 1,
+    settings: { trailingEntries: 0 },
+    machine: () => ({
+      ...machineOn(disk),
+      appliedIndex: () =>
+        isHeld ? new Promise<number>((resolve) => (answer = resolve)) : disk.synced.index,
+    }),
+  });
+  const seat = cluster.seat('a');
+  let damaged: WalEvents['damaged'] | undefined;
+  await cluster.open('a', {
+    get wal() {
+      assert.ok(seat.clock !== undefined);
+      const inner = seat.disk.attach(seat.clock);
+      const open: typeof inner.open = (events) => {
+        damaged = events?.damaged;
+        return inner.open(events);
+      };
+      return { ...inner, open };
+    },
+  });
+  await write(cluster, 'a', 10);
+  isHeld = true;
+  const checkpointed = cluster.driveFailure(cluster.node('a').checkpoint(1));
+  await cluster.until(() => answer !== undefined, 'the machine is asked');
+  damaged?.(1, new KommanderError('by the test', { code: 'WAL_CORRUPT' }));
+  await checkpointed;
+  const count = seat.disk.batches.length;
+  answer?.(disk.synced.index);
+  await cluster.run(50);
+  const later = seat.disk.batches.slice(count).flatMap(({ writes }) => writes);
+  assert.deepEqual(
+    later.filter(({ partitionId }) => partitionId === 1),
+    [],
+  );
 });
 
 for (const answer of [-1, 1.5, '7', undefined]) {

@@ -44,6 +44,46 @@ test('a follower that is behind makes a linearizable read wait, and serves a loc
   assert.ok((await cluster.drive(read)).index >= index);
 });
 
+test('a local read waits while the state is replaced by a snapshot: half of one was never committed', async () => {
+  let finishRestore: (() => void) | undefined;
+  await using cluster = nodeCluster({
+    settings: { trailingEntries: 0 },
+    machine: (nodeId) => ({
+      apply: () => {},
+      snapshot: () => new Uint8Array(8),
+      restore: () =>
+        nodeId === 'b'
+          ? new Promise<void>((resolve) => {
+              finishRestore = resolve;
+            })
+          : undefined,
+    }),
+  });
+  await cluster.openAll();
+  await cluster.makeLeader('a');
+  await cluster.drive(cluster.node('a').replicate(1, 'put', text('old')));
+  await cluster.converge();
+  cluster.isolate(['b']);
+  await cluster.drive(cluster.node('a').replicate(1, 'put', text('new')));
+  const { index } = await cluster.drive(cluster.node('a').checkpoint(1));
+  await cluster.run(20);
+  cluster.network.heal();
+  await cluster.until(() => finishRestore !== undefined, 'b restores');
+  let isRead = false;
+  const read = cluster.node('b').read(1, { consistency: 'local' });
+  void read.then(() => {
+    isRead = true;
+  });
+  await cluster.run(20);
+  assert.equal(isRead, false);
+  const hasty = cluster.node('b').read(1, { consistency: 'local', timeoutMs: 20 });
+  const error = await cluster.driveFailure(hasty);
+  assert.ok(isKommanderError(error, 'READ_TIMEOUT'));
+  assert.match(error.message, /takes in a snapshot/);
+  finishRestore?.();
+  assert.ok((await cluster.drive(read)).index >= index);
+});
+
 test('a leader that was cut off serves no linearizable read', async () => {
   await using cluster = await opened({ proposalTimeoutMs: 2_000 });
   await cluster.drive(cluster.node('a').replicate(1, 'put', text('old')));

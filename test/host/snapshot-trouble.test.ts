@@ -341,3 +341,44 @@ test('a leader that cannot read its stored snapshot takes another one for its pe
   assert.ok(reported(cluster, 'a', 'snapshot-not-read'));
   assert.equal(machines.get('c')?.restoreCount, 1);
 });
+
+test('a receiver whose disk has no room for a snapshot does not have it sent again and again', async () => {
+  const pieces = 8;
+  const { cluster, machines, seen } = watched(pieces);
+  await using _ = cluster;
+  await cluster.openAll();
+  await leaveBehind(cluster);
+  const seat = cluster.seat('c');
+  let isFull = true;
+  await cluster.open('c', {
+    get wal() {
+      assert.ok(seat.clock !== undefined);
+      const inner = seat.disk.attach(seat.clock);
+      const { snapshots } = inner;
+      const create: typeof snapshots.create = async (name) => {
+        const writer = await snapshots.create(name);
+        return {
+          ...writer,
+          get byteLength() {
+            return writer.byteLength;
+          },
+          async append(bytes) {
+            const isRoom = !isFull || writer.byteLength < 4 * bytes.byteLength;
+            if (!isRoom) throw new KommanderError('no room', { code: 'DISK_FULL' });
+            await writer.append(bytes);
+          },
+        };
+      };
+      return { ...inner, snapshots: { ...snapshots, create } };
+    },
+  });
+  const tries = (): number =>
+    seat.observed.filter(({ name }) => name === 'snapshot-not-stored').length;
+  await cluster.until(() => tries() > 0, 'there is no room');
+  await cluster.run(50 * electionMs);
+  assert.ok(tries() >= 3 && tries() <= 6, `${tries()} times`);
+  assert.ok(seen.pieces <= 6 * pieces, `${seen.pieces} pieces`);
+  isFull = false;
+  await cluster.converge();
+  assert.equal(machines.get('c')?.restoreCount, 1);
+});
