@@ -4,6 +4,7 @@
 
 import { type FileHandle, open, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { crc32 } from 'node:zlib';
 import { MalformedBytesError } from '../base/bytes.ts';
 import { KommanderError } from '../base/errors.ts';
 import { decodeRun } from '../ports/run.ts';
@@ -162,11 +163,13 @@ async function gatherSegment(store: GatheredStore, walk: SegmentWalk): Promise<J
   return isEnd ? undefined : join;
 }
 
-/** Where records end: at the footer, if there is one. */
+/** Where records end: at the footer, if there is one. What is left of one, records were written over. */
 function recordsEnd(bytes: Uint8Array, number: number): number {
   if (bytes.byteLength < trailerBytes) return bytes.byteLength;
   const trailer = readTrailer(bytes.subarray(bytes.byteLength - trailerBytes), number);
-  return trailer === undefined ? bytes.byteLength : Math.min(trailer.offset, bytes.byteLength);
+  if (trailer === undefined) return bytes.byteLength;
+  const body = bytes.subarray(trailer.offset, trailer.offset + trailer.byteLength);
+  return crc32(body) === trailer.crc ? trailer.offset : bytes.byteLength;
 }
 
 /** Whole batches from `from` on; bodies of runs are not checked. */
