@@ -27,6 +27,9 @@ import { emptyPartition } from './stored-partition.ts';
 /** Names of segments. */
 export const namePattern: RegExp = /^(\d{10})\.segment$/;
 
+/** Of the segment that a new store begins with. */
+export const firstNumber = 1;
+
 export function segmentName(number: number): string {
   return `${String(number).padStart(10, '0')}.segment`;
 }
@@ -160,6 +163,7 @@ async function readSegments(
       await file.close();
     }
   }
+  checkEnd(listed, segments, empty);
   for (const torn of doubtful) await cut(files, torn);
   // The youngest first: there is never a gap.
   for (const { name } of surplus.reverse()) {
@@ -167,6 +171,20 @@ async function readSegments(
     await files.syncNames();
   }
   return { segments, empty };
+}
+
+/** The next file is there before a footer is written, and older files go only when a younger one has records. */
+function checkEnd(
+  listed: readonly ListedSegment[],
+  segments: readonly FoundSegment[],
+  empty: FoundStore['prepared'],
+): void {
+  const last = segments.at(-1);
+  if (last !== undefined && last.endOffset === undefined && empty === undefined)
+    throw corrupt('a file is missing', { file: segmentName(last.number + 1) });
+  const [oldest] = listed;
+  if (last === undefined && oldest !== undefined && oldest.number > firstNumber)
+    throw corrupt('the records are gone', { file: oldest.name });
 }
 
 async function damageAt(files: Files, { segment, offset }: Break): Promise<Error> {

@@ -11,6 +11,7 @@ import { decodeRun } from '../ports/run.ts';
 import type { PartitionId } from '../ports/wal.ts';
 import { decodeBase, decodeMeta } from './record.ts';
 import {
+  firstNumber,
   type GatheredPartition,
   type GatheredRun,
   gather,
@@ -68,7 +69,9 @@ async function gatherStore(path: string): Promise<GatheredStore> {
   const store: GatheredStore = { partitions: new Map(), facts: new Map(), damages: [] };
   const numbers = await segmentNumbers(path);
   let join: Join = { crc: undefined, batch: undefined };
-  let expected = numbers[0] ?? 0;
+  const [oldest = firstNumber] = numbers;
+  let expected = oldest;
+  let isSealed = false;
   for (const [position, number] of numbers.entries()) {
     for (; expected < number; expected++) {
       store.damages.push(wholeDamage('the file is missing', segmentName(expected)));
@@ -81,9 +84,15 @@ async function gatherStore(path: string): Promise<GatheredStore> {
         yield { number: each, bytes: await segmentBytes(path, each) };
     };
     const after = await gatherSegment(store, { number, bytes, join, later });
+    isSealed = after !== undefined && recordsEnd(bytes, number) < bytes.byteLength;
     if (after === undefined) break;
     join = after;
   }
+  // As `open` proves it: there is a file behind a footer, and a record in what is left when older files are gone.
+  if (isSealed) store.damages.push(wholeDamage('the file is missing', segmentName(expected)));
+  const hasNothing = store.partitions.size + store.facts.size + store.damages.length === 0;
+  if (hasNothing && oldest > firstNumber)
+    store.damages.push(wholeDamage('the records are gone', segmentName(oldest)));
   return store;
 }
 

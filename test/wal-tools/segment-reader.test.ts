@@ -246,6 +246,25 @@ test('records that were written over what is left of a footer are found', async 
   assert.deepEqual([damages, partitions[0]?.lastIndex], [[], 305]);
 });
 
+test('files that are missing at the end are damages, where something proves that they were there', async (t) => {
+  const path = await newDirectory(t);
+  await fillRuns(path);
+  const names = await segmentsOf(path);
+  const [first = '', second = ''] = names;
+  for (const name of names.slice(1)) await rm(join(path, name));
+  assert.deepEqual(
+    (await survey(path)).damages.map(({ file, lost }) => [file, lost]),
+    [[second, 'anything']],
+  );
+  await rm(join(path, first));
+  const last = second.replace('2', '7');
+  await writeFile(join(path, last), new Uint8Array(65_536));
+  assert.deepEqual(
+    (await survey(path)).damages.map(({ file, lost }) => [file, lost]),
+    [[last, 'anything']],
+  );
+});
+
 test('a store goes from engine to engine and back, and is what it was', async (t) => {
   const directory = await newDirectory(t);
   const [first, second, third] = ['one', 'two', 'three'].map((name) => join(directory, name)) as [
