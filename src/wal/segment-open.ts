@@ -15,6 +15,7 @@ import { type ChainEnd, leftoversIn, lostBatch, scanSegment } from './segment-sc
 import {
   decodeFooter,
   type PartitionSummary,
+  placeOf,
   readTrailer,
   type SegmentEnd,
   type SegmentSummary,
@@ -315,24 +316,29 @@ function change(
     partition.compactionAt = segmentNumber;
   }
   if (cutIndex > 0) partition.runs.length = placeOf(partition.runs, cutIndex);
-  for (const run of moved) {
-    const place = placeOf(partition.runs, run.firstIndex);
-    const isReplacing = partition.runs[place]?.firstIndex === run.firstIndex;
-    partition.runs.splice(place, isReplacing ? 1 : 0, { ...run, segmentNumber });
-  }
+  if (moved.length > 0) partition.runs = withMoved(partition.runs, moved, segmentNumber);
   for (const run of runs) partition.runs.push({ ...run, segmentNumber });
 }
 
-/** The place of the first run that does not begin below `index`. */
-function placeOf(runs: readonly GatheredRun[], index: LogIndex): number {
-  let low = 0;
-  let high = runs.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if ((runs[middle] as GatheredRun).firstIndex < index) low = middle + 1;
-    else high = middle;
+/** Both in order; a copy takes the place of what begins where it does. In one pass: there may be many of both. */
+function withMoved(
+  runs: readonly GatheredRun[],
+  moved: readonly SummaryRun[],
+  segmentNumber: number,
+): GatheredRun[] {
+  const merged: GatheredRun[] = [];
+  let at = 0;
+  for (const run of moved) {
+    for (; at < runs.length; at++) {
+      const kept = runs[at] as GatheredRun;
+      if (kept.firstIndex >= run.firstIndex) break;
+      merged.push(kept);
+    }
+    if (runs[at]?.firstIndex === run.firstIndex) at += 1;
+    merged.push({ ...run, segmentNumber });
   }
-  return low;
+  for (; at < runs.length; at++) merged.push(runs[at] as GatheredRun);
+  return merged;
 }
 
 async function finish(files: Files, partition: GatheredPartition): Promise<FoundPartition> {
