@@ -2,7 +2,8 @@
 // prove what must be there. A port of its own, so that the simulator's disk can stand in for a real one.
 
 import { statfsSync } from 'node:fs';
-import { readdir } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { corrupt } from './damage.ts';
 import {
   dropKeptLogs,
@@ -42,6 +43,8 @@ export function fileDirectory(path: string): RocksDbDirectory {
         throw corrupt('the file is gone, but not the tables and logs of its store', {
           file: 'CURRENT',
         });
+      // RocksDB would go on without what was in it.
+      if (await hasLostLog(path)) throw corrupt('the file is gone', { file: lostLogName });
     },
     keepLogsAside: () => keepLogsAside(path),
     dropKeptLogs: (names) => dropKeptLogs(path, names),
@@ -59,4 +62,18 @@ export function fileDirectory(path: string): RocksDbDirectory {
 /** Whether a directory with these files has a table or a log although nothing says which of them count. */
 export function isHeadless(names: readonly string[]): boolean {
   return !names.includes('CURRENT') && names.some((name) => /\.(?:sst|log)$/.test(name));
+}
+
+/** How a log is called that is gone, with its number. */
+export const lostLogName = '*.log';
+
+/**
+ * Whether the store in `path` has no log. RocksDB makes one before `CURRENT` leads to another manifest than the first, and
+ * the next one before it removes one.
+ */
+export async function hasLostLog(path: string): Promise<boolean> {
+  const names = await readdir(path);
+  if (!names.includes('CURRENT') || names.some((name) => name.endsWith('.log'))) return false;
+  const current = await readFile(join(path, 'CURRENT'), 'utf8');
+  return /^MANIFEST-\d+\n$/.test(current) && current !== 'MANIFEST-000001\n';
 }

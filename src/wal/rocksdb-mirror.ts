@@ -4,7 +4,7 @@
 import { constants, copyFile, mkdir, readdir, symlink } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { makeMirrorDirectory } from './mirror-directory.ts';
-import { isHeadless } from './rocksdb-directory.ts';
+import { hasLostLog, isHeadless } from './rocksdb-directory.ts';
 
 const tableEnding = /\.(?:sst|blob)$/;
 /** What RocksDB reads besides its tables. */
@@ -15,6 +15,8 @@ export interface RocksDbMirror {
   readonly path: string;
   /** Whether there is a table or a log although nothing says which of them count. */
   readonly isHeadless: boolean;
+  /** Whether there should be a log, and is none. */
+  readonly hasLostLog: boolean;
   readonly remove: () => Promise<void>;
 }
 
@@ -29,7 +31,12 @@ export async function mirrorStore(source: string): Promise<RocksDbMirror> {
       else if (copied.test(name)) await copy(from, join(path, name));
     }
     if (names.includes(asideName)) await mirrorLogsAside(source, path);
-    return { path, isHeadless: isHeadless(names), remove };
+    return {
+      path,
+      isHeadless: isHeadless(names),
+      hasLostLog: await hasLostLog(path),
+      remove,
+    };
   } catch (error) {
     await remove();
     throw error;

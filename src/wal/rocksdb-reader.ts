@@ -17,6 +17,7 @@ import {
   decodeMeta,
 } from './record.ts';
 import { keepLogsAside, provingLog } from './recovery-evidence.ts';
+import { lostLogName } from './rocksdb-directory.ts';
 import { KeyKind, keysEnd, keysFrom, type ParsedKey, parseKey, runKey } from './rocksdb-keys.ts';
 import {
   importRocksDb,
@@ -57,7 +58,11 @@ export async function readRocksDbStore(
     await keepLogsAside(mirror.path);
     const handle = await opener.open(mirror.path);
     return {
-      finds: (only) => findsOf(handle, { path: mirror.path, only }),
+      async *finds(only) {
+        if (mirror.hasLostLog)
+          yield { kind: 'damage', damage: wholeDamage('the file is missing', lostLogName) };
+        yield* findsOf(handle, { path: mirror.path, only });
+      },
       async close() {
         await handle.close();
         await mirror.remove();

@@ -281,6 +281,36 @@ test('a store that has lost what was synced when it is opened again is failed fo
   });
 });
 
+test('a store that comes back with another end than it had tells the readers that wait, lets go and can be closed', async () => {
+  await inRoom(async (room) => {
+    const wal = room.wal(0);
+    await wal.open();
+    let mark: RocksDbOperation | undefined;
+    room.instead = async (handle, operations) => {
+      mark = operations.find(({ key }) => Buffer.from(key).equals(batchMarkKey));
+      await handle.write(operations, { sync: true });
+    };
+    await wal.write(entries(1, 1));
+    await wal.write({ ...entries(2, 1), sync: false });
+    room.instead = async () => {
+      throw diskFull();
+    };
+    await assert.rejects(wal.write(entries(3, 1)), { code: 'DISK_FULL' });
+    let reading: Promise<unknown> = Promise.resolve();
+    room.afterOpen = async (opened) => {
+      reading = assert.rejects(wal.read({ ...all, endIndex: 3 }), { code: 'WAL_FAILED' });
+      // The batch without a sync is gone: whoever wrote it believes that it is in the log.
+      await opened.write(mark === undefined ? [] : [mark], { sync: true });
+    };
+    await assert.rejects(wal.write(entries(3, 1)), { code: 'WAL_FAILED' });
+    await reading;
+    await wal.close();
+    const next = room.wal(0);
+    await next.open();
+    await next.close();
+  });
+});
+
 test('a failure while the store is opened again is final', async () => {
   await inRoom(async (room) => {
     const wal = room.wal(0);

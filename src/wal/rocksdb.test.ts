@@ -555,6 +555,29 @@ test('a store that has lost the file that leads to its tables is not made anew o
   });
 });
 
+test('a store that has lost its log is not opened without what was in it', async () => {
+  await inDirectory(async (path) => {
+    await writeSingles(path, { synced: 10, last: 10 });
+    // In its second session as in its first one, in which nothing is in tables.
+    for (const place of ['the first log', 'a later one']) {
+      const [log = '', ...others] = (await readdir(path)).filter((name) => name.endsWith('.log'));
+      assert.deepEqual(others, []);
+      const bytes = await readFile(join(path, log));
+      await rm(join(path, log));
+      const before = await readdir(path);
+      for (let attempt = 0; attempt < 2; attempt++) {
+        const error = await rejectsOpen(path, 'WAL_CORRUPT');
+        assert.match(error.message, /\.log/);
+      }
+      assert.deepEqual(await readdir(path), before, 'nothing was touched');
+      await writeFile(join(path, log), bytes);
+      const wal = rocksdbWal({ path });
+      assert.equal((await wal.open()).partitions[0]?.lastIndex, 10, place);
+      await wal.close();
+    }
+  });
+});
+
 test('compaction removes the rows of runs that it has passed, and truncation those it replaces', async () => {
   await inDirectory(async (path) => {
     await writeThreeRuns(path);

@@ -143,14 +143,16 @@ export function rocksdbWal(options: RocksDbWalOptions): Wal {
       await Promise.allSettled([...store.reading]);
       await store.handle.close();
     }
-    const before = store.syncedBatch;
+    const before = store.lastBatch;
     const { handle, partitions, lastBatch, syncedBatch } = (await openStore(options, directory))
       .store;
     Object.assign(store, { handle, partitions, lastBatch, syncedBatch, openedBatch: lastBatch });
-    store.interruption = undefined;
-    // What a sync covered is there, and what was refused is not: otherwise nothing that was said is to be believed.
-    assert(lastBatch >= before, 'what was synced is there');
+    interruption.isClosed = false;
+    // What was written is there, without a sync as well, and what was refused is not: otherwise nothing that was said is
+    // to be believed.
+    assert(lastBatch >= before, 'what was written is there');
     assert(lastBatch < interruption.batchNumber, 'what was refused is not there');
+    store.interruption = undefined;
     interruption.end();
   }
 

@@ -37,7 +37,7 @@ interface Move {
 export interface Cleaner {
   /** The oldest segment while it is being emptied. */
   victim: Segment | undefined;
-  /** What was alive in it when it was looked through, and is not read yet. */
+  /** What was alive in it when it was looked through, and is not read yet: runs from the last to the first, which goes next. */
   waiting: Survivor[];
   /** The last of those waiting, when it is damaged: a copy would hide that. The victim stays until nobody needs it. */
   damaged: Survivor | undefined;
@@ -122,7 +122,8 @@ function survivorsOf(store: SegmentStore, segmentNumber: number): Survivor[] {
       survivors.push({ kind: StreamKind.run, partitionId, index, ...place });
     }
   }
-  return survivors;
+  // They are taken from the end: copies in the order of the log are added to the summaries of segments, not put in between.
+  return survivors.reverse();
 }
 
 async function readPortion(

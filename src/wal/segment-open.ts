@@ -15,6 +15,7 @@ import { type ChainEnd, leftoversIn, lostBatch, scanSegment } from './segment-sc
 import {
   decodeFooter,
   type PartitionSummary,
+  placeOf,
   readTrailer,
   type SegmentEnd,
   type SegmentSummary,
@@ -26,6 +27,9 @@ import { emptyPartition } from './stored-partition.ts';
 
 /** Names of segments. */
 export const namePattern: RegExp = /^(\d{10})\.segment$/;
+
+/** Of the segment that a new store begins with. */
+export const firstNumber = 1;
 
 export function segmentName(number: number): string {
   return `${String(number).padStart(10, '0')}.segment`;
@@ -160,6 +164,7 @@ async function readSegments(
       await file.close();
     }
   }
+  checkEnd(listed, segments, empty);
   for (const torn of doubtful) await cut(files, torn);
   // The youngest first: there is never a gap.
   for (const { name } of surplus.reverse()) {
@@ -167,6 +172,20 @@ async function readSegments(
     await files.syncNames();
   }
   return { segments, empty };
+}
+
+/** The next file is there before a footer is written, and older files go only when a younger one has records. */
+function checkEnd(
+  listed: readonly ListedSegment[],
+  segments: readonly FoundSegment[],
+  empty: FoundStore['prepared'],
+): void {
+  const last = segments.at(-1);
+  if (last !== undefined && last.endOffset === undefined && empty === undefined)
+    throw corrupt('a file is missing', { file: segmentName(last.number + 1) });
+  const [oldest] = listed;
+  if (last === undefined && oldest !== undefined && oldest.number > firstNumber)
+    throw corrupt('the records are gone', { file: oldest.name });
 }
 
 async function damageAt(files: Files, { segment, offset }: Break): Promise<Error> {
@@ -297,24 +316,29 @@ function change(
     partition.compactionAt = segmentNumber;
   }
   if (cutIndex > 0) partition.runs.length = placeOf(partition.runs, cutIndex);
-  for (const run of moved) {
-    const place = placeOf(partition.runs, run.firstIndex);
-    const isReplacing = partition.runs[place]?.firstIndex === run.firstIndex;
-    partition.runs.splice(place, isReplacing ? 1 : 0, { ...run, segmentNumber });
-  }
+  if (moved.length > 0) partition.runs = withMoved(partition.runs, moved, segmentNumber);
   for (const run of runs) partition.runs.push({ ...run, segmentNumber });
 }
 
-/** The place of the first run that does not begin below `index`. */
-function placeOf(runs: readonly GatheredRun[], index: LogIndex): number {
-  let low = 0;
-  let high = runs.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if ((runs[middle] as GatheredRun).firstIndex < index) low = middle + 1;
-    else high = middle;
+/** Both in order; a copy takes the place of what begins where it does. In one pass: there may be many of both. */
+function withMoved(
+  runs: readonly GatheredRun[],
+  moved: readonly SummaryRun[],
+  segmentNumber: number,
+): GatheredRun[] {
+  const merged: GatheredRun[] = [];
+  let at = 0;
+  for (const run of moved) {
+    for (; at < runs.length; at++) {
+      const kept = runs[at] as GatheredRun;
+      if (kept.firstIndex >= run.firstIndex) break;
+      merged.push(kept);
+    }
+    if (runs[at]?.firstIndex === run.firstIndex) at += 1;
+    merged.push({ ...run, segmentNumber });
   }
-  return low;
+  for (; at < runs.length; at++) merged.push(runs[at] as GatheredRun);
+  return merged;
 }
 
 async function finish(files: Files, partition: GatheredPartition): Promise<FoundPartition> {

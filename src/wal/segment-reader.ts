@@ -4,12 +4,14 @@
 
 import { type FileHandle, open, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { crc32 } from 'node:zlib';
 import { MalformedBytesError } from '../base/bytes.ts';
 import { KommanderError } from '../base/errors.ts';
 import { decodeRun } from '../ports/run.ts';
 import type { PartitionId } from '../ports/wal.ts';
 import { decodeBase, decodeMeta } from './record.ts';
 import {
+  firstNumber,
   type GatheredPartition,
   type GatheredRun,
   gather,
@@ -67,7 +69,9 @@ async function gatherStore(path: string): Promise<GatheredStore> {
   const store: GatheredStore = { partitions: new Map(), facts: new Map(), damages: [] };
   const numbers = await segmentNumbers(path);
   let join: Join = { crc: undefined, batch: undefined };
-  let expected = numbers[0] ?? 0;
+  const [oldest = firstNumber] = numbers;
+  let expected = oldest;
+  let isSealed = false;
   for (const [position, number] of numbers.entries()) {
     for (; expected < number; expected++) {
       store.damages.push(wholeDamage('the file is missing', segmentName(expected)));
@@ -80,9 +84,15 @@ async function gatherStore(path: string): Promise<GatheredStore> {
         yield { number: each, bytes: await segmentBytes(path, each) };
     };
     const after = await gatherSegment(store, { number, bytes, join, later });
+    isSealed = after !== undefined && recordsEnd(bytes, number) < bytes.byteLength;
     if (after === undefined) break;
     join = after;
   }
+  // As `open` proves it: there is a file behind a footer, and a record in what is left when older files are gone.
+  if (isSealed) store.damages.push(wholeDamage('the file is missing', segmentName(expected)));
+  const hasNothing = store.partitions.size + store.facts.size + store.damages.length === 0;
+  if (hasNothing && oldest > firstNumber)
+    store.damages.push(wholeDamage('the records are gone', segmentName(oldest)));
   return store;
 }
 
@@ -162,11 +172,13 @@ async function gatherSegment(store: GatheredStore, walk: SegmentWalk): Promise<J
   return isEnd ? undefined : join;
 }
 
-/** Where records end: at the footer, if there is one. */
+/** Where records end: at the footer, if there is one. What is left of one, records were written over. */
 function recordsEnd(bytes: Uint8Array, number: number): number {
   if (bytes.byteLength < trailerBytes) return bytes.byteLength;
   const trailer = readTrailer(bytes.subarray(bytes.byteLength - trailerBytes), number);
-  return trailer === undefined ? bytes.byteLength : Math.min(trailer.offset, bytes.byteLength);
+  if (trailer === undefined) return bytes.byteLength;
+  const body = bytes.subarray(trailer.offset, trailer.offset + trailer.byteLength);
+  return crc32(body) === trailer.crc ? trailer.offset : bytes.byteLength;
 }
 
 /** Whole batches from `from` on; bodies of runs are not checked. */

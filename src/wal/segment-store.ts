@@ -7,7 +7,13 @@ import { assert, must } from '../base/assert.ts';
 import { isKommanderError, KommanderError } from '../base/errors.ts';
 import type { PartitionId, StoredPartition } from '../ports/wal.ts';
 import { type Files, isOutOfSpace, type StoredFile } from './files.ts';
-import { type FoundStore, type PlacedBase, type PlacedFact, segmentName } from './segment-open.ts';
+import {
+  type FoundStore,
+  firstNumber,
+  type PlacedBase,
+  type PlacedFact,
+  segmentName,
+} from './segment-open.ts';
 import { noRuns, type PlacedRun, type PlacedRuns, runAt, runCount } from './segment-runs.ts';
 import {
   emptySummary,
@@ -136,7 +142,8 @@ function segmentOf(
 }
 
 function nextNumber(store: SegmentStore): number {
-  return (store.segments.at(-1)?.number ?? 0) + 1;
+  const last = store.segments.at(-1);
+  return last === undefined ? firstNumber : last.number + 1;
 }
 
 function segmentAt(store: SegmentStore, number: number): Segment {
@@ -269,15 +276,14 @@ async function prepare(store: SegmentStore, byteLength: number): Promise<void> {
 /** Gives the next segment's name to a file of so many zeros or old records. Can be done again when it failed. */
 async function nameNext(store: SegmentStore, byteLength: number): Promise<void> {
   const { files, prepared } = store;
-  const name = segmentName(nextNumber(store));
+  const isRecycled = byteLength === store.segmentBytes && (await hasSpare(store));
+  if (!isRecycled) await fillDraft(store, byteLength);
   if (prepared !== undefined) {
     store.prepared = undefined;
     await closeFile(store, prepared);
-    await files.remove(name);
   }
-  const isRecycled = byteLength === store.segmentBytes && (await hasSpare(store));
-  if (!isRecycled) await fillDraft(store, byteLength);
-  await files.rename(isRecycled ? spareName : draftName, name);
+  // In the place of one that is too short: behind a footer there is a file at every moment.
+  await files.rename(isRecycled ? spareName : draftName, segmentName(nextNumber(store)));
 }
 
 async function hasSpare(store: SegmentStore): Promise<boolean> {

@@ -153,7 +153,7 @@ function noteRun(
   const run = { firstIndex, term, entryCount, offset: bodyOffset, byteLength: body.byteLength };
   const below = ({ firstIndex: other }: SummaryRun): boolean => other < firstIndex;
   if (isMoved) {
-    const place = partition.moved.filter(below).length;
+    const place = placeOf(partition.moved, firstIndex);
     const isReplacing = partition.moved[place]?.firstIndex === firstIndex;
     partition.moved.splice(place, isReplacing ? 1 : 0, run);
     return;
@@ -167,6 +167,18 @@ function noteRun(
     partition.moved = partition.moved.filter(below);
   }
   partition.runs.push(run);
+}
+
+/** The place of the first run that does not begin below `index`. */
+export function placeOf(runs: readonly SummaryRun[], index: LogIndex): number {
+  let low = 0;
+  let high = runs.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((runs[middle] as SummaryRun).firstIndex < index) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 export const trailerBytes = 32;

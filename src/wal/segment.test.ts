@@ -176,6 +176,55 @@ describe('damage in segments', () => {
     assert.match(String(await readAll(damaged, must(models.at(-1), 'there is one'))), /missing/);
   });
 
+  /** Files up to the youngest that has a footer. */
+  function upToSealed(files: SimulatedFiles): Map<string, Uint8Array> {
+    const contents = new Map(files.contents());
+    const names = [...contents.keys()].filter((name) => /\d\.segment$/.test(name)).sort();
+    for (const name of names.reverse()) {
+      const bytes = must(contents.get(name), 'it is listed');
+      const number = Number.parseInt(name, 10);
+      if (readTrailer(bytes.subarray(-trailerBytes), number) !== undefined) return contents;
+      contents.delete(name);
+    }
+    throw new Error('none is sealed');
+  }
+
+  test('a missing file behind a sealed one is found', async () => {
+    const { files } = await written({ batchCount: 60, payloadBytesMax: 2_000 });
+    const damaged = simulatedFiles(seededRandom(1));
+    damaged.restore(upToSealed(files));
+    await assert.rejects(openWal(damaged).open(), { code: 'WAL_CORRUPT' });
+  });
+
+  test('a batch that is too long for the file behind a sealed one, and finds no room, leaves it there', async () => {
+    const { files } = await written({ batchCount: 60, payloadBytesMax: 2_000 });
+    const contents = upToSealed(files);
+    const sealed = must([...contents.keys()].sort().at(-1), 'there is one');
+    const behind = `${String(Number.parseInt(sealed, 10) + 1).padStart(10, '0')}.segment`;
+    contents.set(behind, new Uint8Array(segmentBytes));
+    const ended = simulatedFiles(seededRandom(1));
+    ended.restore(contents);
+    const disk = fullAtTimes('bytes');
+    const wal = segmentWal({ path: 'simulated', segmentBytes, files: ended.attach(disk) });
+    await wal.open();
+    disk.isFull = true;
+    const meta = new Map([['long', new Uint8Array(2 * segmentBytes)]]);
+    await assert.rejects(wal.write({ writes: [], meta, sync: true }), { code: 'DISK_FULL' });
+    disk.isFull = false;
+    await wal.close();
+    await wal.open();
+    await wal.write({ writes: [], meta, sync: true });
+    await wal.close();
+    assert.equal((await wal.open()).meta.get('long')?.byteLength, 2 * segmentBytes);
+    await wal.close();
+  });
+
+  test('a store that lost all its records does not pass for a new one when older files are gone', async () => {
+    const lost = simulatedFiles(seededRandom(1));
+    lost.restore(new Map([['0000000007.segment', new Uint8Array(segmentBytes)]]));
+    await assert.rejects(openWal(lost).open(), { code: 'WAL_CORRUPT' });
+  });
+
   test('of two empty files the younger goes, so that replacing the other one leaves no gap', async () => {
     const { files, models } = await written({ batchCount: 4, payloadBytesMax: 24 });
     const doubled = simulatedFiles(seededRandom(1));

@@ -1,7 +1,7 @@
 // What the engines that keep files have in common, whatever is in them: a store is open once, has one write at a time and
 // reads beside it, is WAL_FAILED for good after a failure, and ends what was handed over before it closes.
 
-import { assert } from '../base/assert.ts';
+import { assert, must } from '../base/assert.ts';
 import { isKommanderError, KommanderError } from '../base/errors.ts';
 import type { SnapshotStore } from '../ports/snapshot-store.ts';
 import type {
@@ -151,11 +151,13 @@ export function storeShell<Store>(engine: StoreEngine<Store>): Wal {
   }
 
   async function release(): Promise<void> {
-    await Promise.allSettled([opening]);
-    const last = store;
+    const before = opening;
+    await Promise.allSettled([before]);
+    // Nothing was opened: whoever tries again already is not to be disturbed.
+    if (opening !== before) return;
+    const last = must(store, 'what was opened is there');
     store = undefined;
     try {
-      if (last === undefined) return;
       engine.letGo?.(last);
       await Promise.allSettled([writing, ...reading]);
       await engine.close(last, failure === undefined);

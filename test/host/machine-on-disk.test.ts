@@ -372,7 +372,7 @@ test('a replica that stops while its machine says how far it is compacts nothing
       assert.ok(seat.clock !== undefined);
       const inner = seat.disk.attach(seat.clock);
       const open: typeof inner.open = (events) => {
-        damaged = events?.damaged;
+        damaged = events?.damaged.bind(events);
         return inner.open(events);
       };
       return { ...inner, open };

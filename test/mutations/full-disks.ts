@@ -294,11 +294,11 @@ export const fullDiskMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/wal/rocksdb.ts',
-        find: "assert(lastBatch >= before, 'what was synced is there');",
+        find: "assert(lastBatch >= before, 'what was written is there');",
         replace: '',
       },
     ],
-    says: 'A store that lost synced batches when it was opened again goes on.',
+    says: 'A store that lost batches when it was opened again goes on.',
     tests: ['src/wal/rocksdb-room.test.ts'],
     simulator: { blind: 'no simulated disk loses what was synced while it is full' },
   },

@@ -206,4 +206,18 @@ export const walToolMutations: readonly Mutation[] = [
     tests: ['test/wal-tools/segment-reader.test.ts'],
     simulator: { blind: 'its disk loses no whole file' },
   },
+  {
+    id: 'segment-youngest-file-forgotten',
+    hazards: [40],
+    edits: [
+      {
+        file: 'src/wal/segment-open.ts',
+        find: '  checkEnd(listed, segments, empty);\n',
+        replace: '',
+      },
+    ],
+    says: 'A segment store opens without its youngest file, although the footer before it proves that there was one.',
+    tests: ['src/wal/segment.test.ts'],
+    simulator: { blind: 'its disk loses no whole file' },
+  },
 ];

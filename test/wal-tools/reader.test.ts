@@ -304,6 +304,17 @@ test('a store without the file that says which others count is damaged, not empt
   assert.deepEqual([found.damages[0]?.file, found.partitions], ['CURRENT', []]);
 });
 
+test('a store without its log is damaged, and what is in its tables is read', async (t) => {
+  const path = await newDirectory(t);
+  await fillThree(path);
+  await reopen(path);
+  const whole = await survey(path);
+  for (const name of await readdir(path)) if (name.endsWith('.log')) await rm(join(path, name));
+  const found = await survey(path);
+  assert.deepEqual(places(found), ['- -…- anything']);
+  assert.deepEqual(found.partitions, whole.partitions);
+});
+
 test('a store that RocksDB does not open at all is one damage with the file', async (t) => {
   const path = await newDirectory(t);
   await fillThree(path);

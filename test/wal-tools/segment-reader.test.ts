@@ -22,6 +22,7 @@ import { memoryWal } from '../../src/wal/memory.ts';
 import { rocksdbWal } from '../../src/wal/rocksdb.ts';
 import { segmentWal } from '../../src/wal/segment.ts';
 import { readSegmentStore } from '../../src/wal/segment-reader.ts';
+import { readTrailer, trailerBytes } from '../../src/wal/segment-summary.ts';
 import { copyStore } from '../../src/wal/store-copy.ts';
 import { type StoreSurvey, surveyStore } from '../../src/wal/store-survey.ts';
 import {
@@ -223,6 +224,45 @@ test('a torn end is no damage', async (t) => {
   await truncate(join(path, name), bytes.indexOf('entry 48 '));
   const { damages, partitions } = await survey(path);
   assert.deepEqual([damages, partitions[0]?.lastIndex], [[], 45]);
+});
+
+test('records that were written over what is left of a footer are found', async (t) => {
+  const path = await newDirectory(t);
+  const wal = segmentWal({ path, segmentBytes: 65_536 });
+  await wal.open();
+  await wal.write(batchOf({ entries: entriesFrom(1, 1, 300) }, true));
+  await wal.write(batchOf({ partitionId: 2, entries: entriesFrom(1, 1, 300) }, true));
+  await wal.close();
+  // A power loss before the second batch was synced: of the footer only the last block was on the disk.
+  const [first = '', second = ''] = await segmentsOf(path);
+  const bytes = await readFile(join(path, first));
+  const { offset = 0, byteLength = 0 } = readTrailer(bytes.subarray(-trailerBytes), 1) ?? {};
+  await writeFile(join(path, first), bytes.fill(0, offset, offset + byteLength));
+  await writeFile(join(path, second), new Uint8Array(65_536));
+  await wal.open();
+  await wal.write(batchOf({ entries: entriesFrom(301, 1, 5) }, true));
+  await wal.close();
+  const { damages, partitions } = await survey(path);
+  assert.deepEqual([damages, partitions[0]?.lastIndex], [[], 305]);
+});
+
+test('files that are missing at the end are damages, where something proves that they were there', async (t) => {
+  const path = await newDirectory(t);
+  await fillRuns(path);
+  const names = await segmentsOf(path);
+  const [first = '', second = ''] = names;
+  for (const name of names.slice(1)) await rm(join(path, name));
+  assert.deepEqual(
+    (await survey(path)).damages.map(({ file, lost }) => [file, lost]),
+    [[second, 'anything']],
+  );
+  await rm(join(path, first));
+  const last = second.replace('2', '7');
+  await writeFile(join(path, last), new Uint8Array(65_536));
+  assert.deepEqual(
+    (await survey(path)).damages.map(({ file, lost }) => [file, lost]),
+    [[last, 'anything']],
+  );
 });
 
 test('a store goes from engine to engine and back, and is what it was', async (t) => {
