@@ -22,7 +22,6 @@ export const notFuzzed: Readonly<Record<string, string>> = {
   'host/readmission.ts#readmissionOf': 'not from bytes: what is under way',
   'host/readmission.ts#readmissionPayload': 'not from bytes: makes a payload',
   'host/readmission.ts#readmissionResult': 'not from bytes: what callers are told',
-  'host/reads.ts#readResult': 'not from bytes: what callers are told',
   'raft/raft.ts#readIndex': 'not from bytes: a read of the paper',
   'server/demo/load.ts#readLinearizably': 'asks the nodes that the demo has started',
   'server/http-request.ts#readBody':

@@ -437,7 +437,12 @@ export const storeDecoders: readonly Decoder[] = [
     covers: [],
     form: 'bytes',
     samples: [segment, sealedSegment],
-    decode: async (bytes) => void (await findStore(await filesWith(segmentName(1), bytes))),
+    async decode(bytes) {
+      const files = await filesWith(segmentName(1), bytes);
+      // Behind a footer there is always the next file.
+      await (await files.open(segmentName(2), { create: true })).write([new Uint8Array(4_096)], 0);
+      await findStore(files);
+    },
     throws: ['WAL_CORRUPT'],
     bytesPerByte: 400,
     reseal: sealSegment,
