@@ -6,7 +6,7 @@ import { KommanderError } from '../base/errors.ts';
 import { entryBytesOf } from '../raft/log.ts';
 import { type Entry, type LogIndex, Role } from '../raft/types.ts';
 import type { CommitResult } from './api.ts';
-import { type Host, nowMs } from './host.ts';
+import { type Host, nowMs, retryAtMs } from './host.ts';
 import type { Partition } from './partition.ts';
 import { checkpointProposal, submitProposal } from './proposals.ts';
 import { descriptorOf } from './snapshots.ts';
@@ -14,8 +14,6 @@ import { Wait } from './wait.ts';
 
 /** Checkpoints of different partitions that a node begins at one time: each may hold a whole state in memory. */
 const underWayMax = 2;
-/** Election timeouts after one that failed, until the partition is tried again. */
-const retryElectionTimeouts = 10;
 /** Election timeouts until one whose outcome is not known makes room for others. */
 const patienceElectionTimeouts = 60;
 
@@ -160,7 +158,6 @@ function proposeCheckpoint(host: Host, partition: Partition): void {
 /** Others that are due go first. */
 function postpone(host: Host, partition: Partition): void {
   const { due } = host.checkpoints;
-  const { tickMs, electionTicks } = host.settings;
-  partition.checkpoints.notBeforeMs = nowMs(host) + retryElectionTimeouts * tickMs * electionTicks;
+  partition.checkpoints.notBeforeMs = retryAtMs(host);
   if (due.delete(partition)) due.add(partition);
 }

@@ -104,3 +104,12 @@ export function nodesOf(host: Host, replicas: readonly ReplicaId[]): NodeId[] {
 export function nowMs(host: Host): number {
   return host.settings.clock.monotonicMs();
 }
+
+/** Election timeouts until a state that could not be written is written again. */
+const retryElectionTimeouts = 10;
+
+/** When a state that the disk or its machine refused now may be tried again, on the monotonic clock. */
+export function retryAtMs(host: Host): number {
+  const { tickMs, electionTicks } = host.settings;
+  return nowMs(host) + retryElectionTimeouts * tickMs * electionTicks;
+}

@@ -15,7 +15,7 @@ import {
 import { refuseSnapshot } from '../raft/raft.ts';
 import type { InstallSnapshot } from '../raft/types.ts';
 import { stopPartition } from './failure.ts';
-import { type Host, nowMs } from './host.ts';
+import { type Host, nowMs, retryAtMs } from './host.ts';
 import { observeTimestamp } from './inbox.ts';
 import type { Partition } from './partition.ts';
 import { peerWindowBytes, pieceBytesMax } from './piece-buffers.ts';
@@ -36,8 +36,6 @@ const snapshotBytesMax = 1_099_511_627_776;
 const receivesMax = 64;
 /** Election timeouts without a piece or an announcement after which a file is closed. */
 const silentElectionsMax = 10;
-/** Election timeouts after one whose bytes the disk did not take, until another one is. All of it is sent again then. */
-const retryElectionTimeouts = 10;
 
 export interface SnapshotReceive {
   readonly partition: Partition;
@@ -217,19 +215,14 @@ async function receiveAll(host: Host, receive: SnapshotReceive): Promise<void> {
     const { name } = receive;
     const fields = { partitionId: partition.id, snapshot: name, error };
     host.observe({ level: 'error', name: 'snapshot-not-stored', fields });
-    if (receive.writer !== undefined) postpone(host, partition);
+    // A disk that is full or bad takes no more of it at the next sign of life, and all of it is sent each time.
+    if (receive.writer !== undefined) partition.receiveNotBeforeMs = retryAtMs(host);
     // One that cannot be gone on with would be in the way of every other attempt.
     await discarded(host, receive.writer?.discard() ?? host.wal.snapshots.remove(name));
   } finally {
     host.snapshotReceives.delete(receive);
     if (partition.snapshotReceive === receive) partition.snapshotReceive = undefined;
   }
-}
-
-/** A disk that is full or bad takes no more of it at the next sign of life, and the leader sends all of it each time. */
-function postpone(host: Host, partition: Partition): void {
-  const { tickMs, electionTicks } = host.settings;
-  partition.receiveNotBeforeMs = nowMs(host) + retryElectionTimeouts * tickMs * electionTicks;
 }
 
 /**

@@ -3,8 +3,7 @@
 
 import type { SnapshotReader, SnapshotWriter } from '../ports/snapshot-store.ts';
 import type { SnapshotData } from '../ports/state-machine.ts';
-
-const pieceBytesMax = 262_144;
+import { pieceBytesMax } from './piece-buffers.ts';
 
 /** What a state machine threw while it gave its state. */
 export class GivingFailed extends Error {}

@@ -12,7 +12,7 @@ import type { LogBase, PartitionId } from '../ports/wal.ts';
 import { termAt } from '../raft/log.ts';
 import type { ConfState, Entry, LogIndex, Snapshot, Term } from '../raft/types.ts';
 import { stopPartition } from './failure.ts';
-import { type Host, nowMs } from './host.ts';
+import { type Host, nowMs, retryAtMs } from './host.ts';
 import { type Partition, snapshotOf } from './partition.ts';
 import { markDirty } from './ready-loop.ts';
 import { allowCompaction, membersIndex } from './retention.ts';
@@ -37,8 +37,6 @@ import type { Wait } from './wait.ts';
 
 /** Snapshots of this node that are written at one time; each one has a file open and a block in memory. */
 const writesMax = 4;
-/** Election timeouts after one that the disk did not take, until another one is taken for a peer. */
-const retryElectionTimeouts = 10;
 
 /** What is snapshotted: the state behind an applied entry. */
 interface Place {
@@ -169,8 +167,7 @@ function takeSnapshot(
 
 /** Whoever waits is told; a peer asks again with every sign of life, and would have it tried as often. */
 function noteNotStored(host: Host, partition: Partition, failure: KommanderError): void {
-  const { tickMs, electionTicks } = host.settings;
-  partition.peerSnapshotNotBeforeMs = nowMs(host) + retryElectionTimeouts * tickMs * electionTicks;
+  partition.peerSnapshotNotBeforeMs = retryAtMs(host);
   partition.snapshotWait?.wait.fail(withoutEffect(failure));
 }
 

@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { KommanderError } from '../../src/base/errors.ts';
 import type { StateMachine } from '../../src/ports/state-machine.ts';
 import { collected } from '../support/backups.ts';
-import { electionMs, nodeCluster, text } from '../support/node-cluster.ts';
+import { electionMs, type NodeCluster, nodeCluster, text } from '../support/node-cluster.ts';
 import {
   compacted,
   counting,
@@ -50,12 +50,8 @@ test('a transfer whose first part cannot be read any more begins anew', async ()
   assert.equal(all.machines.get('c')?.restoreCount, 1);
 });
 
-test('a leader that follows while the last bytes are synced sends none of them again', async () => {
-  const pieces = 20;
-  const all = watched(pieces);
-  await using cluster = all.cluster;
-  await cluster.openAll();
-  await leaveBehind(cluster);
+/** Opens c, which gets a snapshot and waits before it is whole. @returns what lets it go on */
+async function heldBeforeWhole(cluster: NodeCluster): Promise<() => void> {
   const seat = cluster.seat('c');
   let isFinishing = false;
   let letFinish = (): void => {};
@@ -86,6 +82,16 @@ test('a leader that follows while the last bytes are synced sends none of them a
     },
   });
   await cluster.until(() => isFinishing, 'all of it is there');
+  return letFinish;
+}
+
+test('a leader that follows while the last bytes are synced sends none of them again', async () => {
+  const pieces = 20;
+  const all = watched(pieces);
+  await using cluster = all.cluster;
+  await cluster.openAll();
+  await leaveBehind(cluster);
+  const letFinish = await heldBeforeWhole(cluster);
   const { announced } = all.seen;
   await cluster.drive(cluster.node('a').transferLeadership(1, 'b'));
   await cluster.until(() => all.seen.announced > announced, 'b announces the same snapshot');
@@ -128,36 +134,7 @@ test('a snapshot that came whole when its leader was deposed waits for the next 
   await using cluster = all.cluster;
   await cluster.openAll();
   await leaveBehind(cluster);
-  const seat = cluster.seat('c');
-  let isFinishing = false;
-  let letFinish = (): void => {};
-  const held = new Promise<void>((resolve) => {
-    letFinish = resolve;
-  });
-  await cluster.open('c', {
-    get wal() {
-      assert.ok(seat.clock !== undefined);
-      const inner = seat.disk.attach(seat.clock);
-      const { snapshots } = inner;
-      const create: typeof snapshots.create = async (name) => {
-        const writer = await snapshots.create(name);
-        if (!name.startsWith('p1-')) return writer;
-        return {
-          ...writer,
-          get byteLength() {
-            return writer.byteLength;
-          },
-          async finish() {
-            isFinishing = true;
-            await held;
-            return writer.finish();
-          },
-        };
-      };
-      return { ...inner, snapshots: { ...snapshots, create } };
-    },
-  });
-  await cluster.until(() => isFinishing, 'all of it is there');
+  const letFinish = await heldBeforeWhole(cluster);
   let isAnnouncing = false;
   let sentAgain = 0;
   cluster.network.dropWhen(({ frame }) =>
